@@ -1,0 +1,92 @@
+"""The model so far: from the first finished trial on, a complete model lies in the run's folder."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from automl_cli.artifact import write_artifact
+from automl_cli.clock import Deadline
+from automl_cli.members import Chosen, OofCache, choose_members
+from automl_cli.summary import artifact_members, leaderboard
+from automl_cli.trial import Success, Trial
+
+REFRESH_SHARE = 0.05  # of the time may go into refreshing the model in the run's folder
+LONGEST_PAUSE = 30.0
+
+
+@dataclass
+class ModelSoFar:
+    """Trials as they arrive, and what is made of them.
+
+    Attributes
+    ----------
+    manifest : mapping
+        What is known before the search: task, schema, frame.
+    saving_seconds : float
+        What weighing and writing took the last time.
+    """
+
+    path: Path
+    manifest: Mapping[str, Any]
+    cache: OofCache
+    clock: Callable[[], float] = time.monotonic
+    trials: list[Trial] = field(default_factory=list)
+    chosen: Chosen | None = None
+    saving_seconds: float = 0.0
+    saved_at: float | None = None
+    weighed: int = 0
+
+    def add(self, trial: Trial) -> None:
+        """Take in a trial."""
+        self.trials.append(trial)
+
+    def weigh(self) -> Chosen | None:
+        """Choose and weigh the members among all trials so far, in number order."""
+        if self.weighed < len(self.trials):
+            in_order = sorted(self.trials, key=lambda trial: trial.proposal.number)
+            self.chosen = choose_members(in_order, self.cache)
+            self.weighed = len(self.trials)
+        return self.chosen
+
+    def due(self, deadline: Deadline) -> bool:
+        """Whether the model in the run's folder should be refreshed now."""
+        if not isinstance(self.trials[-1], Success):
+            return False
+        if self.saved_at is None:
+            return True
+        pause = min(LONGEST_PAUSE, max(2.0, self.saving_seconds / REFRESH_SHARE))
+        return self.clock() - self.saved_at > pause and deadline.seconds_left() > 3 * self.saving_seconds
+
+    def refresh(self) -> bool:
+        """Weigh again and replace the model in the run's folder; False where nothing changed."""
+        began = self.clock()
+        before = self.chosen
+        now = self.weigh()
+        changed = now is not None and now != before
+        if now is not None and changed:
+            self.write(self.path, {})
+        self.saved_at = self.clock()
+        self.saving_seconds = max(0.5 * self.saving_seconds, self.saved_at - began)
+        return changed
+
+    def write(self, path: Path, more: Mapping[str, Any], refitted: Mapping[int, Path] | None = None) -> None:
+        """Write the current members as a model file.
+
+        Parameters
+        ----------
+        refitted : mapping of trial number to a folder with encoder and model, or None
+            Stands in for the fold models of these members.
+        """
+        if self.chosen is None:
+            raise ValueError("no members to write")
+        members = artifact_members(self.cache.run_folder, self.chosen, refitted or {})
+        data = {
+            **self.manifest,
+            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "loss": self.chosen.loss,
+            "leaderboard": leaderboard(self.trials, self.cache.data),
+            **more,
+        }
+        write_artifact(path, data, members)

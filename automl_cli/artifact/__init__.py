@@ -1,0 +1,7 @@
+"""The saved model: one zip file that is read without running code."""
+
+from automl_cli.artifact.manifest import FORMAT, Manifest, MemberEntry
+from automl_cli.artifact.read import Artifact, open_artifact
+from automl_cli.artifact.write import Member, write_artifact
+
+__all__ = ["FORMAT", "Artifact", "Manifest", "Member", "MemberEntry", "open_artifact", "write_artifact"]

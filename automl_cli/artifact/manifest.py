@@ -1,0 +1,280 @@
+"""What a model file says about itself, checked key by key before it is believed."""
+
+import json
+import math
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from automl_cli.artifact.container import BLOBS, DIGEST, Container, is_safe_name
+from automl_cli.errors import BadArtifact
+from automl_cli.trial import Pipeline, Value
+
+if TYPE_CHECKING:
+    # Both import numpy and pyarrow, which `automl inspect` does without.
+    from automl_cli.features.frame import FrameSchema
+    from automl_cli.table import Schema
+    from automl_cli.task import TaskKind
+
+T = TypeVar("T")
+
+FORMAT = 1
+"""Raised when an older automl could misread the file, not when it could leave something out."""
+
+
+@dataclass(frozen=True)
+class FoldFiles:
+    """The files of one fold's encoder and model: relative name -> SHA-256 of the blob."""
+
+    encoder: Mapping[str, str]
+    model: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class MemberEntry:
+    """One pipeline of the ensemble: its fold models are averaged, the average is weighed."""
+
+    number: int
+    pipeline: Pipeline
+    weight: float
+    loss: float | None
+    folds: tuple[FoldFiles, ...]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The readable part of a model file.
+
+    Attributes
+    ----------
+    digest : str
+        SHA-256 of its bytes; it covers the digests of everything else in the file.
+    data : Mapping
+        All of it as JSON values.
+    task : {"kind", "target", "classes", "metric"}
+    members : tuple of MemberEntry
+        In number order; weights sum to one.
+    """
+
+    digest: str
+    data: Mapping[str, Any]
+    members: tuple[MemberEntry, ...]
+
+    @property
+    def target(self) -> str:
+        """Name of the predicted column."""
+        return str(self.data["task"]["target"])
+
+    @property
+    def kind(self) -> "TaskKind":
+        """Kind of the task."""
+        from automl_cli.task import TaskKind  # noqa: PLC0415  (imports numpy)
+
+        return TaskKind(self.data["task"]["kind"])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Labels in the order of the outputs, the positive one last; empty for a regression."""
+        return tuple(self.data["task"]["classes"])
+
+    @property
+    def metric(self) -> str:
+        """Name of the metric that was optimised."""
+        return str(self.data["task"]["metric"])
+
+    @property
+    def n_outputs(self) -> int:
+        """Columns of a prediction: one per class, or 1."""
+        return len(self.classes) or 1
+
+    @property
+    def schema(self) -> "Schema":
+        """Columns of the table that was learned from."""
+        from automl_cli.table import Schema  # noqa: PLC0415  (imports pyarrow)
+
+        return _parsed("schema", Schema.from_json, self.data["schema"])
+
+    @property
+    def frame_schema(self) -> "FrameSchema":
+        """Columns as the encoders see them."""
+        from automl_cli.features.frame import FrameSchema  # noqa: PLC0415  (imports numpy)
+
+        return _parsed("frame", FrameSchema.from_json, self.data["frame"])
+
+
+def read_manifest(container: Container) -> Manifest:
+    """Read the manifest of an open file and check that every blob it names is there.
+
+    Raises
+    ------
+    BadArtifact
+        It is damaged, malformed, or of a newer format.
+    """
+    text, digest = container.manifest()
+    try:
+        manifest = parse_manifest(text, digest)
+    except BadArtifact as error:
+        raise BadArtifact(f"{container.path}: {error.problem}", hint=error.hint) from error
+    for name in {blob for fold in all_folds(manifest) for files in fold for blob in files.values()}:
+        if BLOBS + name not in container.sizes:
+            raise container.damaged(f"entry {BLOBS}{name} is missing")
+    return manifest
+
+
+def all_folds(manifest: Manifest) -> list[tuple[Mapping[str, str], Mapping[str, str]]]:
+    """Return (encoder files, model files) of every fold of every member, in number order."""
+    return [(fold.encoder, fold.model) for member in manifest.members for fold in member.folds]
+
+
+def parse_manifest(text: bytes, digest: str) -> Manifest:
+    """Check a manifest's bytes against what this version understands.
+
+    Raises
+    ------
+    BadArtifact
+        Not JSON, a newer format, or a key that is missing or of the wrong type.
+    """
+    try:
+        data = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise _malformed("is not JSON") from error
+    if not isinstance(data, dict):
+        raise _malformed("is not a JSON object")
+    version = data.get("format")
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise _malformed("states no format version")
+    if version > FORMAT:
+        by = data.get("product") if isinstance(data.get("product"), str) else f"with format {version}"
+        raise BadArtifact(f"written by a newer automl ({str(by)[:40]})", hint="pip install --upgrade automl-cli")
+    for key, (matches, required) in _KEYS.items():
+        if (required or data.get(key) is not None) and not matches(data.get(key)):
+            raise _malformed(f"has no valid {key!r}")
+    members = tuple(_member(entry) for entry in data["members"])
+    _check_members(members)
+    return Manifest(digest=digest, data=data, members=members)
+
+
+def _member(entry: dict[str, Any]) -> MemberEntry:
+    found: tuple[Any, ...] = tuple(entry.get(key) for key in _MEMBER_KEYS)
+    number, family, encoding, hyperparameters, weight, loss, folds = found
+    if not (_is_count(number) and _is_number(weight) and (loss is None or _is_number(loss))):
+        raise _malformed("has a member without number, weight or loss")
+    if not (isinstance(family, str) and isinstance(encoding, str) and _is_object(hyperparameters)):
+        raise _malformed(f"does not say how member {number} is built")
+    if not all(isinstance(value, Value) for value in hyperparameters.values()):
+        raise _malformed(f"has a hyperparameter of member {number} that is not a plain value")
+    if not _is_objects(folds) or not folds:
+        raise _malformed(f"names no folds of member {number}")
+    return MemberEntry(
+        number=number,
+        pipeline=Pipeline(family, encoding, hyperparameters),
+        weight=float(weight),
+        loss=None if loss is None else float(loss),
+        folds=tuple(FoldFiles(_files(fold.get("encoder")), _files(fold.get("model"))) for fold in folds),
+    )
+
+
+_MEMBER_KEYS = ("number", "family", "encoding", "hyperparameters", "weight", "loss", "folds")
+
+
+def _files(entry: Any) -> Mapping[str, str]:
+    if not _is_object(entry):
+        raise _malformed("has a fold without encoder or model")
+    for name, digest in entry.items():
+        if not is_safe_name(name):
+            raise _malformed(f"names the unsafe file {name[:80]!r}")
+        if not (isinstance(digest, str) and DIGEST.fullmatch(digest)):
+            raise _malformed(f"has no digest for the file {name!r}")
+        if any(other.startswith(name + "/") for other in entry):
+            raise _malformed(f"names {name!r} as a file and as a folder")
+    return dict(entry)
+
+
+def _check_members(members: tuple[MemberEntry, ...]) -> None:
+    numbers = [member.number for member in members]
+    if not members or numbers != sorted(set(numbers)):
+        raise _malformed("has no members, or not in number order")
+    weights = [member.weight for member in members]
+    if min(weights) < 0 or not math.isclose(math.fsum(weights), 1.0, rel_tol=1e-6):
+        raise _malformed("has weights that do not sum to one")
+
+
+def _parsed(key: str, parse: Callable[[Any], T], data: Any) -> T:
+    try:
+        return parse(data)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise _malformed(f"has no valid {key!r}") from error
+
+
+def _malformed(what: str) -> BadArtifact:
+    return BadArtifact(f"the model's manifest {what}", hint="fit again, or ask who made the file")
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list)
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _is_numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(item is None or _is_number(item) for item in value)
+
+
+def _is_objects(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
+
+
+def _is_task(value: Any) -> bool:
+    if not _is_object(value) or not all(_is_text(value.get(key)) for key in ("kind", "target", "metric")):
+        return False
+    classes, fewest_most = value.get("classes"), _N_CLASSES.get(value["kind"])
+    if fewest_most is None or not _is_texts(classes) or len(set(classes)) < len(classes):
+        return False
+    return fewest_most[0] <= len(classes) <= fewest_most[1]
+
+
+_N_CLASSES = {"binary": (2, 2), "multiclass": (2, 1_000_000), "regression": (0, 0)}
+
+# key -> (what it must be, whether it must be there); other keys are carried along and shown as they are
+_KEYS: Mapping[str, tuple[Callable[[Any], bool], bool]] = {
+    "created": (_is_text, True),
+    "product": (_is_text, True),
+    "libraries": (lambda v: _is_object(v) and all(map(_is_text, v.values())), True),
+    "task": (_is_task, True),
+    "schema": (lambda v: isinstance(v, dict | list), True),
+    "frame": (_is_object, True),
+    "members": (_is_objects, True),
+    "leaderboard": (_is_objects, False),
+    "timings": (lambda v: _is_object(v) and _is_numbers(list(v.values())), False),
+    "fingerprint": (_is_text, False),
+    "n_rows": (_is_count, False),
+    "validation": (_is_text, False),
+    "loss": (_is_number, False),
+    "naive_loss": (_is_number, False),
+    "interval": (_is_numbers, False),
+    "warnings": (_is_list, False),
+    "seed": (_is_count, False),
+}

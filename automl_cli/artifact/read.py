@@ -1,0 +1,238 @@
+"""Model file -> predictions: models are loaded when they are needed, from bytes whose digests are right."""
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from automl_cli.artifact.check import check_native
+from automl_cli.artifact.container import Container
+from automl_cli.artifact.manifest import Manifest, read_manifest
+from automl_cli.errors import AutomlError, BadArtifact, MissingExtra
+
+if TYPE_CHECKING:
+    # Opening a file imports no numpy; predicting does.
+    from automl_cli.families.family import Family, Model
+    from automl_cli.features.encodings import Encoder, Encoding
+    from automl_cli.features.frame import Frame
+    from automl_cli.features.matrix import Array, Matrix
+
+CHUNK_ROWS = 100_000
+CHUNK_CELLS = 1 << 24
+"""Of the frame, per chunk: wide tables are encoded in fewer rows at a time."""
+KEEP_BYTES = 256 << 20
+"""Models of a file up to this size stay loaded between two predictions."""
+
+
+@dataclass(frozen=True)
+class FoldModel:
+    """One fitted model and its share of the prediction: the member's weight over its number of folds."""
+
+    number: int
+    family: str
+    share: float
+    files: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class EncoderGroup:
+    """The models that see the same encoded rows, in number and fold order."""
+
+    encoding: str
+    files: Mapping[str, str]
+    models: tuple[FoldModel, ...]
+
+
+@dataclass(frozen=True)
+class LoadedGroup:
+    """An encoder and its models in memory."""
+
+    encoder: "Encoder"
+    models: tuple[tuple[FoldModel, "Model"], ...]
+
+
+class Artifact:
+    """A saved model; make one with `open_artifact`.
+
+    Attributes
+    ----------
+    path : Path
+    manifest : Manifest
+        All that can be known without loading a model.
+    """
+
+    def __init__(self, container: Container, manifest: Manifest) -> None:
+        self.path = container.path
+        self.manifest = manifest
+        self._container = container
+        self._loaded: dict[int, LoadedGroup] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; it is closed with the object otherwise."""
+        self._container.close()
+
+    def check(self) -> None:
+        """Make sure, in a child process unless it is known already, that loading the models does not crash.
+
+        Raises
+        ------
+        BadArtifact
+            It does, or a model is malformed.
+        MissingExtra
+            A model needs a package that is not installed.
+        """
+        for member in self.manifest.members:
+            _family(self.path, member.pipeline.family)
+            _encoding(self.path, member.pipeline.encoding)
+        check_native(self.path, self.manifest, self._n_bytes)
+
+    def predict(self, frame: "Frame", threads: int) -> "Array":
+        """Predict: fold models are averaged, members are weighed.
+
+        The sum is taken in an order that depends on the file alone, so the same rows give the same bytes whatever
+        ``threads`` is, as far as the models themselves do.
+
+        Parameters
+        ----------
+        frame : Frame of the manifest's ``frame_schema``
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_outputs), float64
+            Class probabilities in the order of ``manifest.classes``, or values.
+
+        Raises
+        ------
+        BadArtifact
+            The file is damaged or malformed.
+        MissingExtra
+            A model needs a package that is not installed.
+        NoSpace
+            There is no room in the temporary folder.
+        """
+        self.check()
+        return self.predict_unchecked(frame, threads)
+
+    def predict_unchecked(self, frame: "Frame", threads: int) -> "Array":
+        """Predict without `check`: for the child process that is the check."""
+        import numpy as np  # noqa: PLC0415  (inspect does without)
+
+        total = np.zeros((frame.n_rows, self.manifest.n_outputs))
+        if frame.n_rows == 0:
+            return total
+        for k, group in enumerate(group_by_encoder(self.manifest)):
+            loaded = self._load(k, group)
+            for rows, chunk in _chunks(frame):
+                matrix = loaded.encoder.transform(chunk)
+                for about, model in loaded.models:
+                    total[rows] += about.share * self._answer(about, model, matrix, threads)
+        return total
+
+    def _answer(self, about: FoldModel, model: "Model", matrix: "Matrix", threads: int) -> "Array":
+        answer = model.predict(matrix, threads)
+        expected = (len(matrix.X), self.manifest.n_outputs)
+        if answer.shape != expected:
+            what = f"model {about.number} answers with shape {answer.shape}, not {expected}"
+            raise self._container.damaged(what)
+        return answer
+
+    @property
+    def _n_bytes(self) -> int:
+        return sum(self._container.sizes.values())
+
+    def _load(self, k: int, group: EncoderGroup) -> LoadedGroup:
+        if k in self._loaded:
+            return self._loaded[k]
+        with self._extracted(group.files) as folder:
+            encoder = _encoding(self.path, group.encoding).load(folder)
+        models = []
+        for about in group.models:
+            with self._extracted(about.files) as folder:
+                models.append((about, _family(self.path, about.family).load(folder)))
+        loaded = LoadedGroup(encoder, tuple(models))
+        if self._n_bytes <= KEEP_BYTES:
+            self._loaded[k] = loaded
+        return loaded
+
+    @contextlib.contextmanager
+    def _extracted(self, files: Mapping[str, str]) -> Iterator[Path]:
+        """Lay files out in a private folder that is gone afterwards."""
+        try:
+            folder = tempfile.TemporaryDirectory(prefix="automl-")
+        except OSError as error:
+            raise AutomlError(
+                f"no temporary folder ({error})", hint="set TMPDIR to a folder you can write to"
+            ) from error
+        with folder as name:
+            self._container.extract(files.items(), Path(name))
+            yield Path(name)
+
+
+def open_artifact(path: Path) -> Artifact:
+    """Open a model file and read its manifest; no model is loaded and nothing in the file is run.
+
+    Raises
+    ------
+    BadArtifact
+        Missing, not readable, not a model, cut, damaged, malformed, or written by a newer automl.
+    """
+    container = Container(path)
+    return Artifact(container, read_manifest(container))
+
+
+def group_by_encoder(manifest: Manifest) -> tuple[EncoderGroup, ...]:
+    """Return the fold models by the encoder they share, in the order in which encoders first appear."""
+    groups: dict[tuple[object, ...], list[FoldModel]] = {}
+    encoders: dict[tuple[object, ...], tuple[str, Mapping[str, str]]] = {}
+    for member in manifest.members:
+        for fold in member.folds:
+            encoding = member.pipeline.encoding
+            key = (encoding, *sorted(fold.encoder.items()))
+            encoders[key] = (encoding, fold.encoder)
+            model = FoldModel(member.number, member.pipeline.family, member.weight / len(member.folds), fold.model)
+            groups.setdefault(key, []).append(model)
+    return tuple(EncoderGroup(*encoders[key], tuple(models)) for key, models in groups.items())
+
+
+def _chunks(frame: "Frame") -> Iterator[tuple[slice, "Frame"]]:
+    """Yield the frame in pieces whose size depends on its columns alone."""
+    import numpy as np  # noqa: PLC0415  (inspect does without)
+
+    schema = frame.schema
+    n_columns = len(schema.numeric) + len(schema.categorical) + len(schema.datetime) + len(schema.text)
+    n_rows = min(CHUNK_ROWS, max(1000, CHUNK_CELLS // max(1, n_columns)))
+    if frame.n_rows <= n_rows:
+        yield slice(0, frame.n_rows), frame
+        return
+    for start in range(0, frame.n_rows, n_rows):
+        rows = slice(start, min(start + n_rows, frame.n_rows))
+        yield rows, frame.take(np.arange(rows.start, rows.stop))
+
+
+def _family(path: Path, name: str) -> "Family":
+    from automl_cli.families import find_families  # noqa: PLC0415  (imports numpy)
+
+    families = find_families(include_missing=True)
+    if name not in families:
+        raise BadArtifact(
+            f"{path} holds a model of an unknown family {name!r}", hint="pip install --upgrade automl-cli"
+        )
+    if not families[name].installed():
+        raise MissingExtra(f"{path} holds a {name} model", hint=f"pip install 'automl-cli[{name}]'")
+    return families[name]
+
+
+def _encoding(path: Path, name: str) -> "Encoding":
+    from automl_cli.features.encodings import ENCODINGS  # noqa: PLC0415  (imports numpy)
+
+    if name not in ENCODINGS:
+        raise BadArtifact(f"{path} holds an unknown encoding {name!r}", hint="pip install --upgrade automl-cli")
+    return ENCODINGS[name]

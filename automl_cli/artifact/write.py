@@ -1,0 +1,171 @@
+"""Fold folders -> one model file, there whole or not at all."""
+
+import hashlib
+import json
+import math
+import platform
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from automl_cli import __version__
+from automl_cli.artifact.check import mark_checked
+from automl_cli.artifact.container import (
+    BLOBS,
+    CHUNK_BYTES,
+    MANIFEST,
+    MANIFEST_DIGEST,
+    MAX_BYTES,
+    MAX_MANIFEST_BYTES,
+    too_large,
+)
+from automl_cli.artifact.manifest import FORMAT, parse_manifest
+from automl_cli.errors import AutomlError
+from automl_cli.files import write_whole
+from automl_cli.trial import Pipeline
+
+LIBRARIES = ("numpy", "pyarrow", "scikit-learn", "lightgbm", "xgboost", "catboost", "torch")
+SAMPLE_BYTES = 1 << 16
+WORTH_DEFLATING = 0.9  # of the sample: below it the time of unpacking buys something
+
+
+@dataclass(frozen=True)
+class Member:
+    """A pipeline that goes into the model.
+
+    Attributes
+    ----------
+    number : int
+        Of its trial.
+    weight : float
+        Its share of the prediction; those of all members sum to one.
+    loss : float
+        Mean over its folds.
+    folds : tuple of Path
+        Folders ``fold_0``, ...; each holds ``encoder/`` and ``model/`` as their save functions left them.
+    """
+
+    number: int
+    pipeline: Pipeline
+    weight: float
+    loss: float
+    folds: tuple[Path, ...]
+
+
+def write_artifact(path: Path, manifest: Mapping[str, Any], members: Sequence[Member]) -> None:
+    """Write a model file; what stood at ``path`` is replaced once the new one is complete and on disk.
+
+    Files with the same content, such as the encoders that members share, are stored once. Equal content gives
+    equal bytes: no time is written but the one in the manifest.
+
+    Parameters
+    ----------
+    manifest : Mapping
+        ``created``, ``task`` (kind, target, classes, metric), ``schema`` and ``frame``; whatever else `inspect`
+        should show. Numbers that are not finite become null.
+    members : sequence of Member
+
+    Raises
+    ------
+    NoSpace
+        The disk or a limit is full; the old file is untouched and nothing is left beside it.
+    UsageError
+        The folder is missing or cannot be written to.
+    AutomlError
+        The models are too large for one file.
+    """
+    blobs: dict[str, Path] = {}
+    data = {
+        **manifest,
+        "format": FORMAT,
+        "product": __version__,
+        "libraries": library_versions(),
+        "members": [_entry(member, blobs) for member in sorted(members, key=lambda member: member.number)],
+    }
+    text = json.dumps(_plain(data), ensure_ascii=False, allow_nan=False, indent=1).encode("utf-8", "surrogatepass")
+    digest = hashlib.sha256(text).hexdigest()
+    parse_manifest(text, digest)  # what no reader would accept must not replace a model that works
+    n_bytes = len(text) + sum(file.stat().st_size for file in blobs.values())
+    if n_bytes > MAX_BYTES or len(text) > MAX_MANIFEST_BYTES:
+        raise AutomlError(
+            f"the model would hold {n_bytes / 2**30:.1f} GiB, more than one file may",
+            hint="fit with --exclude random_forest,extra_trees",
+        )
+    with write_whole(path) as file:
+        _write_zip(file, text, digest, blobs, compress=True)
+        if too_large(n_bytes, file.tell()):
+            # So regular that readers would take it for a bomb: stored as it is.
+            file.seek(0)
+            file.truncate()
+            _write_zip(file, text, digest, blobs, compress=False)
+    mark_checked(digest)
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions of what can be inside a model, without importing any of it."""
+    versions = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _entry(member: Member, blobs: dict[str, Path]) -> dict[str, Any]:
+    return {
+        "number": member.number,
+        **member.pipeline.to_json(),
+        "weight": member.weight,
+        "loss": member.loss,
+        "folds": [{part: _digests(fold / part, blobs) for part in ("encoder", "model")} for fold in member.folds],
+    }
+
+
+def _digests(folder: Path, blobs: dict[str, Path]) -> dict[str, str]:
+    """Return relative name -> digest of the files in a folder, and note where each content lies."""
+    digests = {}
+    for file in sorted(file for file in folder.rglob("*") if file.is_file()):
+        with file.open("rb") as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+        digests[file.relative_to(folder).as_posix()] = digest
+        blobs.setdefault(digest, file)
+    return digests
+
+
+def _write_zip(file: BinaryIO, text: bytes, digest: str, blobs: Mapping[str, Path], *, compress: bool) -> None:
+    # Entries opened by name carry 1980-01-01, so that the bytes depend on the content alone.
+    method = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
+    with zipfile.ZipFile(file, "w", method, compresslevel=1) as archive:
+        for name, content in ((MANIFEST, text), (MANIFEST_DIGEST, digest.encode() + b"\n")):
+            with archive.open(name, "w") as entry:
+                entry.write(content)
+        for name in sorted(blobs):
+            _write_blob(archive, name, blobs[name])
+
+
+def _write_blob(archive: zipfile.ZipFile, name: str, path: Path) -> None:
+    with path.open("rb") as content:
+        sample = content.read(SAMPLE_BYTES)
+        content.seek(0)
+        target: str | zipfile.ZipInfo = BLOBS + name
+        if len(zlib.compress(sample, 1)) > WORTH_DEFLATING * len(sample):
+            target = zipfile.ZipInfo(BLOBS + name)
+        with archive.open(target, "w", force_zip64=path.stat().st_size > 1 << 30) as entry:
+            while chunk := content.read(CHUNK_BYTES):
+                entry.write(chunk)
+
+
+def _plain(value: Any) -> Any:
+    """Return JSON values: mappings, lists, and null for numbers that are not finite."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

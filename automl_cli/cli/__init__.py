@@ -1,0 +1,95 @@
+"""The command line: parse, one call, and one map from errors to exit codes."""
+
+import os
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from automl_cli.cli import evaluate, fit, inspect, predict, profile
+from automl_cli.cli.settings import load_settings
+from automl_cli.errors import AutomlError, UsageError
+
+app = typer.Typer(
+    name="automl",
+    invoke_without_command=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("fit")(fit.fit)
+app.command("predict")(predict.predict)
+app.command("evaluate")(evaluate.evaluate)
+app.command("profile")(profile.profile)
+app.command("inspect")(inspect.inspect)
+
+
+def _version(show: bool) -> None:
+    if show:
+        from automl_cli import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def settings(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """From a CSV to a model in one command.
+
+    automl fit data.csv --target y       finds a model within 5 minutes (or --time)
+    automl predict data.automl new.csv   applies it
+    """
+    context.default_map = load_settings()
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def main() -> NoReturn:
+    """Run the command line and leave with its exit code, at once: loaded libraries take long to say goodbye."""
+    code = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = code or 141
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code; the one place where errors become messages."""
+    debug = "--debug" in arguments or bool(os.environ.get("AUTOML_DEBUG"))
+    try:
+        code = app(args=arguments, prog_name="automl", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except AutomlError as error:
+        return _fail(str(error), error.exit_code, debug)
+    except typer.TyperException as error:
+        return _fail(error.format_message(), UsageError.exit_code, debug)
+    except typer.Exit as error:
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted", 130, debug)
+    except (BrokenPipeError, SystemExit):
+        return 141  # whoever read the output has left, as with any command in a pipe
+    except MemoryError:
+        return _fail("out of memory: use fewer --workers, or a machine with more", 1, debug)
+    except Exception as error:
+        return _fail(f"unexpected {type(error).__name__}: {error} (--debug shows where)", 1, debug)
+
+
+def _fail(message: str, code: int, debug: bool) -> int:
+    if debug:
+        import traceback
+
+        traceback.print_exc()
+    sys.stderr.write(f"automl: {' '.join(message.split())}\n")
+    return code
+
+
+if __name__ == "__main__":
+    main()

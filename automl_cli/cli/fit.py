@@ -1,0 +1,198 @@
+"""``automl fit``: find a model for a table and save it."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from automl_cli.cli.options import Data, Debug, Ignore, Json, Kinds, Quiet, parse_kinds, print_json
+from automl_cli.cli.settings import check_settings, parse_bytes, parse_seconds, settings_table
+from automl_cli.clock import Deadline, process_age
+
+DEFAULT_TIME = "5m"
+
+
+class TaskChoice(StrEnum):
+    """The tasks that can be asked for."""
+
+    BINARY = "binary"
+    MULTICLASS = "multiclass"
+    REGRESSION = "regression"
+
+
+def fit(
+    context: typer.Context,
+    data: Data,
+    target: Annotated[str, typer.Option("--target", "-t", envvar="AUTOML_TARGET", help="The column to predict.")],
+    time: Annotated[
+        str | None,
+        typer.Option(
+            "--time",
+            metavar="60s|10m|2h",
+            envvar="AUTOML_TIME",
+            help=f"Limit of the whole command. Without it and --trials: {DEFAULT_TIME}.",
+        ),
+    ] = None,
+    trials: Annotated[
+        int | None,
+        typer.Option(
+            "--trials",
+            min=1,
+            envvar="AUTOML_TRIALS",
+            help="End after so many trials; without --time the result is reproducible.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", envvar="AUTOML_OUT", help="The model file. Default: <data stem>.automl here."),
+    ] = None,
+    task: Annotated[
+        TaskChoice | None, typer.Option("--task", envvar="AUTOML_TASK", help="Default: seen from the target.")
+    ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option("--metric", envvar="AUTOML_METRIC", help="What to optimise. Default: roc_auc, log_loss or rmse."),
+    ] = None,
+    positive: Annotated[
+        str | None,
+        typer.Option(
+            "--positive",
+            metavar="LABEL",
+            envvar="AUTOML_POSITIVE",
+            help="The positive class. Default: the last in order.",
+        ),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, envvar="AUTOML_SEED", help="Chance of folds, models and search.")
+    ] = 0,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers", min=1, envvar="AUTOML_WORKERS", help="Trials side by side. Default: by cores and data."
+        ),
+    ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            "--memory",
+            metavar="4GB",
+            envvar="AUTOML_MEMORY",
+            help="Limit of all processes together. Default: 85 % of the machine.",
+        ),
+    ] = None,
+    include: Annotated[
+        list[str] | None,
+        typer.Option("--include", metavar="FAMILY", envvar="AUTOML_INCLUDE", help="Only these model families."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option("--exclude", metavar="FAMILY", envvar="AUTOML_EXCLUDE", help="Not these model families."),
+    ] = None,
+    folds: Annotated[
+        int | None, typer.Option("--folds", min=2, max=20, envvar="AUTOML_FOLDS", help="Default: by rows and time.")
+    ] = None,
+    kind: Kinds = None,
+    ignore: Ignore = None,
+    weight_column: Annotated[
+        str | None, typer.Option("--weight-column", envvar="AUTOML_WEIGHT_COLUMN", help="How much each row counts.")
+    ] = None,
+    group_column: Annotated[
+        str | None,
+        typer.Option(
+            "--group-column",
+            envvar="AUTOML_GROUP_COLUMN",
+            help="Rows of one group are never split between training and validation.",
+        ),
+    ] = None,
+    time_column: Annotated[
+        str | None,
+        typer.Option(
+            "--time-column", envvar="AUTOML_TIME_COLUMN", help="Validate on rows later than those trained on."
+        ),
+    ] = None,
+    run_dir: Annotated[
+        Path | None,
+        typer.Option("--run-dir", envvar="AUTOML_RUN_DIR", help="Keep trials and the best model so far here."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run of the same job.")] = False,
+    dask: Annotated[
+        str | None,
+        typer.Option(
+            "--dask",
+            metavar="tcp://HOST:PORT",
+            envvar="AUTOML_DASK",
+            help="Evaluate on a Dask cluster that shares this machine's files.",
+        ),
+    ] = None,
+    show_settings: Annotated[
+        bool, typer.Option("--show-settings", help="Print each setting and where it comes from, and leave.")
+    ] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> int:
+    """Find the best model for a table within a time limit and save it as one file."""
+    check_settings(context)
+    if show_settings:
+        for name, value, source in settings_table(context):
+            typer.echo(f"{name:14} {value:24} {source}")
+        return 0
+    if time is None and trials is None:
+        time = DEFAULT_TIME
+        if not quiet:
+            typer.echo(f"no --time given: {DEFAULT_TIME} it is", err=True)
+    seconds = None if time is None else parse_seconds(time)
+    deadline = Deadline.after(seconds, elapsed=process_age())
+    memory_bytes = None if memory is None else parse_bytes(memory)
+
+    from automl_cli.cli.signals import Interrupts
+    from automl_cli.console.live import show
+    from automl_cli.job import FitOptions
+    from automl_cli.metrics import TaskKind
+    from automl_cli.workflow import fit as run_fit
+
+    options = FitOptions(
+        data=data,
+        target=target,
+        out=out or Path(_stem(data) + ".automl"),
+        seconds=seconds,
+        n_trials=trials,
+        task=None if task is None else TaskKind(task),
+        metric=metric,
+        positive=positive,
+        seed=seed,
+        workers=workers,
+        memory_bytes=memory_bytes,
+        include=tuple(include or ()),
+        exclude=tuple(exclude or ()),
+        folds=folds,
+        kinds=parse_kinds(kind or ()),
+        ignore=tuple(ignore or ()),
+        weight_column=weight_column,
+        group_column=group_column,
+        time_column=time_column,
+        run_dir=run_dir,
+        resume=resume,
+        dask=dask,
+    )
+    with Interrupts() as interrupts:
+        try:
+            summary = show(run_fit(options, deadline, interrupts.seen), deadline, quiet=quiet)
+        except Exception:
+            if interrupts.exit_code:
+                typer.echo("automl: interrupted before there was a model", err=True)
+                return interrupts.exit_code
+            raise
+    if json:
+        print_json(summary.to_json())
+    return interrupts.exit_code
+
+
+def _stem(data: str) -> str:
+    """Return a file's name without its endings.
+
+    >>> _stem("tables/data.csv.gz"), _stem("-")
+    ('data', 'model')
+    """
+    return "model" if data == "-" else Path(data).name.split(".")[0] or "model"

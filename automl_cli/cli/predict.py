@@ -1,0 +1,57 @@
+"""``automl predict``: apply a model to new rows."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from automl_cli.cli.options import Data, Debug, Model, Quiet, Threads
+from automl_cli.cli.settings import check_settings
+
+
+def predict(
+    context: typer.Context,
+    model: Model,
+    data: Data,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", envvar="AUTOML_OUT", help="The CSV to write. Default: standard output."),
+    ] = None,
+    proba: Annotated[
+        bool, typer.Option("--proba", envvar="AUTOML_PROBA", help="Add a column with the probability of each class.")
+    ] = False,
+    columns: Annotated[
+        str,
+        typer.Option(
+            "--columns", metavar="A,B", envvar="AUTOML_COLUMNS", help="Columns of the data to repeat in front."
+        ),
+    ] = "",
+    threads: Threads = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> int:
+    """Predict every row of a file and write CSV."""
+    check_settings(context)
+    from automl_cli.files import check_writable, write_whole
+
+    if out is not None and str(out) != "-":
+        check_writable(out)
+    from automl_cli.console.tell import tell_notices
+    from automl_cli.machine import usable_cores
+    from automl_cli.prediction import predict as run_predict
+    from automl_cli.table import write_csv
+
+    carry = [name for name in columns.split(",") if name]
+    answer = run_predict(model, data, proba=proba, carry=carry, threads=threads or usable_cores())
+    if not quiet:
+        tell_notices(answer.notices)
+    if out is None or str(out) == "-":
+        write_csv(answer.columns, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+        return 0
+    with write_whole(out) as file:
+        write_csv(answer.columns, file)
+    if not quiet:
+        typer.echo(f"{answer.n_rows:,} predictions written to {out}", err=True)
+    return 0

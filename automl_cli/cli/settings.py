@@ -1,0 +1,123 @@
+"""Settings: a flag beats the environment, which beats automl.toml, which beats the default."""
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from automl_cli.errors import UsageError
+
+SETTINGS_FILE = Path("automl.toml")
+SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+BYTES = {"": 1, "b": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30,
+         "ti": 2**40}  # fmt: skip
+SOURCES = {"COMMANDLINE": "flag", "ENVIRONMENT": "environment", "DEFAULT_MAP": str(SETTINGS_FILE), "DEFAULT": "default"}
+
+
+def load_settings() -> dict[str, Any]:
+    """Read automl.toml of the current folder: one table per command, keys spelled like the options.
+
+    Raises
+    ------
+    UsageError
+        The file is not TOML or not made of tables.
+    """
+    if not SETTINGS_FILE.exists():
+        return {}
+    import tomllib
+
+    try:
+        data = tomllib.loads(SETTINGS_FILE.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{SETTINGS_FILE} is not valid TOML ({error})", hint="mend it or move it away") from error
+    tables: dict[str, Any] = {}
+    for command, table in data.items():
+        if not isinstance(table, dict):
+            raise UsageError(f"{SETTINGS_FILE}: {command!r} stands outside a table", hint="begin with a line [fit]")
+        tables[command] = {key.replace("-", "_"): _as_option(value) for key, value in table.items()}
+    return tables
+
+
+def _as_option(value: Any) -> Any:
+    """Return a TOML value as the command line would have given it."""
+    if isinstance(value, list):
+        return [str(item) for item in value]
+    return value if isinstance(value, bool) else str(value)
+
+
+def check_settings(context: typer.Context) -> None:
+    """Refuse keys of automl.toml that are no option of this command.
+
+    Raises
+    ------
+    UsageError
+        With the nearest option.
+    """
+    known = [parameter.name for parameter in context.command.params if parameter.name is not None]
+    for key in context.default_map or {}:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"see automl {context.command.name} --help"
+            raise UsageError(f"{SETTINGS_FILE} sets {key!r}, which is no option of {context.command.name}", hint=hint)
+
+
+def settings_table(context: typer.Context) -> list[tuple[str, str, str]]:
+    """Return (option, value, where it came from) of every option of the command."""
+    rows = []
+    for parameter in context.command.params:
+        if parameter.name is None or parameter.name in ("show_settings", "help"):
+            continue
+        source = context.get_parameter_source(parameter.name)
+        value = context.params.get(parameter.name)
+        rows.append(
+            (parameter.name.replace("_", "-"), _shown(value), SOURCES.get(getattr(source, "name", ""), "default"))
+        )
+    return rows
+
+
+def _shown(value: Any) -> str:
+    if value is None or value == ():
+        return "-"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def parse_seconds(text: str) -> float:
+    """Read a duration: ``60``, ``60s``, ``10m``, ``2h``, ``1h30m``.
+
+    Raises
+    ------
+    UsageError
+        It is not one, or not positive.
+
+    >>> parse_seconds("10m"), parse_seconds("1h30m"), parse_seconds("1.5")
+    (600.0, 5400.0, 1.5)
+    """
+    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip().lower())
+    if not parts or "".join(number + unit for number, unit in parts) != text.strip().lower():
+        raise UsageError(f"{text!r} is not a duration", hint="write 60s, 10m or 2h")
+    seconds = sum(float(number) * SECONDS[unit] for number, unit in parts)
+    if not 0 < seconds < 1e9:
+        raise UsageError(f"a limit of {text!r} leaves no time", hint="write 60s, 10m or 2h")
+    return seconds
+
+
+def parse_bytes(text: str) -> int:
+    """Read a size: ``4GB``, ``512MB``, ``2GiB``.
+
+    Raises
+    ------
+    UsageError
+        It is not one, or too small to work with.
+
+    >>> parse_bytes("2GiB"), parse_bytes("1.5 GB")
+    (2147483648, 1500000000)
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?", text.strip().lower())
+    if match is None:
+        raise UsageError(f"{text!r} is not a size", hint="write 4GB or 512MB")
+    size = int(float(match[1]) * BYTES[match[2] or ""])
+    if size < 200 * 10**6:
+        raise UsageError(f"{text} of memory is too little", hint="the program alone needs 200MB")
+    return size

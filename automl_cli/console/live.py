@@ -1,0 +1,177 @@
+"""The screen: a live view on a terminal, plain lines elsewhere, and a closing summary. All of it on stderr."""
+
+import os
+import shlex
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table as Grid
+from rich.text import Text
+
+from automl_cli.clock import Deadline
+from automl_cli.console.streams import make_console
+from automl_cli.search import Finished, Started
+from automl_cli.summary import Summary
+from automl_cli.trial import Failure, Success
+from automl_cli.workflow import Event, Improved, Prepared
+
+PLAIN_SECONDS = 10.0  # between two lines where nobody watches
+
+
+@dataclass
+class View:
+    """What the screen knows; built from events alone."""
+
+    deadline: Deadline
+    phase: str = "reading"
+    prepared: Prepared | None = None
+    running: dict[int, str] = field(default_factory=dict)
+    n_done: int = 0
+    n_failed: int = 0
+    n_stopped: int = 0
+    best: str = "none yet"
+    best_at: float = 0.0
+    members: str = ""
+
+    def take(self, event: Event) -> None:
+        """Note what an event says."""
+        match event:
+            case Prepared():
+                self.prepared, self.phase = event, "searching"
+            case Started(proposal=proposal):
+                self.running[proposal.number] = proposal.pipeline.family
+            case Finished(trial=trial):
+                self.running.pop(trial.proposal.number, None)
+                self.n_done += 1
+                self.n_failed += isinstance(trial, Failure)
+                self.n_stopped += isinstance(trial, Success) and not trial.complete
+            case Improved(chosen=chosen) if self.prepared is not None:
+                metric = self.prepared.job.task.metric
+                self.best = f"{metric.title} {metric.natural(chosen.mean_loss):.5g}"
+                self.best_at = self.deadline.elapsed()
+                self.members = ", ".join(
+                    f"{weight:.0%} {trial.proposal.pipeline.family}"
+                    for trial, weight in sorted(chosen.members, key=lambda member: -member[1])[:4]
+                )
+
+    def left(self) -> str:
+        """Return the time left in words; the time used where there is no limit."""
+        if self.deadline.limited:
+            return f"{max(0.0, self.deadline.seconds_left()):.0f} s left"
+        return f"{self.deadline.elapsed():.0f} s"
+
+    def line(self) -> str:
+        """Return the state of the search in one line."""
+        running = ", ".join(sorted(self.running.values())) or "nothing"
+        failed = f", {self.n_failed} failed" if self.n_failed else ""
+        best = f"{self.best} ({self.best_at:.0f} s)" if self.members else self.best
+        return f"{self.left()} | {self.n_done} trials{failed} | best {best} | running {running}"
+
+    def __rich__(self) -> Group:
+        grid = Grid.grid(padding=(0, 2))
+        grid.add_row(Text(self.phase, style="bold cyan"), self.left())
+        grid.add_row(
+            "best", Text(f"{self.best} after {self.best_at:.0f} s" if self.members else self.best, style="bold")
+        )
+        grid.add_row("trials", f"{self.n_done} done, {self.n_stopped} stopped early, {self.n_failed} failed")
+        grid.add_row("running", Text(", ".join(self.running.values()) or "-"))
+        grid.add_row("ensemble", Text(self.members or "-"))
+        return Group(grid)
+
+
+def show(events: Iterable[Event], deadline: Deadline, *, quiet: bool) -> Summary:
+    """Draw a fit's events until its summary comes.
+
+    Returns
+    -------
+    Summary
+        The last event.
+    """
+    console = make_console()
+    view = View(deadline)
+    if quiet:
+        return _last(events)
+    live = console.is_terminal and os.environ.get("TERM") != "dumb"
+    if not live:
+        return _last(_plain(events, view, console))
+    with Live(view, console=console, refresh_per_second=4, transient=True) as screen:
+        summary = _last(_drawn(events, view, screen.console))
+    tell_summary(console, summary)
+    return summary
+
+
+def _last(events: Iterable[Event]) -> Summary:
+    last = deque(events, maxlen=1).pop()
+    if not isinstance(last, Summary):
+        raise RuntimeError("the fit ended without a summary")
+    return last
+
+
+def _drawn(events: Iterable[Event], view: View, console: Console) -> Iterator[Event]:
+    for event in events:
+        view.take(event)
+        if isinstance(event, Prepared):
+            tell_prepared(console, event)
+        yield event
+
+
+def _plain(events: Iterable[Event], view: View, console: Console) -> Iterator[Event]:
+    said = 0.0
+    for event in events:
+        view.take(event)
+        if isinstance(event, Prepared):
+            tell_prepared(console, event)
+        elif isinstance(event, Summary):
+            tell_summary(console, event)
+        elif (said == 0.0 and isinstance(event, Improved)) or view.deadline.elapsed() - said > PLAIN_SECONDS:
+            said = view.deadline.elapsed()
+            console.print(Text(view.line()))
+        yield event
+
+
+def tell_prepared(console: Console, event: Prepared) -> None:
+    """Say what was read and what will be done."""
+    job, task, table = event.job, event.job.task, event.job.table
+    lines = [f"{table.source}: {table.n_rows:,} rows, {len(table.schema.columns)} columns"]
+    if job.n_left_out:
+        lines.append(f"{job.n_left_out:,} rows without a value of {task.target!r} are left out")
+    lines.append(f"task: {task.kind} ({task.reason}); metric {task.metric.title}")
+    if task.kind == "binary":
+        lines.append(f"positive class: {task.classes[-1]} (another: --positive LABEL)")
+    lines.append(f"validation: {job.plan.reason}")
+    r = job.resources
+    lines.append(
+        f"{r.workers} workers with {r.threads} thread{'s' if r.threads > 1 else ''} each; " + ", ".join(job.families)
+    )
+    if event.interrupted is not None:
+        lines.append(f"an interrupted run of this job is in {event.interrupted}; --resume goes on with it")
+    for line in lines:
+        console.print(Text(line))
+    for notice in table.notices:
+        console.print(Text(f"warning: {notice.message}", style="yellow"))
+
+
+def tell_summary(console: Console, summary: Summary) -> None:
+    """Say what was found, how sure it is, and what to type next."""
+    interval = ""
+    if summary.interval is not None:
+        low, high = summary.interval
+        interval = f" (95 % interval over folds {low:.5g} to {high:.5g})"
+    console.print(Text(f"{summary.metric_title} {summary.score:.5g}{interval}", style="bold green"))
+    console.print(Text(f"a guess that ignores all columns reaches {summary.naive:.5g}"))
+    if summary.mattered:
+        console.print(Text("what mattered: " + ", ".join(f"{name} {share:.0%}" for name, share in summary.mattered)))
+    shown = summary.members[:6]
+    more = f" and {len(summary.members) - len(shown)} more" if len(summary.members) > len(shown) else ""
+    console.print(Text("model: " + ", ".join(f"{m['weight']:.0%} {m['family']}" for m in shown) + more))
+    failed = "".join(f"; {count} x {reason}" for reason, count in summary.failures[:3])
+    console.print(Text(f"{summary.n_trials} trials, {summary.n_failed} failed{failed}"))
+    for notice in summary.odd:
+        console.print(Text(f"odd in the data: {notice.message}", style="yellow"))
+    console.print(Text(f"saved to {summary.out} after {summary.seconds:.1f} s"))
+    console.print(
+        Text(f"next: automl predict {shlex.quote(str(summary.out))} NEW.csv -o predictions.csv", style="bold")
+    )

@@ -1,0 +1,136 @@
+"""Results of profile, evaluate, predict and inspect as tables."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table as Grid
+from rich.text import Text
+
+from automl_cli.console.streams import make_console
+
+if TYPE_CHECKING:
+    from automl_cli.prediction import Scores
+    from automl_cli.table import Notice
+
+MOST_ROWS = 60
+
+
+def tell_notices(notices: "Sequence[Notice]") -> None:
+    """Say on stderr what was odd."""
+    console = make_console()
+    for notice in notices:
+        console.print(Text(f"warning: {notice.message}", style="yellow"))
+
+
+def tell_scores(scores: "Scores") -> None:
+    """Print the scores of a model, its own metric first."""
+    console = make_console(answer=True)
+    low, high = scores.interval
+    left_out = f", {scores.n_left_out:,} without a target left out" if scores.n_left_out else ""
+    own = scores.scores[scores.metric]
+    console.print(Text(f"{scores.metric} {own:.5g} (95 % interval over rows {low:.5g} to {high:.5g})", style="bold"))
+    console.print(Text(f"a guess that ignores all columns reaches {scores.naive:.5g}"))
+    console.print(Text(f"{scores.n_rows:,} rows{left_out}"))
+    for name, value in scores.scores.items():
+        if name != scores.metric:
+            console.print(Text(f"  {name:18} {value:.5g}"))
+
+
+def tell_profile(data: Mapping[str, Any], notices: "Sequence[Notice]") -> None:
+    """Print a profile: one line a column, then what is odd."""
+    console = make_console(answer=True)
+    console.print(Text(f"{data['n_rows']:,} rows, {len(data['columns'])} columns", style="bold"))
+    grid = Grid(box=None, pad_edge=False, header_style="bold")
+    for title in ("column", "kind", "missing", "distinct", "values", "why"):
+        grid.add_column(title, overflow="fold")
+    for column in data["columns"][:MOST_ROWS]:
+        grid.add_row(
+            Text(str(column["name"])),
+            str(column["kind"]),
+            f"{column['missing']:.1%}",
+            str(column["distinct"]),
+            Text(_values(column)),
+            Text(str(column["reason"])),
+        )
+    console.print(grid)
+    if len(data["columns"]) > MOST_ROWS:
+        console.print(Text(f"and {len(data['columns']) - MOST_ROWS:,} more columns; --json lists all"))
+    for message in [*(notice.message for notice in notices), *(w["message"] for w in data["warnings"])]:
+        console.print(Text(f"odd: {message}", style="yellow"))
+
+
+def _values(column: Mapping[str, Any]) -> str:
+    """Return a column's range or its commonest values in a few words."""
+    if column.get("min") is not None:
+        return f"{column['min']:.6g} to {column['max']:.6g}, mean {column['mean']:.6g}"
+    return ", ".join(f"{value} {share:.0%}" for value, share in (column.get("top") or [])[:3])
+
+
+def tell_manifest(data: Mapping[str, Any], size: int) -> None:
+    """Print what a model file says about itself."""
+    console = make_console(answer=True)
+    task = data["task"]
+    lines = {
+        "predicts": f"{task['target']} ({task['kind']})"
+        + (f", classes {_few(task['classes'])}" if task["classes"] else ""),
+        "reaches": _score(data),
+        "trained on": f"{data.get('n_rows', 0):,} rows; validated by {data.get('validation', '?')}",
+        "made": f"{data['created']} by automl {data['product']}; file {size / 1e6:.2f} MB",
+        "libraries": ", ".join(f"{name} {version}" for name, version in data["libraries"].items()),
+        "time": ", ".join(f"{name} {seconds:.1f} s" for name, seconds in (data.get("timings") or {}).items()),
+        "peak memory": f"{(data.get('peak_memory_bytes') or 0) / 1e6:.0f} MB",
+        "data": str(data.get("fingerprint", "?")),
+        "mattered": ", ".join(f"{name} {share:.0%}" for name, share in data.get("mattered") or []),
+    }
+    grid = Grid.grid(padding=(0, 2))
+    for name, value in lines.items():
+        if value:
+            grid.add_row(Text(name, style="bold"), Text(value))
+    console.print(grid)
+    for title, rows in (("members", _members(data)), ("leaderboard", _board(data)), ("columns", _columns(data))):
+        console.print(Text(f"\n{title}", style="bold"))
+        console.print(rows)
+    for message in data.get("warnings") or []:
+        console.print(Text(f"odd in the data: {message}", style="yellow"))
+
+
+def _few(values: Sequence[str]) -> str:
+    more = f" and {len(values) - 6} more" if len(values) > 6 else ""
+    return ", ".join(values[:6]) + more
+
+
+def _score(data: Mapping[str, Any]) -> str:
+    if data.get("score") is None:
+        return ""
+    interval = data.get("interval")
+    between = f" (95 % interval over folds {interval[0]:.5g} to {interval[1]:.5g})" if interval else ""
+    naive = f"; a guess reaches {data['naive_score']:.5g}" if data.get("naive_score") is not None else ""
+    return f"{data['task']['metric']} {data['score']:.5g}{between}{naive}"
+
+
+def _members(data: Mapping[str, Any]) -> Grid:
+    grid = Grid.grid(padding=(0, 2))
+    for member in sorted(data["members"], key=lambda m: -m["weight"]):
+        values = ", ".join(f"{name}={_short(value)}" for name, value in member["hyperparameters"].items())
+        grid.add_row(f"{member['weight']:.1%}", member["family"], member["encoding"], Text(values))
+    return grid
+
+
+def _board(data: Mapping[str, Any]) -> Grid:
+    grid = Grid.grid(padding=(0, 2))
+    for row in (data.get("leaderboard") or [])[:15]:
+        grid.add_row(
+            f"#{row['number']}", f"{row['score']:.5g}", row["family"], row["encoding"], row["origin"], Text(row["note"])
+        )
+    return grid
+
+
+def _columns(data: Mapping[str, Any]) -> Grid:
+    grid = Grid.grid(padding=(0, 2))
+    for column in data["schema"][:MOST_ROWS]:
+        grid.add_row(Text(str(column["name"])), str(column["kind"]), Text(str(column.get("reason", ""))))
+    return grid
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

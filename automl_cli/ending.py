@@ -1,0 +1,68 @@
+"""The end of a fit: members refitted on all rows where time orders them, and what mattered."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from automl_cli.clock import Deadline
+from automl_cli.evaluate import refit
+from automl_cli.executors import TrialExecutor
+from automl_cli.importance import permutation_importance
+from automl_cli.members import Chosen
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What is known once the search is over and the model is not yet saved."""
+
+    executor: TrialExecutor
+    chosen: Chosen
+    run_folder: Path
+    deadline: Deadline
+    saving_seconds: float
+
+    def spare_seconds(self) -> float | None:
+        """Return the seconds that saving and leaving do not need; None where there is no limit."""
+        if not self.deadline.limited:
+            return None
+        return self.deadline.seconds_left() - 1.5 * self.saving_seconds - 0.6
+
+
+def refit_members(ending: Ending) -> dict[int, Path]:
+    """Fit the members on all rows, the heaviest first: under a time order the latest rows count most.
+
+    A member that cannot be refitted in time keeps its fold models.
+    """
+    refitted: dict[int, Path] = {}
+    folder = str(ending.run_folder)
+    for trial, _ in sorted(ending.chosen.members, key=lambda member: -member[1]):
+        spare = ending.spare_seconds()
+        if spare is not None and spare < 0.5:
+            break
+        seconds = None if spare is None else 0.8 * spare
+        future = ending.executor.submit(refit, trial, folder, seconds, timeout=spare)
+        try:
+            refitted[trial.proposal.number] = future.result(timeout=spare)
+        except Exception:
+            logger.info("trial %d could not be refitted", trial.proposal.number, exc_info=True)
+            future.cancel()
+    return refitted
+
+
+def what_mattered(ending: Ending) -> tuple[tuple[str, float], ...]:
+    """Ask a worker which columns the best member needs, within what the reserve leaves."""
+    spare = ending.spare_seconds()
+    if spare is not None and spare < 0.2:
+        return ()
+    limit = None if spare is None else min(3.0, spare)
+    share = None if limit is None else 0.7 * limit
+    proposal, folder = ending.chosen.best.proposal, str(ending.run_folder)
+    future = ending.executor.submit(permutation_importance, proposal, folder, share, timeout=limit)
+    try:
+        return tuple(future.result(timeout=limit))
+    except Exception:
+        logger.info("no column importance", exc_info=True)
+        future.cancel()
+        return ()

@@ -1,0 +1,259 @@
+"""Proposal -> Trial: fit fold by fold in a worker, keep what is finished, stop what cannot win."""
+
+import functools
+import json
+import shutil
+import time
+import traceback
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from automl_cli.families import find_families
+from automl_cli.families.family import Family, FoldData, Limits
+from automl_cli.features.encodings import ENCODINGS, Encoder
+from automl_cli.features.matrix import Array, Matrix
+from automl_cli.racing import should_stop
+from automl_cli.rundata import RunData, open_rundata
+from automl_cli.trial import Failure, Proposal, Success, Trial
+
+ENCODED_BYTES = 256 * 2**20  # per worker; beyond it the oldest encoded fold is dropped and made again when needed
+LAST_ROWS = 256
+SAFETY = 0.9  # of a trial's seconds are shared out among its folds; the rest is encoding, predicting and writing
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One fold under one encoding."""
+
+    encoder: Encoder
+    train: Matrix
+    valid: Matrix
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of both matrices."""
+        return int(self.train.X.nbytes + self.valid.X.nbytes)
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    """A run as one worker sees it: the mapped data, and the folds it has already encoded."""
+
+    folder: Path
+    data: RunData
+    encoded: OrderedDict[tuple[str, int], Encoded] = field(default_factory=OrderedDict)
+
+    def encode(self, encoding: str, fold: int) -> Encoded:
+        """Encode a fold, or take it from what this worker encoded before."""
+        key = (encoding, fold)
+        if key in self.encoded:
+            self.encoded.move_to_end(key)
+            return self.encoded[key]
+        made = _encode(self.data, encoding, fold)
+        self.encoded[key] = made
+        while sum(e.n_bytes for e in self.encoded.values()) > ENCODED_BYTES and len(self.encoded) > 1:
+            self.encoded.popitem(last=False)
+        return made
+
+
+@functools.lru_cache(maxsize=1)
+def open_run(folder: str) -> OpenRun:
+    """Open a run's data once per worker."""
+    return OpenRun(Path(folder), open_rundata(Path(folder) / "data"))
+
+
+def evaluate(proposal: Proposal, run_folder: str) -> Trial:
+    """Fit a proposal fold by fold and leave each finished fold in the run's folder.
+
+    This is the one place that catches whatever foreign model code raises.
+
+    Returns
+    -------
+    Success with the folds that were finished, or Failure if there is none.
+    """
+    started = time.perf_counter()
+    folder = trial_folder(Path(run_folder), proposal.number)
+    try:
+        run = open_run(run_folder)
+        family = find_families()[proposal.pipeline.family]
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        (folder / "proposal.json").write_text(json.dumps(proposal.pipeline.to_json()))
+        note = _fit_folds(run, family, proposal, folder, started)
+        return finished_trial(Path(run_folder), proposal, time.perf_counter() - started, len(run.data.folds), note)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        return Failure(proposal, reason, time.perf_counter() - started, traceback.format_exc(limit=-8))
+
+
+def _fit_folds(run: OpenRun, family: Family, proposal: Proposal, folder: Path, started: float) -> str:
+    """Fit until the last fold, the race is lost or the seconds are used up; return the reason for an early end."""
+    losses: list[float] = []
+    n_folds = len(run.data.folds)
+    for fold in range(n_folds):
+        seconds = None
+        if proposal.seconds is not None:
+            seconds = SAFETY * (proposal.seconds - (time.perf_counter() - started)) / (n_folds - fold)
+            if losses and seconds <= 0:
+                return f"out of time after fold {fold}"
+        losses.append(_fit_fold(run, family, proposal, fold, folder, seconds))
+        decision = should_stop(losses, proposal.incumbent)
+        if decision.stop and fold + 1 < n_folds:
+            return decision.reason
+    return ""
+
+
+def _fit_fold(
+    run: OpenRun, family: Family, proposal: Proposal, fold: int, folder: Path, seconds: float | None
+) -> float:
+    began = time.perf_counter()
+    data = run.data
+    train_rows, valid_rows = data.folds[fold]
+    encoded = run.encode(proposal.pipeline.encoding, fold)
+    fold_data = FoldData(
+        kind=data.kind,
+        n_outputs=data.n_outputs,
+        train=encoded.train,
+        y=data.y[train_rows],
+        weight=None if data.weight is None else data.weight[train_rows],
+        valid=encoded.valid,
+        y_valid=data.y[valid_rows],
+        weight_valid=None if data.weight is None else data.weight[valid_rows],
+        loss=data.metric.loss,
+    )
+    left = None if seconds is None else max(0.05, seconds - (time.perf_counter() - began))
+    model = family.fit(fold_data, proposal.pipeline.hyperparameters, Limits(proposal.threads, proposal.seed, left))
+    predictions = model.predict(encoded.valid, proposal.threads)
+    if not np.isfinite(predictions).all():
+        raise ValueError("the model predicts values that are not finite")
+    loss = float(data.metric.loss(fold_data.y_valid, predictions, fold_data.weight_valid))
+    facts = {
+        "family": proposal.pipeline.family,
+        "encoding": proposal.pipeline.encoding,
+        "fold": fold,
+        "loss": loss,
+        "seconds": time.perf_counter() - began,
+        "rounds": int(getattr(model, "rounds", 0)),
+        "cut": bool(getattr(model, "cut", False)),
+    }
+    _write_fold(folder / f"fold_{fold}", family, model, encoded.encoder, predictions, facts)
+    return loss
+
+
+def _write_fold(
+    folder: Path, family: Family, model: Any, encoder: Encoder, predictions: Array, facts: dict[str, Any]
+) -> None:
+    """Write one finished fold; it is there whole or not at all."""
+    draft = folder.with_suffix(".draft")
+    (draft / "model").mkdir(parents=True)
+    (draft / "encoder").mkdir()
+    family.save(model, draft / "model")
+    ENCODINGS[facts["encoding"]].save(encoder, draft / "encoder")
+    np.save(draft / "oof.npy", predictions.astype(np.float32))
+    (draft / "fold.json").write_text(json.dumps(facts))
+    draft.rename(folder)
+
+
+def _encode(data: RunData, encoding: str, fold: int) -> Encoded:
+    train_rows, valid_rows = data.folds[fold]
+    frame = data.frame.take(train_rows)
+    # The seed belongs to the fold, not to the trial: all trials share the encoded fold.
+    encoder, train = ENCODINGS[encoding].fit(frame, data.y[train_rows], data.kind, data.n_outputs, fold)
+    return Encoded(encoder, train, encoder.transform(data.frame.take(valid_rows)))
+
+
+def finished_trial(run_folder: Path, proposal: Proposal, seconds: float, n_folds: int, note: str) -> Trial:
+    """Read what a trial left on disk, whether its worker ended by itself or was killed.
+
+    Returns
+    -------
+    Success if at least the first fold is there, else Failure with ``note`` as its reason.
+    """
+    folds = fold_facts(trial_folder(run_folder, proposal.number), n_folds)
+    if not folds:
+        return Failure(proposal, note or "no fold was finished", seconds)
+    cut = any(fold["cut"] for fold in folds)
+    return Success(
+        proposal=proposal,
+        losses=tuple(fold["loss"] for fold in folds),
+        seconds=seconds,
+        complete=len(folds) == n_folds,
+        note=note,
+        cut=cut,
+        rounds=tuple(fold["rounds"] for fold in folds),
+    )
+
+
+def fold_facts(folder: Path, n_folds: int) -> list[dict[str, Any]]:
+    """Read the facts of the finished folds, from the first on without a gap."""
+    facts = []
+    for fold in range(n_folds):
+        path = folder / f"fold_{fold}" / "fold.json"
+        if not path.exists():
+            break
+        facts.append(json.loads(path.read_text()))
+    return facts
+
+
+def trial_folder(run_folder: Path, number: int) -> Path:
+    """Return where a trial keeps its folds."""
+    return run_folder / "trials" / f"{number:05d}"
+
+
+def read_oof(run_folder: Path, data: RunData, trial: Success) -> Array:
+    """Read a trial's out-of-fold predictions.
+
+    Returns
+    -------
+    ndarray of shape (n_rows, n_outputs), float32; NaN where no finished fold predicted the row
+    """
+    oof = np.full((data.n_rows, data.n_outputs), np.nan, dtype=np.float32)
+    folder = trial_folder(run_folder, trial.proposal.number)
+    for fold in range(len(trial.losses)):
+        oof[data.folds[fold][1]] = np.load(folder / f"fold_{fold}" / "oof.npy")
+    return oof
+
+
+def refit(trial: Success, run_folder: str, seconds: float | None) -> Path:
+    """Fit a trial's pipeline on all rows, with the mean number of rounds that its folds stopped at.
+
+    Returns
+    -------
+    Path
+        The folder with ``encoder/`` and ``model/``.
+    """
+    run = open_run(run_folder)
+    data, proposal = run.data, trial.proposal
+    family = find_families()[proposal.pipeline.family]
+    y = np.asarray(data.y)
+    encoding = ENCODINGS[proposal.pipeline.encoding]
+    encoder, train = encoding.fit(data.frame, y, data.kind, data.n_outputs, len(data.folds))
+    rounds = [n for n in trial.rounds if n > 0]
+    fold_data = FoldData(
+        kind=data.kind,
+        n_outputs=data.n_outputs,
+        train=train,
+        y=y,
+        weight=None if data.weight is None else np.asarray(data.weight),
+        valid=Matrix(train.X[-LAST_ROWS:], train.categorical, train.names),  # watched, but nothing depends on it
+        y_valid=y[-LAST_ROWS:],
+        weight_valid=None if data.weight is None else np.asarray(data.weight)[-LAST_ROWS:],
+        loss=data.metric.loss,
+    )
+    limits = Limits(
+        proposal.threads, proposal.seed, seconds, rounds=round(sum(rounds) / len(rounds)) if rounds else None
+    )
+    model = family.fit(fold_data, proposal.pipeline.hyperparameters, limits)
+    if model.cut:
+        raise TimeoutError("not enough time to fit all rows")
+    folder = trial_folder(Path(run_folder), proposal.number) / "all_rows"
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "model").mkdir(parents=True)
+    (folder / "encoder").mkdir()
+    family.save(model, folder / "model")
+    encoding.save(encoder, folder / "encoder")
+    return folder

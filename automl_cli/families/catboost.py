@@ -1,0 +1,269 @@
+"""CatBoost: symmetric boosted trees with ordered statistics of categories; an extra."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from automl_cli.clock import Deadline
+from automl_cli.families.arrays import Expected, bad_model, integer, load_arrays, read_native, save_arrays, save_native
+from automl_cli.families.boosting import (
+    SeenCodes,
+    Stopping,
+    affordable_rate,
+    expected_rounds,
+    most_rounds,
+    n_trees_per_round,
+    shape_of,
+)
+from automl_cli.families.family import Family, FoldData, Hyperparameters, Limits, Shape, present_classes, spread
+from automl_cli.features.matrix import Array, Matrix
+from automl_cli.task import TaskKind
+
+_LOSSES = {TaskKind.BINARY: "Logloss", TaskKind.MULTICLASS: "MultiClass", TaskKind.REGRESSION: "RMSE"}
+_MODEL, _CODES, _OUTPUTS = "model.cbm", "codes.npz", "outputs.npz"
+
+
+@dataclass(frozen=True)
+class CatBoostModel:
+    """A booster, or a constant where the training rows had one value only, which CatBoost refuses.
+
+    Attributes
+    ----------
+    booster : catboost.CatBoost or None
+        None where the prediction is constant.
+    classes : int64 (n_present,)
+        Classes that occurred in training; empty for a regression.
+    constant : float
+        The prediction of a regression without a booster.
+    """
+
+    booster: Any
+    codes: SeenCodes
+    classes: Array
+    n_outputs: int
+    constant: float
+    rounds: int
+    cut: bool = False
+
+    def predict(self, data: Matrix, threads: int) -> Array:
+        """Return float64 of shape (n_rows, n_outputs)."""
+        if self.booster is None:
+            raw = np.full((len(data.X), 1), 1.0 if len(self.classes) else self.constant)
+        else:
+            form = "Probability" if len(self.classes) else "RawFormulaVal"
+            raw = self.booster.predict(_pool(data, self.codes), prediction_type=form, thread_count=threads)
+            raw = np.asarray(raw, dtype=np.float64).reshape(len(data.X), -1)
+        return spread(raw, self.classes, self.n_outputs) if len(self.classes) else raw
+
+
+@dataclass
+class _Watch:
+    """CatBoost's callback: asks our own stopping rule after each round."""
+
+    stopping: Stopping
+    loss: str = field(default="")
+
+    def after_iteration(self, info: Any) -> bool:
+        """Say whether to go on."""
+        return not self.stopping.should_stop(info.metrics["validation"][self.loss][-1])
+
+
+def _pool(data: Matrix, codes: SeenCodes, label: Array | None = None, weight: Array | None = None) -> Any:
+    import catboost  # noqa: PLC0415
+
+    if not data.categorical:
+        return catboost.Pool(data.X, label=label, weight=weight)
+    numeric = np.setdiff1d(np.arange(data.X.shape[1]), data.categorical)
+    columns = [codes.codes(data.X, position) for position in range(len(data.categorical))]
+    most = max(int(column.max(initial=-1)) for column in columns)
+    # One bytes object per code, shared by all cells that hold it; the first stands for missing.
+    texts = np.array([str(code).encode() for code in range(-1, most + 1)], dtype=object)
+    features = catboost.FeaturesData(
+        num_feature_data=np.ascontiguousarray(data.X[:, numeric]) if len(numeric) else None,
+        cat_feature_data=np.stack([texts[column + 1] for column in columns], axis=1),
+    )
+    return catboost.Pool(features, label=label, weight=weight)
+
+
+def space(shape: Shape) -> tuple[list[Any], list[Any]]:
+    """Return TabArena's ranges, with room for the coarser rates that short budgets need."""
+    from ConfigSpace import Categorical, Float, Integer  # noqa: PLC0415
+
+    parameters = [
+        Float("learning_rate", (0.005, 0.3), log=True, default=0.05),
+        Integer("depth", (4, 9), default=6),
+        Float("l2_leaf_reg", (1e-5, 5.0), log=True, default=3.0),
+        Float("subsample", (0.7, 1.0), default=0.8),
+        Float("colsample_bylevel", (0.7, 1.0), default=1.0),
+        Float("random_strength", (0.0, 2.0), default=1.0),
+        Integer("leaf_estimation_iterations", (1, 20), log=True, default=1),
+        Categorical("grow_policy", ["SymmetricTree", "Depthwise"], default="SymmetricTree"),
+    ]
+    if shape.n_categorical:
+        parameters += [
+            Integer("one_hot_max_size", (2, 100), log=True, default=2),
+            Integer("max_ctr_complexity", (1, 5), default=4),
+        ]
+    return parameters, []
+
+
+_SHARED = {"colsample_bylevel": 1.0, "grow_policy": "SymmetricTree"}
+# CB_TD of pytabkit (Holzmüller et al., NeurIPS 2024).
+_TUNED_CLASSIFICATION = {
+    "learning_rate": 0.08,
+    "depth": 7,
+    "l2_leaf_reg": 1e-5,
+    "subsample": 0.9,
+    "one_hot_max_size": 15,
+}
+_TUNED_REGRESSION = {"learning_rate": 0.09, "depth": 9, "l2_leaf_reg": 1e-5, "subsample": 0.9, "one_hot_max_size": 20}
+_TUNED_CLASSIFICATION_REST = {"random_strength": 0.8, "leaf_estimation_iterations": 1, "max_ctr_complexity": 4}
+_TUNED_REGRESSION_REST = {"random_strength": 0.0, "leaf_estimation_iterations": 20, "max_ctr_complexity": 4}
+# CatBoost's own default with AutoGluon's rate, and r177 of AutoGluon's 2023 portfolio.
+_OWN = {"learning_rate": 0.05, "depth": 6, "l2_leaf_reg": 3.0, "subsample": 0.8, "one_hot_max_size": 2}
+_R177 = {"learning_rate": 0.0686, "depth": 6, "l2_leaf_reg": 2.1543, "subsample": 0.8, "one_hot_max_size": 10}
+_OWN_REST = {"random_strength": 1.0, "leaf_estimation_iterations": 1, "max_ctr_complexity": 4}
+
+
+def defaults(shape: Shape) -> tuple[Hyperparameters, ...]:
+    """Return pytabkit's tuned default, then CatBoost's own and one of AutoGluon's portfolio."""
+    regression = shape.kind is TaskKind.REGRESSION
+    tuned = (
+        {**_TUNED_REGRESSION, **_TUNED_REGRESSION_REST}
+        if regression
+        else {**_TUNED_CLASSIFICATION, **_TUNED_CLASSIFICATION_REST}
+    )
+    unused = () if shape.n_categorical else ("one_hot_max_size", "max_ctr_complexity")
+    complete: list[Hyperparameters] = []
+    for hp in (tuned, {**_OWN, **_OWN_REST}, {**_R177, **_OWN_REST}):
+        values: dict[str, Any] = {**hp, **_SHARED, "learning_rate": affordable_rate(shape, hp["learning_rate"])}
+        complete.append({name: value for name, value in values.items() if name not in unused})
+    return tuple(complete)
+
+
+def fit(data: FoldData, hyperparameters: Hyperparameters, limits: Limits) -> CatBoostModel:
+    """Boost until the validation rows stop gaining; keep the best round."""
+    import catboost  # noqa: PLC0415
+
+    deadline = Deadline.after(limits.seconds)
+    codes = SeenCodes.of(data.train)
+    classes, y = present_classes(data)
+    if len(np.unique(y)) == 1 or _all_constant(data.train.X):
+        return _constant(data, codes, classes, y)
+    shape = shape_of(data)
+    watch = _Watch(Stopping(shape.n_rows * n_trees_per_round(shape), deadline, limits.rounds), _LOSSES[data.kind])
+    # A validation row of a class that training never saw cannot be scored.
+    known = np.isin(data.y_valid, classes) if len(classes) else np.ones(len(data.y_valid), dtype=bool)
+    y_valid = np.searchsorted(classes, data.y_valid[known]) if len(classes) else data.y_valid
+    valid = Matrix(data.valid.X[known], data.valid.categorical, data.valid.names)
+    weight_valid = None if data.weight_valid is None else data.weight_valid[known]
+    booster = catboost.CatBoost(_params(shape, hyperparameters, limits))
+    booster.fit(
+        _pool(data.train, codes, y, data.weight),
+        eval_set=_pool(valid, codes, y_valid, weight_valid),
+        use_best_model=limits.rounds is None,
+        callbacks=[watch],
+    )
+    return CatBoostModel(
+        booster, codes, classes, data.n_outputs, 0.0, rounds=int(booster.tree_count_), cut=watch.stopping.cut
+    )
+
+
+def _all_constant(X: Array) -> bool:
+    return bool(np.array_equal(X, np.broadcast_to(X[:1], X.shape), equal_nan=True))
+
+
+def _constant(data: FoldData, codes: SeenCodes, classes: Array, y: Array) -> CatBoostModel:
+    mean = float(np.average(data.y, weights=data.weight)) if not len(classes) else 0.0
+    return CatBoostModel(None, codes, classes, data.n_outputs, mean, rounds=0)
+
+
+def _params(shape: Shape, hyperparameters: Hyperparameters, limits: Limits) -> dict[str, Any]:
+    return {
+        **hyperparameters,
+        "loss_function": _LOSSES[shape.kind],
+        "iterations": most_rounds(_seconds_per_round(shape, hyperparameters)),
+        "boosting_type": "Plain",
+        "bootstrap_type": "Bernoulli",
+        "random_seed": limits.seed % 2**31,
+        "thread_count": limits.threads,
+        "allow_writing_files": False,
+        "logging_level": "Silent",
+    }
+
+
+def save(model: CatBoostModel, folder: Path) -> None:
+    """Write CatBoost's own format, the known category codes and the classes."""
+    if model.booster is not None:
+        model.booster.save_model(str(folder / _MODEL), format="cbm")
+        save_native(folder / _MODEL, (folder / _MODEL).read_bytes())
+    model.codes.save(folder / _CODES)
+    save_arrays(
+        folder / _OUTPUTS,
+        {
+            "classes": model.classes,
+            "n_outputs": np.array(model.n_outputs),
+            "constant": np.array(model.constant),
+            "rounds": np.array(model.rounds),
+        },
+    )
+
+
+def load(folder: Path) -> CatBoostModel:
+    """Read what `save` wrote; raises `BadArtifact` where that is not what the files hold."""
+    path = folder / _OUTPUTS
+    expected = {
+        "classes": Expected("i", 1),
+        "n_outputs": Expected("i", 0),
+        "constant": Expected("f", 0),
+        "rounds": Expected("i", 0),
+    }
+    arrays = load_arrays(path, expected)
+    rounds, n_outputs = integer(path, arrays["rounds"], 0, 10**6), integer(path, arrays["n_outputs"], 1, 10**6)
+    classes = arrays["classes"]
+    if len(classes) and (classes.min() < 0 or classes.max() >= n_outputs or (np.diff(classes) <= 0).any()):
+        raise bad_model(path, "a class is out of range")
+    booster = _load_booster(folder / _MODEL) if rounds else None
+    return CatBoostModel(
+        booster, SeenCodes.load(folder / _CODES), classes, n_outputs, float(arrays["constant"]), rounds=rounds
+    )
+
+
+def _load_booster(path: Path) -> Any:
+    import catboost  # noqa: PLC0415
+
+    content = read_native(path, starts=b"CBM1")
+    booster = catboost.CatBoost()
+    try:
+        booster.load_model(blob=content, format="cbm")
+    except (catboost.CatBoostError, ValueError) as error:
+        raise bad_model(path, "it cannot be read") from error
+    return booster
+
+
+def _seconds_per_round(shape: Shape, hyperparameters: Hyperparameters) -> float:
+    depth = float(hyperparameters["depth"])
+    numeric = shape.n_columns - shape.n_categorical
+    per_round = 1.5e-3 + 6e-9 * shape.n_rows * depth * (numeric + 10 * shape.n_categorical) + 1e-7 * 2**depth * numeric
+    return per_round * n_trees_per_round(shape)
+
+
+def seconds(shape: Shape, hyperparameters: Hyperparameters) -> float:
+    """Guess one fit's seconds on one core."""
+    rounds = expected_rounds(shape, float(hyperparameters["learning_rate"]))
+    return 0.2 + _seconds_per_round(shape, hyperparameters) * rounds
+
+
+FAMILY = Family(
+    name="catboost",
+    package="catboost",
+    encodings=("native", "target"),
+    space=space,
+    defaults=defaults,
+    fit=fit,
+    save=save,
+    load=load,
+    seconds=seconds,
+)

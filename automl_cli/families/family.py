@@ -1,0 +1,165 @@
+"""What a model family is: a space, defaults, and three functions that fit, save and load it."""
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from automl_cli.features.matrix import Array, Matrix
+from automl_cli.task import TaskKind
+from automl_cli.trial import Value
+
+Hyperparameters = Mapping[str, Value]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The size of a problem, which is all that a space and a cost guess may depend on."""
+
+    kind: TaskKind
+    n_rows: int
+    n_columns: int
+    n_categorical: int
+    n_outputs: int
+    """Classes (2 for a binary task), or 1 for a regression."""
+
+
+@dataclass(frozen=True)
+class FoldData:
+    """What a model may learn from (train) and stop on (valid).
+
+    ``y`` is float64 values for a regression, int64 class indices otherwise; ``weight`` is float64 or None.
+    """
+
+    kind: TaskKind
+    n_outputs: int
+    train: Matrix
+    y: Array
+    weight: Array | None
+    valid: Matrix
+    y_valid: Array
+    weight_valid: Array | None
+    loss: Callable[[Array, Array, Array | None], float]
+    """``loss(y, predictions, weight)`` of the user's metric: 0 is best."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one fit may use: threads, chance, and seconds (None: as long as it takes, and reproducible).
+
+    ``rounds`` is for a refit on all rows: boost exactly so often, whatever the validation rows say.
+    """
+
+    threads: int
+    seed: int
+    seconds: float | None = None
+    rounds: int | None = None
+
+
+class Model(Protocol):
+    """A fitted model of one fold; it can be pickled."""
+
+    @property
+    def rounds(self) -> int:
+        """Boosting rounds, trees or iterations that were kept; 0 for a family without any."""
+        ...
+
+    @property
+    def cut(self) -> bool:
+        """Whether the fit ended because its seconds were used up; False once the model was saved and loaded."""
+        ...
+
+    def predict(self, data: Matrix, threads: int) -> Array:
+        """Return float64 of shape (n_rows, n_outputs): class probabilities that sum to 1, or values."""
+        ...
+
+
+@dataclass(frozen=True)
+class Family:
+    """A model family: one file in this folder that defines ``FAMILY``; found by itself.
+
+    Attributes
+    ----------
+    name : str
+        The file's name.
+    package : str
+        The distribution that must be importable; an optional one makes the family an extra.
+    encodings : tuple of str
+        Names of encodings the family can use, its default first.
+    space : callable
+        ``space(shape)`` gives ConfigSpace hyperparameters and conditions, named without a prefix.
+    defaults : callable
+        ``defaults(shape)`` gives complete hyperparameters: the published default first, then others worth an
+        early trial, in order of expected gain.
+    fit : callable
+        ``fit(data, hyperparameters, limits) -> Model``.
+    save, load : callable
+        ``save(model, folder)`` writes native formats and plain arrays into an existing empty folder;
+        ``load(folder)`` reads them, runs no code from them, and raises `BadArtifact` for anything malformed.
+    seconds : callable
+        ``seconds(shape, hyperparameters)``: a rough guess of one fit's seconds on one core.
+    """
+
+    name: str
+    package: str
+    encodings: tuple[str, ...]
+    space: Callable[[Shape], tuple[list[Any], list[Any]]]
+    defaults: Callable[[Shape], tuple[Hyperparameters, ...]]
+    fit: Callable[[FoldData, Hyperparameters, Limits], Model]
+    save: Callable[[Any, Path], None]
+    load: Callable[[Path], Model]
+    seconds: Callable[[Shape, Hyperparameters], float]
+    offered: Callable[[Shape], bool] = lambda shape: True
+    """Whether the family is offered for a problem of this shape at all."""
+
+    def installed(self) -> bool:
+        """Whether the package is there, without importing it."""
+        return importlib.util.find_spec(self.package) is not None
+
+
+def as_probabilities(raw: Array) -> Array:
+    """Clip to [0, 1] and make rows sum to one; a single column becomes two.
+
+    >>> as_probabilities(np.array([[0.2], [1.0]]))
+    array([[0.8, 0.2],
+           [0. , 1. ]])
+    """
+    p: Array = np.clip(np.asarray(raw, dtype=np.float64), 0.0, 1.0)
+    if p.shape[1] == 1:
+        return np.hstack([1.0 - p, p])
+    normal: Array = p / np.maximum(p.sum(axis=1, keepdims=True), np.finfo(float).tiny)
+    return normal
+
+
+def present_classes(data: FoldData) -> tuple[Array, Array]:
+    """Return the classes that occur in training, ascending, and ``y`` as positions among them.
+
+    A fold may lack a rare class, which some libraries refuse. For a regression there are no classes and ``y`` is
+    returned as it is.
+    """
+    if data.kind is TaskKind.REGRESSION:
+        return np.zeros(0, dtype=np.int64), data.y
+    classes, positions = np.unique(data.y, return_inverse=True)
+    return classes.astype(np.int64), positions.astype(np.int64)
+
+
+def spread(probabilities: Array, classes: Array, n_outputs: int) -> Array:
+    """Put probabilities of the present classes into their columns; the others get zero.
+
+    >>> spread(np.array([[0.3, 0.7]]), np.array([0, 2]), 3)
+    array([[0.3, 0. , 0.7]])
+    """
+    full = np.zeros((len(probabilities), n_outputs))
+    full[:, classes] = probabilities
+    return as_probabilities(full) if n_outputs > 1 else full
+
+
+def without_infinities(X: Array) -> Array:
+    """Return float32 ``X`` with infinities moved to the largest finite number; a copy only where there are any."""
+    if not np.isinf(X).any():
+        return X
+    most = np.finfo(X.dtype).max
+    return np.clip(X, -most, most)

@@ -1,0 +1,46 @@
+"""Random forests (Breiman, 2001)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from automl_cli.families.family import Family, FoldData, Hyperparameters, Limits, Shape
+from automl_cli.families.forest import fit_forest, forest_default, forest_seconds, forest_space
+from automl_cli.families.trees import Trees, load_trees, save_trees
+
+
+def space(shape: Shape) -> tuple[list[Any], list[Any]]:
+    """Return the space of forests; each tree sees a bootstrap sample by default."""
+    return forest_space(shape, bootstrap=True)
+
+
+def defaults(shape: Shape) -> tuple[Hyperparameters, ...]:
+    """Return AutoGluon's default, then r195 and one with larger leaves of its 2023 portfolio."""
+    return (
+        forest_default(shape, bootstrap=True),
+        forest_default(shape, bootstrap=True, max_features=0.75),
+        forest_default(shape, bootstrap=True, max_features=1.0, min_samples_leaf=5),
+    )
+
+
+def fit(data: FoldData, hyperparameters: Hyperparameters, limits: Limits) -> Trees:
+    """Fit 300 trees, or as many as the seconds allow."""
+    return fit_forest(data, hyperparameters, limits, _make)
+
+
+def _make(*, regression: bool, parameters: Mapping[str, Any]) -> Any:
+    from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor  # noqa: PLC0415
+
+    return (RandomForestRegressor if regression else RandomForestClassifier)(**parameters)
+
+
+FAMILY = Family(
+    name="random_forest",
+    package="sklearn",
+    encodings=("ordinal", "target"),
+    space=space,
+    defaults=defaults,
+    fit=fit,
+    save=save_trees,
+    load=load_trees,
+    seconds=forest_seconds,
+)

@@ -1,0 +1,1 @@
+"""From columns to numbers: the frame, and the encodings a family may choose from."""

@@ -1,0 +1,87 @@
+"""One-hot columns: the most frequent values of each category, a shared column for the rest, one for missing."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from automl_cli.features import levels
+from automl_cli.features.matrix import Array
+from automl_cli.features.scaling import MISSING_SHARE
+from automl_cli.features.store import Stored
+
+MAX_LEVELS = 20
+"""Values of one category with a column of their own."""
+MIN_ROWS = 2
+"""A value of fewer training rows is rare: a weight for a single row is learned by heart."""
+NOWHERE = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Indicators:
+    """Which indicator each category code sets.
+
+    Attributes
+    ----------
+    slots : ndarray of shape (n_places,), int32
+        See `automl_cli.features.levels`; -1 sets none.
+    """
+
+    n_categories: tuple[int, ...]
+    slots: Array
+    width: int
+
+    @classmethod
+    def fit(cls, codes: Array, n_categories: tuple[int, ...]) -> "Indicators":
+        """Choose indicators from training codes of shape (n_rows, n_categorical)."""
+        counts = np.split(levels.count(codes, n_categories), levels.starts(n_categories)[1:])
+        slots, width = [np.empty(0, dtype=np.int32)], 0
+        for count in counts if n_categories else ():
+            column, n_slots = _slots_of_column(count, len(codes))
+            slots.append(np.where(column >= 0, column + width, NOWHERE).astype(np.int32))
+            width += n_slots
+        return cls(n_categories, np.concatenate(slots), width)
+
+    def write(self, out: Array, codes: Array) -> None:
+        """Set ones in ``out`` of shape (n_rows, width), which is zero before."""
+        slot = self.slots[levels.places(codes, self.n_categories)]
+        rows, columns = np.nonzero(slot >= 0)
+        out[rows, slot[rows, columns]] = 1
+
+    def arrays(self) -> Mapping[str, Array]:
+        """Return what `read` needs."""
+        return {"indicators.slots": self.slots}
+
+    @classmethod
+    def read(cls, stored: Stored) -> "Indicators":
+        """Read and check what `arrays` gave; raises `BadArtifact`."""
+        n_categories = stored.schema.n_categories
+        n_places = levels.n_places(n_categories)
+        slots = stored.array("indicators.slots", np.int32, (n_places,), low=NOWHERE, high=n_places)
+        return cls(n_categories, slots, int(slots.max(initial=NOWHERE)) + 1)
+
+
+def n_levels_seen(codes: Array, n_categories: tuple[int, ...]) -> Array:
+    """Return how many different values each column has in these rows."""
+    counts = levels.count(codes, n_categories)
+    counts[levels.starts(n_categories)] = 0  # missing is no value
+    return np.array([np.count_nonzero(part) for part in np.split(counts, levels.starts(n_categories)[1:])], dtype=int)
+
+
+def _slots_of_column(count: Array, n_rows: int) -> tuple[Array, int]:
+    """Return the slot of each place of one column, and how many slots there are."""
+    slots = np.full(len(count), NOWHERE)
+    seen = 1 + np.flatnonzero(count[1:])
+    own = seen[count[seen] >= min(MIN_ROWS, count[seen].max(initial=0))]
+    own = own[np.argsort(-count[own], kind="stable")][:MAX_LEVELS]
+    has_missing = count[0] >= MISSING_SHARE * max(n_rows, 1)
+    has_rare = len(own) < len(seen)
+    if len(own) == 2 and not has_rare and not has_missing:
+        slots[own[1]] = 0  # the other value is its absence
+        return slots, 1
+    if has_rare:
+        slots[1:] = len(own)  # values without training rows too
+    slots[own] = np.arange(len(own))
+    if has_missing:
+        slots[0] = len(own) + has_rare
+    return slots, len(own) + int(has_rare) + int(has_missing)

@@ -1,0 +1,135 @@
+"""Encodings "native" and "ordinal": values as they are, categories as codes.
+
+Codes are positions among the column's values, most frequent first, so an order by code is an order by frequency.
+Only codes that occur in the training rows are passed on, since a library may treat a code it never saw as one it knows.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from automl_cli.errors import SchemaMismatch
+from automl_cli.features import levels
+from automl_cli.features.dates import DateParts
+from automl_cli.features.frame import Frame, FrameSchema
+from automl_cli.features.matrix import Array, Matrix, as_matrix
+from automl_cli.features.numeric import Numbers
+from automl_cli.features.store import read_arrays, write_arrays
+from automl_cli.features.text import TextParts
+from automl_cli.task import TaskKind
+
+# all rarer values share one code: boosters sort categories by gradient, which is learning by heart beyond this
+MAX_NATIVE_LEVELS = 1_000
+MISSING_CODE = -1.0
+LARGEST_CODE = 2**24  # the last integer float32 counts
+
+
+@dataclass(frozen=True, eq=False)
+class CodeEncoder:
+    """Numbers, category codes, date parts, text parts, in this order.
+
+    Attributes
+    ----------
+    table : ndarray of shape (n_places,), float32
+        What each category code becomes, see `automl_cli.features.levels`.
+    declared : bool
+        Whether the model is told which features are categories.
+    """
+
+    schema: FrameSchema
+    numbers: Numbers
+    table: Array
+    dates: DateParts
+    text: TextParts
+    declared: bool
+
+    def transform(self, frame: Frame) -> Matrix:
+        """Encode rows of a frame with the training frame's schema; raises `SchemaMismatch` for another."""
+        check_schema(frame, self.schema)
+        n_numeric, n_categorical = len(self.schema.numeric), len(self.schema.categorical)
+        categorical = slice(n_numeric, n_numeric + n_categorical)
+        dated = slice(categorical.stop, categorical.stop + self.dates.width)
+        X = np.empty((frame.n_rows, dated.stop + self.text.width), dtype=np.float32)
+        self.numbers.write(X[:, :n_numeric], frame.numbers)
+        levels.look_up(self.table, frame.codes, self.schema.n_categories, X[:, categorical])
+        X[:, dated] = self.dates.transform(frame.days)
+        X[:, dated.stop :] = self.text.transform(frame.texts, frame.n_rows)
+        return as_matrix(X, tuple(range(categorical.start, categorical.stop)) if self.declared else ())
+
+
+def check_schema(frame: Frame, schema: FrameSchema) -> None:
+    """Raise `SchemaMismatch` unless the frame's columns are those of training."""
+    if frame.schema != schema:
+        hint = "read the data with the schema of the model"
+        raise SchemaMismatch("the columns are not those the encoding was fitted on", hint=hint)
+
+
+def fit_native(frame: Frame, y: Array, kind: TaskKind, n_outputs: int, seed: int) -> tuple[CodeEncoder, Matrix]:
+    """Fit "native": codes are declared categories; missing and unseen ones are NaN; the rarest share a code."""
+    del y, kind, n_outputs
+    return _fit(frame, seed, lambda codes: np.minimum(codes, MAX_NATIVE_LEVELS), absent=np.nan)
+
+
+def fit_ordinal(frame: Frame, y: Array, kind: TaskKind, n_outputs: int, seed: int) -> tuple[CodeEncoder, Matrix]:
+    """Fit "ordinal": codes are plain numbers; missing and unseen ones are -1."""
+    del y, kind, n_outputs
+    return _fit(frame, seed, lambda codes: np.minimum(codes, LARGEST_CODE), absent=MISSING_CODE)
+
+
+def _fit(frame: Frame, seed: int, shorten: Callable[[Array], Array], absent: float) -> tuple[CodeEncoder, Matrix]:
+    n_categories = frame.schema.n_categories
+    codes = levels.codes_of_places(n_categories)
+    seen = (levels.count(frame.codes, n_categories) > 0) & (codes >= 0)
+    encoder = CodeEncoder(
+        schema=frame.schema,
+        numbers=Numbers.fit(frame.numbers),
+        table=np.where(seen, shorten(codes), absent).astype(np.float32),
+        dates=DateParts.fit(frame.days),
+        text=TextParts.fit(frame.texts, seed),
+        declared=bool(np.isnan(absent)),
+    )
+    return encoder, encoder.transform(frame)
+
+
+def save_native(encoder: CodeEncoder, folder: Path) -> None:
+    """Write a "native" encoder into an existing folder."""
+    _save(encoder, folder, "native")
+
+
+def save_ordinal(encoder: CodeEncoder, folder: Path) -> None:
+    """Write an "ordinal" encoder into an existing folder."""
+    _save(encoder, folder, "ordinal")
+
+
+def load_native(folder: Path) -> CodeEncoder:
+    """Read what `save_native` wrote; raises `BadArtifact` for anything malformed."""
+    return _load(folder, "native")
+
+
+def load_ordinal(folder: Path) -> CodeEncoder:
+    """Read what `save_ordinal` wrote; raises `BadArtifact` for anything malformed."""
+    return _load(folder, "ordinal")
+
+
+def _save(encoder: CodeEncoder, folder: Path, name: str) -> None:
+    arrays = {"table": encoder.table}
+    for part in (encoder.numbers, encoder.dates, encoder.text):
+        arrays |= part.arrays()
+    write_arrays(folder, name, encoder.schema, arrays)
+
+
+def _load(folder: Path, name: str) -> CodeEncoder:
+    stored = read_arrays(folder, name)
+    schema, declared = stored.schema, name == "native"
+    low, high = (0.0, MAX_NATIVE_LEVELS) if declared else (MISSING_CODE, LARGEST_CODE)
+    n_places = levels.n_places(schema.n_categories)
+    return CodeEncoder(
+        schema=schema,
+        numbers=Numbers.read(stored),
+        table=stored.array("table", np.float32, (n_places,), low=low, high=high, missing=declared),
+        dates=DateParts.read(stored),
+        text=TextParts.read(stored),
+        declared=declared,
+    )

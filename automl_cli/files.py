@@ -1,0 +1,113 @@
+"""Files that are there whole or not at all, and locks that the kernel releases."""
+
+import contextlib
+import errno
+import fcntl
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from automl_cli.errors import AutomlError, Locked, NoSpace, UsageError
+
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+@contextlib.contextmanager
+def write_whole(path: Path) -> Iterator[BinaryIO]:
+    """Open a temporary file beside ``path`` that takes its place once it is complete and on disk.
+
+    Raises
+    ------
+    NoSpace
+        The disk or a limit is full; what stood at ``path`` is untouched.
+    UsageError
+        The folder is missing or cannot be written to.
+    """
+    temporary: Path | None = None
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name[:80]}.", suffix=".tmp", dir=path.parent)
+        temporary = Path(name)
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes files private; the result follows the user's umask like any other output.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise explain(error, path) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def explain(error: OSError, path: Path) -> AutomlError:
+    """Say in a user's words why ``path`` could not be written."""
+    if error.errno in NO_SPACE:
+        return NoSpace(f"no space to write {path}", hint="free some space or choose another place with -o")
+    if isinstance(error, FileNotFoundError):
+        return UsageError(f"the folder {path.parent} does not exist", hint="make it first or choose another place")
+    if isinstance(error, PermissionError):
+        return UsageError(f"no permission to write {path}", hint="choose another place with -o")
+    if isinstance(error, (IsADirectoryError, NotADirectoryError)):
+        return UsageError(f"{path} is not a place for a file", hint="name a file, not a folder")
+    return AutomlError(f"cannot write {path} ({error.strerror or error})")
+
+
+def check_writable(path: Path) -> None:
+    """Find out before the work starts whether ``path`` can be written.
+
+    Raises
+    ------
+    UsageError, NoSpace
+        As `write_whole` would at the end.
+    """
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder", hint="name a file")
+    try:
+        with tempfile.NamedTemporaryFile(prefix=".automl-check.", dir=path.parent) as file:
+            file.write(b"\0" * 4096)
+            file.flush()
+    except OSError as error:
+        raise explain(error, path) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError:  # some network file systems refuse it; the rename itself has happened
+        pass
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def locked(lock: Path, what: str, *, wait_seconds: float = 0.0) -> Iterator[None]:
+    """Hold an exclusive lock, which the kernel releases however the process ends.
+
+    Raises
+    ------
+    Locked
+        Another process holds it and still does after ``wait_seconds``.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("a") as file:
+        give_up = time.monotonic() + wait_seconds
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if time.monotonic() >= give_up:
+                    raise Locked(
+                        f"{what} is in use by another run", hint="wait for it, or choose another -o"
+                    ) from error
+                time.sleep(0.1)
+        yield

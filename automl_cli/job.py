@@ -1,0 +1,202 @@
+"""One fitting job: what the user asked for, and everything that is fixed before the first trial."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from automl_cli.errors import MissingExtra, UsageError
+from automl_cli.families import find_families
+from automl_cli.families.family import Family, Shape
+from automl_cli.features.frame import FrameSchema, frame_from_table, frame_schema
+from automl_cli.features.matrix import Array
+from automl_cli.machine import usable_cores
+from automl_cli.plan import Resources, share_cores
+from automl_cli.rundata import RunData, open_rundata, save_rundata
+from automl_cli.runs import Run
+from automl_cli.splits import ValidationPlan, plan_folds
+from automl_cli.table import Kind, Table
+from automl_cli.task import Task, TaskKind, make_task
+from automl_cli.trial import Trial, read_journal
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """What a user can say about a fit; None means: decide from the data."""
+
+    data: str
+    target: str
+    out: Path
+    seconds: float | None = None
+    n_trials: int | None = None
+    task: TaskKind | None = None
+    metric: str | None = None
+    positive: str | None = None
+    seed: int = 0
+    workers: int | None = None
+    memory_bytes: int | None = None
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    folds: int | None = None
+    kinds: Mapping[str, Kind] = field(default_factory=dict)
+    ignore: tuple[str, ...] = ()
+    weight_column: str | None = None
+    group_column: str | None = None
+    time_column: str | None = None
+    run_dir: Path | None = None
+    resume: bool = False
+    dask: str | None = None
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Columns that are no features: the target, weights and groups."""
+        return tuple(name for name in (self.target, self.weight_column, self.group_column) if name is not None)
+
+    def identity(self) -> dict[str, str]:
+        """Return what makes two fits the same job."""
+        data = self.data if self.data == "-" else str(Path(self.data).resolve())
+        return {"data": data, "target": self.target, "out": str(self.out.resolve())}
+
+    def settings(self) -> dict[str, str]:
+        """Return what must be the same for a run to be resumed."""
+        names = ("task", "metric", "positive", "seed", "include", "exclude", "folds", "ignore")
+        roles = ("weight_column", "group_column", "time_column")
+        chosen = {name: str(getattr(self, name)) for name in (*names, *roles)}
+        return {**chosen, "kinds": str(sorted(self.kinds.items())), "timed": str(self.seconds is not None)}
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that is fixed before the first trial."""
+
+    table: Table
+    task: Task
+    n_left_out: int
+    frame_schema: FrameSchema
+    plan: ValidationPlan
+    shape: Shape
+    families: Mapping[str, Family]
+    resources: Resources
+    run: Run
+    data: RunData
+    recorded: Mapping[int, Trial]
+
+
+def choose_families(include: Sequence[str], exclude: Sequence[str]) -> dict[str, Family]:
+    """Return the families to search.
+
+    Raises
+    ------
+    UsageError
+        A name that does not exist, or nothing is left.
+    MissingExtra
+        A family was asked for whose package is not installed.
+    """
+    every, installed = find_families(include_missing=True), find_families()
+    for name in (*include, *exclude):
+        if name not in every:
+            near = difflib.get_close_matches(name, every, n=1)
+            raise UsageError(
+                f"there is no model family {name!r}",
+                hint=f"did you mean {near[0]!r}?" if near else "families are " + ", ".join(every),
+            )
+    for name in include:
+        if name not in installed:
+            raise MissingExtra(f"family {name!r} is not installed", hint=f"pip install 'automl-cli[{name}]'")
+    chosen = {
+        name: family for name, family in installed.items() if (not include or name in include) and name not in exclude
+    }
+    if not chosen:
+        raise UsageError("--include and --exclude leave no model family", hint="families are " + ", ".join(installed))
+    return chosen
+
+
+def verbatim_columns(options: FitOptions) -> tuple[str, ...]:
+    """Return the columns whose text must be kept as it is written: labels and groups."""
+    return (options.target,) if options.group_column is None else (options.target, options.group_column)
+
+
+def prepare(options: FitOptions, table: Table, families: Mapping[str, Family], run: Run) -> Job:
+    """Turn the table into a task, fix the folds, and lay the data out for the workers.
+
+    Raises
+    ------
+    BadData
+        There is nothing to learn.
+    UsageError
+        No family fits, or the run that is to be resumed had other settings or data.
+    """
+    task, kept = make_task(
+        table.strings(options.target),
+        target=options.target,
+        kind=options.task,
+        metric=options.metric,
+        positive=options.positive,
+        weight=None if options.weight_column is None else table.numbers(options.weight_column),
+        groups=None if options.group_column is None else table.strings(options.group_column),
+        order=None if options.time_column is None else _order(table, options.time_column),
+    )
+    schema = frame_schema(table.schema, exclude=options.roles)
+    frame = frame_from_table(table, schema)
+    if len(kept) < frame.n_rows:
+        frame = frame.take(kept)
+    n_columns = len(schema.numeric) + len(schema.categorical) + len(schema.datetime) + len(schema.text)
+    plan = plan_folds(task, folds=options.folds, seconds=options.seconds, n_columns=n_columns, seed=options.seed)
+    shape = Shape(task.kind, len(task.y), n_columns, len(schema.categorical), task.n_outputs)
+    offered = {name: family for name, family in families.items() if family.offered(shape)}
+    if not offered:
+        raise UsageError("none of the chosen families can learn this table", hint="include another family")
+    _check_resumable(options, run, table.fingerprint)
+    recorded = {trial.proposal.number: trial for trial in read_journal(run.journal)}
+    if not recorded:
+        save_rundata(run.data, frame, task, plan)
+    return Job(
+        table=table,
+        task=task,
+        n_left_out=frame.n_rows - len(kept),
+        frame_schema=schema,
+        plan=plan,
+        shape=shape,
+        families=offered,
+        resources=share_cores(shape, usable_cores(), options.workers),
+        run=run,
+        data=open_rundata(run.data),
+        recorded=recorded,
+    )
+
+
+def _order(table: Table, name: str) -> Array:
+    """Return what the rows are ordered by: points in time, or numbers that count it."""
+    kind = table.schema.column(name).kind
+    return table.days(name) if kind is Kind.DATETIME else table.numbers(name)
+
+
+def _check_resumable(options: FitOptions, run: Run, fingerprint: str) -> None:
+    """Refuse to mix trials of other data or settings; note what this run was started with."""
+    now = {**options.settings(), "fingerprint": fingerprint}
+    known = run.facts().get("settings")
+    if options.resume and known is not None and known != now:
+        changed = ", ".join(sorted(name for name in now if now[name] != known.get(name)))
+        raise UsageError(f"the interrupted run had other settings ({changed})", hint="start anew without --resume")
+    run.note({"settings": now})
+
+
+def manifest_of(options: FitOptions, job: Job) -> dict[str, Any]:
+    """Return what a model file says whatever the search finds."""
+    task = job.task
+    return {
+        "task": {
+            "kind": str(task.kind),
+            "target": task.target,
+            "classes": list(task.classes),
+            "metric": task.metric.name,
+            "reason": task.reason,
+        },
+        "schema": job.table.schema.to_json(),
+        "frame": job.frame_schema.to_json(),
+        "fingerprint": job.table.fingerprint,
+        "n_rows": len(task.y),
+        "validation": job.plan.reason,
+        "seed": options.seed,
+    }

@@ -1,0 +1,44 @@
+"""How a run uses the machine and its time, decided once from the data and the limit."""
+
+from dataclasses import dataclass
+
+from automl_cli.families.family import Shape
+
+CELLS_FOR_THREADS = 3_000_000  # below it two fits side by side beat one fit with two threads
+SHORTEST_FOR_SMAC = 20.0  # importing it costs 2 to 3 seconds of a core; a shorter run is over with its portfolio
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Fits side by side, and threads of each."""
+
+    workers: int
+    threads: int
+
+
+def share_cores(shape: Shape, cores: int, workers: int | None) -> Resources:
+    """Decide between many small fits and few large ones.
+
+    The threads depend on the data and the machine, never on ``workers``: the number of threads can change the
+    last bits of a model, and ``--workers`` must not change the result.
+    """
+    outputs = shape.n_outputs if shape.n_outputs > 2 else 1
+    cells = shape.n_rows * max(1, shape.n_columns) * outputs
+    threads = 1 if cells < CELLS_FOR_THREADS or shape.n_rows < 10_000 else min(2, cores)
+    return Resources(workers=workers or max(1, cores // threads), threads=threads)
+
+
+def first_trial_seconds(limit: float) -> float:
+    """Return the limit of the first trial: a complete model has to be there within seconds."""
+    return min(10.0, max(1.2, 0.04 * limit))
+
+
+def reserve_seconds(limit: float, saving: float) -> float:
+    """Return what to keep for weighing, saving and leaving.
+
+    Parameters
+    ----------
+    saving : float
+        Seconds that the last refresh of the model took; the final one does the same work once more.
+    """
+    return max(1.0, 0.025 * limit) + 1.5 * saving

@@ -1,0 +1,136 @@
+"""A saved model and a table -> predictions, or scores where the truth is known."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from automl_cli.artifact import Artifact, open_artifact
+from automl_cli.errors import UsageError
+from automl_cli.features.frame import frame_from_table
+from automl_cli.features.matrix import Array
+from automl_cli.metrics import METRICS, TaskKind, metric_for, naive
+from automl_cli.table import Notice, Table, read_with_schema
+from automl_cli.task import read_truth
+
+BOOTSTRAPS = 200
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Predictions for every row of a table, in its order.
+
+    Attributes
+    ----------
+    columns : mapping of str to array
+        Carried columns first, then ``prediction``, then ``proba_<label>`` where asked for.
+    """
+
+    columns: Mapping[str, Any]
+    n_rows: int
+    notices: tuple[Notice, ...]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How good a model is on labelled rows.
+
+    Attributes
+    ----------
+    scores : mapping of metric name to its value in its natural direction
+    interval : (float, float)
+        95 % bootstrap interval over rows of the model's own metric.
+    naive : float
+        The same metric of a guess that knows only the shares or the mean of these rows.
+    """
+
+    metric: str
+    n_rows: int
+    n_left_out: int
+    scores: Mapping[str, float]
+    interval: tuple[float, float]
+    naive: float
+    notices: tuple[Notice, ...]
+
+
+def predict(model: Path, data: str, *, proba: bool, carry: Sequence[str], threads: int) -> Predictions:
+    """Predict every row of a file.
+
+    Parameters
+    ----------
+    data : str
+        A path, or ``-`` for standard input.
+    carry : sequence of str
+        Columns of the input that are repeated in the output as they are written there.
+
+    Raises
+    ------
+    BadArtifact, BadData, SchemaMismatch, UsageError
+        A class without probabilities (a regression) was asked for ``proba``.
+    """
+    with open_artifact(model) as artifact:
+        manifest = artifact.manifest
+        if proba and manifest.kind is TaskKind.REGRESSION:
+            raise UsageError(f"{model} predicts values, which have no probabilities", hint="leave --proba out")
+        table = read_with_schema(data, manifest.schema, verbatim=carry)
+        outputs = _outputs(artifact, table, threads)
+        columns: dict[str, Any] = {name: table.texts(name) for name in carry}
+        columns["prediction"] = _answers(outputs, manifest.classes)
+        if proba:
+            columns |= {f"proba_{label}": outputs[:, k] for k, label in enumerate(manifest.classes)}
+        return Predictions(columns, table.n_rows, table.notices)
+
+
+def evaluate_model(model: Path, data: str, *, metric: str | None, threads: int) -> Scores:
+    """Score a model on a labelled file, by its own metric and all others that fit the task.
+
+    Rows without a target are left out and counted.
+    """
+    with open_artifact(model) as artifact:
+        manifest = artifact.manifest
+        chosen = metric_for(metric or manifest.metric, manifest.kind)
+        table = read_with_schema(data, manifest.schema, verbatim=(manifest.target,))
+        y, kept = read_truth(table.strings(manifest.target), manifest.target, manifest.classes)
+        outputs = _outputs(artifact, table, threads)[kept]
+    fitting = [m for m in METRICS.values() if manifest.kind in m.kinds and _fits(m.name, y)]
+    guess = naive(y, None, manifest.kind, manifest.n_outputs, len(y), metric=chosen)
+    return Scores(
+        metric=chosen.name,
+        n_rows=len(y),
+        n_left_out=table.n_rows - len(kept),
+        scores={m.name: m.natural(m.loss(y, outputs, None)) for m in fitting},
+        interval=_bootstrap(y, outputs, chosen.loss, chosen.natural),
+        naive=chosen.natural(chosen.loss(y, guess, None)),
+        notices=table.notices,
+    )
+
+
+def _fits(metric: str, y: Array) -> bool:
+    """Whether a metric is defined for these values: a logarithm needs values from 0 on, a share values other than 0."""
+    if metric == "rmsle":
+        return bool((y >= 0).all())
+    return metric != "mape" or bool((y != 0).all())
+
+
+def _outputs(artifact: Artifact, table: Table, threads: int) -> Array:
+    return artifact.predict(frame_from_table(table, artifact.manifest.frame_schema), threads)
+
+
+def _answers(outputs: Array, classes: Sequence[str]) -> Any:
+    if not classes:
+        return outputs[:, 0]
+    return np.asarray(classes, dtype=object)[outputs.argmax(axis=1)]
+
+
+def _bootstrap(y: Array, outputs: Array, loss: Any, natural: Any) -> tuple[float, float]:
+    """Return the 2.5 % and 97.5 % quantiles of the metric over resampled rows."""
+    rng = np.random.default_rng(0)
+    n = len(y)
+    draws = []
+    for _ in range(BOOTSTRAPS):
+        rows = rng.integers(n, size=n)
+        draws.append(natural(loss(y[rows], outputs[rows], None)))
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return float(low), float(high)

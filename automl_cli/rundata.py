@@ -1,0 +1,71 @@
+"""The data of one run, laid out once on disk and mapped into memory by every worker."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from automl_cli.features.frame import Frame, open_frame
+from automl_cli.features.matrix import Array
+from automl_cli.metrics import METRICS, Metric, TaskKind
+from automl_cli.splits import ValidationPlan
+from automl_cli.task import Task
+
+
+@dataclass(frozen=True)
+class RunData:
+    """What a worker needs to know to evaluate a pipeline.
+
+    Attributes
+    ----------
+    y : ndarray of shape (n_rows,)
+        Float64 values of a regression, int64 class indices otherwise.
+    weight : ndarray of shape (n_rows,) or None
+    folds : tuple of (training rows, validation rows)
+    """
+
+    frame: Frame
+    y: Array
+    weight: Array | None
+    folds: tuple[tuple[Array, Array], ...]
+    kind: TaskKind
+    n_outputs: int
+    metric: Metric
+
+    @property
+    def n_rows(self) -> int:
+        """Rows that have a target."""
+        return len(self.y)
+
+
+def save_rundata(folder: Path, frame: Frame, task: Task, plan: ValidationPlan) -> None:
+    """Write a run's data into ``folder``, which must be empty or absent."""
+    (folder / "frame").mkdir(parents=True, exist_ok=True)
+    frame.save(folder / "frame")
+    np.save(folder / "y.npy", task.y)
+    if task.weight is not None:
+        np.save(folder / "weight.npy", task.weight)
+    for k, (train, valid) in enumerate(plan.folds):
+        np.save(folder / f"train_{k}.npy", train)
+        np.save(folder / f"valid_{k}.npy", valid)
+    facts = {"kind": task.kind, "n_outputs": task.n_outputs, "metric": task.metric.name, "folds": len(plan.folds)}
+    (folder / "task.json").write_text(json.dumps(facts))
+
+
+def open_rundata(folder: Path) -> RunData:
+    """Map what `save_rundata` wrote; nothing is read before it is used."""
+    facts = json.loads((folder / "task.json").read_text())
+    weight = folder / "weight.npy"
+    return RunData(
+        frame=open_frame(folder / "frame"),
+        y=np.load(folder / "y.npy", mmap_mode="r"),
+        weight=np.load(weight, mmap_mode="r") if weight.exists() else None,
+        folds=tuple(
+            (np.load(folder / f"train_{k}.npy", mmap_mode="r"), np.load(folder / f"valid_{k}.npy", mmap_mode="r"))
+            for k in range(facts["folds"])
+        ),
+        kind=TaskKind(facts["kind"]),
+        n_outputs=facts["n_outputs"],
+        metric=METRICS[facts["metric"]],
+    )

@@ -1,0 +1,169 @@
+"""Run folders: where a fit keeps its data, trials and best model, so that a killed run can go on."""
+
+import contextlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from automl_cli.errors import Locked, UsageError
+from automl_cli.files import NO_SPACE, explain, locked
+
+FACTS = "run.json"
+KEEP_DAYS = 30  # folders of finished or abandoned runs; their trials are dropped at once when a run succeeds
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run's folder.
+
+    Attributes
+    ----------
+    keep : bool
+        Whether the user named the folder: then nothing in it is removed after the run.
+    """
+
+    folder: Path
+    keep: bool
+
+    @property
+    def data(self) -> Path:
+        """The run's data, mapped by every worker."""
+        return self.folder / "data"
+
+    @property
+    def journal(self) -> Path:
+        """One line per finished trial."""
+        return self.folder / "journal.jsonl"
+
+    @property
+    def model(self) -> Path:
+        """The best complete model so far."""
+        return self.folder / "model.automl"
+
+    def facts(self) -> dict[str, Any]:
+        """Return what was noted of the run; empty for a new folder."""
+        path = self.folder / FACTS
+        return dict(json.loads(path.read_text())) if path.exists() else {}
+
+    def note(self, facts: Mapping[str, Any]) -> None:
+        """Write down facts of the run over those noted before."""
+        draft = self.folder / f"{FACTS}.draft"
+        draft.write_text(json.dumps({**self.facts(), **facts}))
+        draft.replace(self.folder / FACTS)
+
+
+def state_folder() -> Path:
+    """Return the user's folder for runs and locks (XDG base directories)."""
+    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(home) / "automl"
+
+
+@contextlib.contextmanager
+def open_run(named: Path | None, *, stem: str, identity: Mapping[str, str], resume: bool) -> Iterator[Run]:
+    """Hold a run's folder: a new one, or with ``resume`` the newest unfinished one of the same job.
+
+    Parameters
+    ----------
+    named : Path or None
+        The folder the user named, if any.
+    identity : mapping of str to str
+        What makes two runs the same job: data, target, output.
+
+    Raises
+    ------
+    Locked
+        Another process works in that folder.
+    UsageError
+        There is nothing to resume, or the named folder holds another job.
+    """
+    folder = named
+    if folder is None:
+        runs = state_folder() / "runs"
+        unfinished = _unfinished(runs, identity)
+        if resume and not unfinished:
+            raise UsageError("there is no interrupted run of this data and target", hint="start it without --resume")
+        # The process number tells runs apart that start within the same second.
+        folder = unfinished[-1] if resume else runs / f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+        _forget_old(runs)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder / "lock", f"the run folder {folder}"):
+            run = Run(folder, keep=named is not None)
+            _check(run, identity, resume)
+            run.note({"identity": dict(identity), "status": "running", "pid": os.getpid()})
+            yield run
+    except OSError as error:
+        if error.errno in NO_SPACE or error.filename in (str(folder), str(folder / "lock")):
+            raise explain(error, folder / FACTS) from error
+        raise
+
+
+def _check(run: Run, identity: Mapping[str, str], resume: bool) -> None:
+    known = run.facts()
+    if resume and known and known.get("identity") != dict(identity):
+        raise UsageError(f"{run.folder} holds a run of other data, target or output", hint="name another --run-dir")
+    if resume and not known:
+        raise UsageError(f"there is no run to resume in {run.folder}", hint="start it without --resume")
+    if resume:
+        return
+    if known.get("status") == "running" and run.journal.exists():
+        raise UsageError(
+            f"{run.folder} holds an interrupted run", hint="add --resume to go on with it, or name another --run-dir"
+        )
+    for leftover in (run.data, run.folder / "trials"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    run.journal.unlink(missing_ok=True)
+    run.model.unlink(missing_ok=True)
+
+
+def finish(run: Run) -> None:
+    """Note that the run is done, and free the disk unless the user named the folder."""
+    run.note({"status": "done"})
+    if not run.keep:
+        for big in (run.data, run.folder / "trials"):
+            shutil.rmtree(big, ignore_errors=True)
+        run.model.unlink(missing_ok=True)
+
+
+def interrupted_run(identity: Mapping[str, str]) -> Path | None:
+    """Return the newest run of the same job that was killed, for a hint on the screen."""
+    unfinished = _unfinished(state_folder() / "runs", identity)
+    return unfinished[-1] if unfinished else None
+
+
+def output_lock(out: Path) -> Path:
+    """Return the lock file of an output; it lies apart, so that no lock files litter the user's folders."""
+    return state_folder() / "locks" / f"{sha256(str(out.resolve()).encode()).hexdigest()[:24]}.lock"
+
+
+def _unfinished(runs: Path, identity: Mapping[str, str]) -> list[Path]:
+    """Return the folders of killed runs of the same job, oldest first."""
+    found = []
+    for folder in sorted(runs.glob("*"), key=lambda f: f.stat().st_mtime):
+        facts = Run(folder, keep=False).facts()
+        same = facts.get("identity") == dict(identity) and facts.get("status") == "running"
+        if same and (folder / "journal.jsonl").exists() and not _held(folder):
+            found.append(folder)
+    return found
+
+
+def _held(folder: Path) -> bool:
+    try:
+        with locked(folder / "lock", str(folder)):
+            return False
+    except Locked:
+        return True
+
+
+def _forget_old(runs: Path) -> None:
+    """Remove folders that nobody has touched for a month."""
+    oldest = time.time() - KEEP_DAYS * 86400
+    for folder in runs.glob("*"):
+        if folder.stat().st_mtime < oldest and not _held(folder):
+            shutil.rmtree(folder, ignore_errors=True)

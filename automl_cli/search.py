@@ -1,0 +1,303 @@
+"""The search: a generator that keeps proposals in flight until the deadline and yields what happens."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from automl_cli.clock import Deadline
+from automl_cli.errors import UsageError
+from automl_cli.optimizer import Optimizer, SpaceExhausted
+from automl_cli.trial import Failure, Pipeline, Proposal, Success, Trial
+
+LAG = 4  # proposal k sees exactly the trials up to k - LAG, so that up to LAG workers give the same run
+POLL_SECONDS = 0.2  # how soon an interrupt is noticed
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How proposals are carried out.
+
+    Attributes
+    ----------
+    submit : callable
+        Hands a proposal to the workers; the future gives the trial, or the error that killed its worker.
+    rescue : callable
+        ``rescue(proposal, reason, seconds)`` makes a trial of what a dead or stopped worker left on disk.
+    interrupted : callable
+        Whether the search should stop now.
+    """
+
+    submit: Callable[[Proposal], "Future[Trial]"]
+    rescue: Callable[[Proposal, str, float], Trial]
+    interrupted: Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class Started:
+    """A proposal went to a worker."""
+
+    proposal: Proposal
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A trial ended; ``recorded`` if it was taken from the journal of an interrupted run."""
+
+    trial: Trial
+    recorded: bool = False
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the search may do.
+
+    Attributes
+    ----------
+    width : int
+        Proposals in flight at once.
+    threads : int
+        Threads of one fit; depends on the data alone.
+    n_trials : int or None
+        End after so many trials. With a number and no time limit the run is reproducible.
+    first_seconds : float
+        Limit of the first trial of a timed run, so that there is a model soon.
+    share : float
+        Largest share of the seconds left that a later trial may take.
+    """
+
+    width: int
+    threads: int
+    seed: int
+    n_trials: int | None = None
+    first_seconds: float = 2.0
+    share: float = 0.3
+    shortest_seconds: float = 0.7
+
+
+@dataclass
+class State:
+    """What the search knows so far."""
+
+    next_number: int = 0
+    pending: dict["Future[Trial]", tuple[Proposal, float]] = field(default_factory=dict)
+    trials: dict[int, Trial] = field(default_factory=dict)
+    told: int = 0
+    again: list[Pipeline] = field(default_factory=list)
+    ready: tuple[Pipeline, str] | None = None
+    exhausted: bool = False
+    incumbent: Success | None = None
+
+
+def search(
+    optimizer: Optimizer,
+    execution: Execution,
+    rules: Rules,
+    *,
+    deadline: Deadline,
+    recorded: Mapping[int, Trial],
+) -> Iterator[Started | Finished]:
+    """Propose, evaluate and learn until the deadline, the number of trials or an interrupt.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        Proposes pipelines and is told their losses.
+    recorded : mapping of number to Trial
+        Trials of the same run before it was interrupted; they are told, not evaluated again.
+
+    Yields
+    ------
+    Started, Finished
+        In the order in which they happen.
+
+    Notes
+    -----
+    Where only trials are counted, the optimizer is told in number order and proposal k sees exactly the trials
+    up to k - 4, whatever the width up to 4, so that the run is the same for every number of workers.
+    """
+    if deadline.limited:
+        yield from _timed(optimizer, execution, rules, deadline, recorded)
+    else:
+        yield from _counted(optimizer, execution, rules, recorded)
+
+
+def _counted(
+    optimizer: Optimizer,
+    execution: Execution,
+    rules: Rules,
+    recorded: Mapping[int, Trial],
+) -> Iterator[Started | Finished]:
+    """Search by number of trials: nothing depends on a clock or on which trial ended first."""
+    state = State()
+    last = rules.n_trials
+    while not execution.interrupted():
+        while (last is None or state.next_number < last) and len(state.pending) < rules.width:
+            if not _seen_up_to(state, optimizer, state.next_number - LAG):
+                break
+            asked = _ask(state, optimizer)
+            if asked is None:
+                break
+            proposal = _proposal(state, rules, asked, seconds=None)
+            if proposal.number in recorded:
+                yield _replay(state, proposal, recorded[proposal.number])
+                continue
+            state.pending[execution.submit(proposal)] = (proposal, time.perf_counter())
+            yield Started(proposal)
+        if not state.pending:
+            return
+        for trial in _collect(state, execution, POLL_SECONDS):
+            state.trials[trial.proposal.number] = trial
+            yield Finished(trial)
+    yield from _stop(state, execution)
+
+
+def _seen_up_to(state: State, optimizer: Optimizer, number: int) -> bool:
+    """Tell the optimizer every trial up to ``number`` in order; False if one of them has not ended yet."""
+    while state.told <= number:
+        trial = state.trials.get(state.told)
+        if trial is None:
+            return False
+        _tell(state, optimizer, trial)
+        state.told += 1
+    return True
+
+
+def _replay(state: State, proposal: Proposal, trial: Trial) -> Finished:
+    """Take a trial from the journal in place of running it."""
+    if trial.proposal.pipeline != proposal.pipeline:
+        raise UsageError(
+            f"trial {proposal.number} of the interrupted run differs from what this program proposes",
+            hint="the data, the options or the version changed; start anew without --resume",
+        )
+    state.trials[proposal.number] = trial
+    return Finished(trial, recorded=True)
+
+
+def _timed(
+    optimizer: Optimizer,
+    execution: Execution,
+    rules: Rules,
+    deadline: Deadline,
+    recorded: Mapping[int, Trial],
+) -> Iterator[Started | Finished]:
+    """Search until the deadline; the optimizer is told each trial as soon as it ends."""
+    state = State(next_number=max(recorded, default=-1) + 1)
+    for trial in recorded.values():
+        _tell(state, optimizer, trial)
+        yield Finished(trial, recorded=True)
+    last = None if rules.n_trials is None else max(0, rules.n_trials - len(recorded)) + state.next_number
+    while not execution.interrupted() and not deadline.passed():
+        while len(state.pending) < rules.width and (last is None or state.next_number < last):
+            seconds = _seconds_for_next(state, rules, deadline)
+            if seconds < rules.shortest_seconds:
+                break
+            asked = _next_pipeline(state, optimizer)
+            if asked is None:
+                break
+            proposal = _proposal(state, rules, asked, seconds)
+            state.pending[execution.submit(proposal)] = (proposal, time.perf_counter())
+            yield Started(proposal)
+        if not state.pending:
+            return
+        if state.ready is None and len(state.trials) > rules.width:
+            state.ready = _ask(state, optimizer)  # while the workers are busy, not while one waits
+        for trial in _collect(state, execution, min(POLL_SECONDS, max(0.0, deadline.seconds_left()))):
+            state.trials[trial.proposal.number] = trial
+            if _deserves_more(trial, rules, deadline):
+                state.again.append(trial.proposal.pipeline)
+                _keep_incumbent(state, trial)
+            else:
+                _tell(state, optimizer, trial)
+            yield Finished(trial)
+    yield from _stop(state, execution)
+
+
+def _seconds_for_next(state: State, rules: Rules, deadline: Deadline) -> float:
+    """Return the limit of the next trial: short for the first, else a share of what is left."""
+    left = deadline.seconds_left()
+    if state.next_number == 0:
+        return min(left, rules.first_seconds)
+    # Near the end a trial may take all that is left: a fit that is cut short still counts.
+    return min(left, max(rules.share * left, min(left, 4.0)))
+
+
+def _deserves_more(trial: Trial, rules: Rules, deadline: Deadline) -> bool:
+    """Whether a trial was cut by its limit although at least twice as much can be had now."""
+    if not isinstance(trial, Success) or not trial.cut or trial.proposal.seconds is None:
+        return False
+    return rules.share * deadline.seconds_left() >= 2 * trial.proposal.seconds
+
+
+def _ask(state: State, optimizer: Optimizer) -> tuple[Pipeline, str] | None:
+    """Return what the optimizer proposes; None once it has nothing new."""
+    if state.exhausted:
+        return None
+    try:
+        return optimizer.ask()
+    except SpaceExhausted:
+        state.exhausted = True
+        return None
+
+
+def _next_pipeline(state: State, optimizer: Optimizer) -> tuple[Pipeline, str] | None:
+    """Return what to try next; a pipeline that was cut by its limit is given more time once."""
+    if state.again:
+        return state.again.pop(0), "again"
+    if state.ready is not None:
+        ready, state.ready = state.ready, None
+        return ready
+    return _ask(state, optimizer)
+
+
+def _proposal(state: State, rules: Rules, asked: tuple[Pipeline, str], seconds: float | None) -> Proposal:
+    number = state.next_number
+    state.next_number += 1
+    seed = int(np.random.SeedSequence([rules.seed, number]).generate_state(1)[0] % 2**31)
+    incumbent = state.incumbent.losses if state.incumbent is not None else ()
+    return Proposal(number, *asked, seed, rules.threads, incumbent, seconds)
+
+
+def _tell(state: State, optimizer: Optimizer, trial: Trial) -> None:
+    """Tell the optimizer, and keep the best complete trial for the race."""
+    loss = trial.loss if isinstance(trial, Success) else None
+    optimizer.tell(trial.proposal.pipeline, loss, trial.seconds)
+    _keep_incumbent(state, trial)
+
+
+def _keep_incumbent(state: State, trial: Trial) -> None:
+    if isinstance(trial, Success) and trial.complete and (state.incumbent is None or trial.loss < state.incumbent.loss):
+        state.incumbent = trial
+
+
+def _collect(state: State, execution: Execution, timeout: float) -> Iterator[Trial]:
+    """Wait a moment and give the trials that ended, in number order."""
+    done, _ = wait(state.pending, timeout=timeout, return_when=FIRST_COMPLETED)
+    for future in sorted(done, key=lambda f: state.pending[f][0].number):
+        proposal, started = state.pending.pop(future)
+        yield _outcome(future, proposal, time.perf_counter() - started, execution)
+
+
+def _outcome(future: "Future[Trial]", proposal: Proposal, seconds: float, execution: Execution) -> Trial:
+    """Turn a future into a trial; a worker that died or was killed leaves its finished folds."""
+    try:
+        return future.result(timeout=0)
+    except CancelledError:
+        return execution.rescue(proposal, "stopped: the time was up", seconds)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        trial = execution.rescue(proposal, reason, seconds)
+        return replace(trial, reason=reason) if isinstance(trial, Failure) else trial
+
+
+def _stop(state: State, execution: Execution) -> Iterator[Finished]:
+    """End what still runs, and keep the folds it had finished."""
+    for future, (proposal, started) in sorted(state.pending.items(), key=lambda item: item[1][0].number):
+        if future.done():
+            yield Finished(_outcome(future, proposal, time.perf_counter() - started, execution))
+            continue
+        future.cancel()
+        yield Finished(execution.rescue(proposal, "stopped: the time was up", time.perf_counter() - started))
+    state.pending.clear()

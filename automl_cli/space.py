@@ -1,0 +1,169 @@
+"""From families to one search space, and between its configurations and pipelines: the only door between the two."""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from automl_cli.errors import UsageError
+from automl_cli.families.family import Family, Hyperparameters, Shape
+from automl_cli.trial import Pipeline, Value
+
+if TYPE_CHECKING:
+    from ConfigSpace import Configuration, ConfigurationSpace
+
+_FAMILY = "family"
+_ENCODING = "encoding"
+
+# Cheapest per expected gain first: a family, the number of its default, and the number of its encoding. AutoGluon's
+# CPU portfolio of December 2025 gives the order of the boosters; forests and a linear model come early because an
+# ensemble gains most from members that err differently.
+_FIRST_WAVE = (
+    ("lightgbm", 0, 0),
+    ("catboost", 0, 0),
+    ("lightgbm", 1, 0),
+    ("extra_trees", 0, 0),
+    ("linear", 0, 0),
+    ("lightgbm", 2, 0),
+    ("xgboost", 0, 0),
+    ("random_forest", 0, 0),
+    ("neighbors", 0, 0),
+)
+_SECOND_WAVE = (
+    ("lightgbm", 3, 0),
+    ("catboost", 1, 0),
+    ("lightgbm", 0, 1),
+    ("extra_trees", 1, 0),
+    ("lightgbm", 4, 0),
+    ("linear", 1, 0),
+    ("xgboost", 1, 0),
+    ("extra_trees", 0, 1),
+    ("catboost", 2, 0),
+    ("lightgbm", 5, 0),
+    ("random_forest", 1, 0),
+    ("linear", 2, 0),
+    ("neighbors", 1, 0),
+    ("xgboost", 2, 0),
+    ("extra_trees", 2, 0),
+)
+# Families whose cost grows fastest with the rows.
+_SLOW = ("random_forest", "neighbors", "extra_trees")
+_MANY_ROWS = 100_000
+
+
+def usable_encodings(family: Family, shape: Shape) -> tuple[str, ...]:
+    """Return the encodings that can make a difference: without categories they are all alike."""
+    return family.encodings if shape.n_categorical else family.encodings[:1]
+
+
+def build_space(families: Mapping[str, Family], shape: Shape) -> "ConfigurationSpace":
+    """Join the spaces of the offered families into one conditional space.
+
+    ``family`` chooses; every other name is ``family:hyperparameter`` and is active only with its family.
+
+    Parameters
+    ----------
+    families : Mapping of str to Family
+        At least one of them must be offered for ``shape``.
+    """
+    from ConfigSpace import AndConjunction, Categorical, ConfigurationSpace, EqualsCondition  # noqa: PLC0415
+
+    offered = _offered(families, shape)
+    choice = Categorical(_FAMILY, [f.name for f in offered])
+    space = ConfigurationSpace()
+    space.add(choice)
+    for f in offered:
+        parameters, conditions = f.space(shape)
+        encoding = Categorical(_ENCODING, list(usable_encodings(f, shape)))
+        own = {parameter.name: parameter for parameter in (encoding, *parameters)}
+        for name, parameter in own.items():
+            parameter.name = f"{f.name}:{name}"
+        space.add(list(own.values()))
+        conditional = {id(condition.child): condition for condition in conditions}
+        for parameter in own.values():
+            with_family = EqualsCondition(parameter, choice, f.name)
+            inner = conditional.get(id(parameter))
+            space.add(with_family if inner is None else AndConjunction(with_family, inner))
+    return space
+
+
+def _offered(families: Mapping[str, Family], shape: Shape) -> list[Family]:
+    return [f for _, f in sorted(families.items()) if f.offered(shape)]
+
+
+def to_pipeline(configuration: "Configuration") -> Pipeline:
+    """Turn a configuration into a pipeline; numpy's scalars become Python's here and nowhere else."""
+    values = {name: _plain(value) for name, value in dict(configuration).items()}
+    family = str(values[_FAMILY])
+    own = {name.partition(":")[2]: value for name, value in values.items() if name.startswith(f"{family}:")}
+    encoding = str(own.pop(_ENCODING))
+    return Pipeline(family, encoding, own)
+
+
+def _plain(value: Any) -> Value:
+    plain: Value = value.item() if isinstance(value, np.generic) else value
+    return plain
+
+
+def to_configuration(space: "ConfigurationSpace", pipeline: Pipeline) -> "Configuration":
+    """Turn a pipeline into a configuration, the inverse of `to_pipeline`.
+
+    A pipeline of another run may lack hyperparameters that this space has, or have some that it lacks: the former take
+    their default, the latter are left out.
+
+    Raises
+    ------
+    UsageError
+        The pipeline does not lie in the space: its family or encoding is not offered, or a value is out of range.
+    """
+    from ConfigSpace import Configuration  # noqa: PLC0415
+    from ConfigSpace.exceptions import IllegalValueError  # noqa: PLC0415
+
+    outside = UsageError(f"the pipeline {pipeline.key()} is outside the search space", hint="leave it out")
+    if not space[_FAMILY].legal_value(pipeline.family):
+        raise outside
+    prefix = f"{pipeline.family}:"
+    wanted: dict[str, Any] = {f"{prefix}{name}": value for name, value in pipeline.hyperparameters.items()}
+    wanted |= {_FAMILY: pipeline.family, f"{prefix}{_ENCODING}": pipeline.encoding}
+    values: dict[str, Any] = {}
+    for name, parameter in space.items():
+        if all(condition.satisfied_by_value(values) for condition in space.parent_conditions_of[name]):
+            values[name] = wanted.get(name, parameter.default_value)
+    try:
+        return Configuration(space, values=values)
+    except IllegalValueError as error:
+        raise outside from error
+
+
+def default_pipelines(families: Mapping[str, Family], shape: Shape) -> tuple[Pipeline, ...]:
+    """Return the portfolio: what to try first, in order, before anything was measured.
+
+    Every offered family's published default is in it. On wide data the linear model comes first; with many rows the
+    slow families come last.
+    """
+    offered = {f.name: f for f in _offered(families, shape)}
+    rows = [*_FIRST_WAVE, *_newcomers(offered), *_SECOND_WAVE]
+    if shape.n_columns > 500 or shape.n_columns > shape.n_rows / 4:
+        rows.sort(key=lambda row: row[:2] != ("linear", 0))
+    if shape.n_rows > _MANY_ROWS:
+        rows.sort(key=lambda row: row[0] in _SLOW)
+        rows = [row for row in rows if row[0] not in _SLOW or row[1:] == (0, 0)]
+    pipelines = (
+        _pipeline(offered[name], shape, default, encoding) for name, default, encoding in rows if name in offered
+    )
+    # a dictionary keeps the order and the first of equals
+    return tuple(dict.fromkeys(p for p in pipelines if p is not None))
+
+
+def _newcomers(offered: Iterable[str]) -> list[tuple[str, int, int]]:
+    """Return the published default of families that the table does not know."""
+    known = {name for name, _, _ in _FIRST_WAVE}
+    return [(name, 0, 0) for name in offered if name not in known]
+
+
+def _pipeline(family: Family, shape: Shape, default: int, encoding: int) -> Pipeline | None:
+    choices: tuple[Hyperparameters, ...] = family.defaults(shape)
+    encodings = usable_encodings(family, shape)
+    if default >= len(choices) or encoding >= len(encodings):
+        return None
+    return Pipeline(family.name, encodings[encoding], choices[default])

@@ -1,0 +1,202 @@
+"""What a fit found, in figures that a person can read and a program can parse."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from automl_cli.artifact import Member
+from automl_cli.clock import Deadline
+from automl_cli.evaluate import trial_folder
+from automl_cli.members import Chosen
+from automl_cli.metrics import naive
+from automl_cli.rundata import RunData
+from automl_cli.table import Notice
+from automl_cli.trial import Failure, Success, Trial
+
+LEADERBOARD = 50
+TEXT_OF_MATTERED = 8
+# Two-sided 95 % quantiles of Student's t with 1 .. 19 degrees of freedom.
+STUDENT_T = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13, 2.12, 2.11,
+             2.10, 2.09)  # fmt: skip
+
+
+@dataclass
+class Phases:
+    """Seconds spent in each phase of the run, from the start of the process."""
+
+    deadline: Deadline
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def end(self, name: str) -> None:
+        """Count everything since the last phase ended as ``name``."""
+        self.seconds[name] = round(self.deadline.elapsed() - sum(self.seconds.values()), 3)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The end of a fit.
+
+    Attributes
+    ----------
+    score, interval, naive : float
+        In the metric's natural direction, on rows that the models had not seen; the interval is the mean over the
+        folds plus and minus Student's t times its standard error, None for a single fold.
+    mattered : tuple of (column, share of the total added loss)
+    odd : tuple of Notice
+        What was unusual in the data.
+    """
+
+    out: Path
+    metric: str
+    metric_title: str
+    score: float
+    interval: tuple[float, float] | None
+    naive: float
+    mattered: tuple[tuple[str, float], ...]
+    odd: tuple[Notice, ...]
+    n_trials: int
+    members: tuple[dict[str, Any], ...]
+    failures: tuple[tuple[str, int], ...]
+    phases: Mapping[str, float]
+    seconds: float
+    peak_memory_bytes: int
+    interrupted: bool
+
+    @property
+    def n_failed(self) -> int:
+        """Trials that left no usable fold."""
+        return sum(count for _, count in self.failures)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the summary as JSON values."""
+        return {**asdict(self), "out": str(self.out), "n_failed": self.n_failed}
+
+    def to_manifest(self) -> dict[str, Any]:
+        """Return what a model file keeps of the fit."""
+        return {
+            "score": self.score,
+            "interval": None if self.interval is None else list(self.interval),
+            "naive_score": self.naive,
+            "mattered": [list(item) for item in self.mattered],
+            "warnings": [notice.message for notice in self.odd],
+            "n_trials": self.n_trials,
+            "failures": [list(item) for item in self.failures],
+            "timings": dict(self.phases),
+            "peak_memory_bytes": self.peak_memory_bytes,
+        }
+
+
+def interval_of(losses: Sequence[float]) -> tuple[float, float] | None:
+    """Return a 95 % interval of the mean loss over folds, None for fewer than two.
+
+    Folds share training rows, so that the interval is somewhat too narrow (Bengio and Grandvalet, No unbiased
+    estimator of the variance of k-fold cross-validation, JMLR 5, 2004).
+
+    >>> interval_of([1.0])
+    >>> low, high = interval_of([1.0, 2.0, 3.0])
+    >>> round(low, 2), round(high, 2)
+    (-0.48, 4.48)
+    """
+    k = len(losses)
+    if k < 2:
+        return None
+    mean = float(np.mean(losses))
+    margin = STUDENT_T[min(k - 2, len(STUDENT_T) - 1)] * float(np.std(losses, ddof=1)) / math.sqrt(k)
+    return mean - margin, mean + margin
+
+
+def natural_interval(data: RunData, losses: Sequence[float]) -> tuple[float, float] | None:
+    """Return the interval in the metric's natural direction, lower end first."""
+    interval = interval_of(losses)
+    if interval is None:
+        return None
+    low, high = sorted(data.metric.natural(max(0.0, end)) for end in interval)
+    return low, high
+
+
+def naive_loss(data: RunData) -> float:
+    """Return the mean loss over folds of a model that ignores all columns."""
+    losses = []
+    for train, valid in data.folds:
+        weight = None if data.weight is None else np.asarray(data.weight)
+        seen = None if weight is None else weight[train]
+        guess = naive(np.asarray(data.y)[train], seen, data.kind, data.n_outputs, len(valid), metric=data.metric)
+        losses.append(data.metric.loss(np.asarray(data.y)[valid], guess, None if weight is None else weight[valid]))
+    return float(np.mean(losses))
+
+
+def leaderboard(trials: Sequence[Trial], data: RunData) -> list[dict[str, Any]]:
+    """Return the best trials as JSON values, the best complete one first."""
+    successes = [trial for trial in trials if isinstance(trial, Success)]
+    ranked = sorted(successes, key=lambda t: (not t.complete, t.loss, t.proposal.number))
+    return [
+        {
+            "number": t.proposal.number,
+            **t.proposal.pipeline.to_json(),
+            "origin": t.proposal.origin,
+            "score": data.metric.natural(t.loss),
+            "loss": t.loss,
+            "folds": len(t.losses),
+            "seconds": round(t.seconds, 3),
+            "note": t.note,
+        }
+        for t in ranked[:LEADERBOARD]
+    ]
+
+
+def failures(trials: Sequence[Trial]) -> tuple[tuple[str, int], ...]:
+    """Return the reasons of failed trials with their counts, the most frequent first."""
+    counts: dict[str, int] = {}
+    for trial in trials:
+        if isinstance(trial, Failure):
+            reason = f"{trial.proposal.pipeline.family}: {trial.reason}"
+            counts[reason] = counts.get(reason, 0) + 1
+    return tuple(sorted(counts.items(), key=lambda item: -item[1]))
+
+
+def artifact_members(run_folder: Path, chosen: Chosen, refitted: Mapping[int, Path]) -> list[Member]:
+    """Return the members as the artifact takes them: the folders of their finished folds, or of their refit."""
+
+    def folders(trial: Success) -> tuple[Path, ...]:
+        folder = trial_folder(run_folder, trial.proposal.number)
+        return tuple(folder / f"fold_{fold}" for fold in range(len(trial.losses)))
+
+    return [
+        Member(
+            number=trial.proposal.number,
+            pipeline=trial.proposal.pipeline,
+            weight=weight,
+            loss=trial.loss,
+            folds=(refitted[trial.proposal.number],) if trial.proposal.number in refitted else folders(trial),
+        )
+        for trial, weight in chosen.members
+    ]
+
+
+def member_rows(chosen: Chosen, data: RunData) -> tuple[dict[str, Any], ...]:
+    """Return the members as JSON values, the heaviest first."""
+    ranked = sorted(chosen.members, key=lambda member: -member[1])
+    return tuple(
+        {
+            "number": trial.proposal.number,
+            "family": trial.proposal.pipeline.family,
+            "weight": round(weight, 4),
+            "score": data.metric.natural(trial.loss),
+        }
+        for trial, weight in ranked
+    )
+
+
+def shares(added: Sequence[tuple[str, float]]) -> tuple[tuple[str, float], ...]:
+    """Turn added losses into shares of their sum; columns that do not help are left out.
+
+    >>> shares([("a", 3.0), ("b", 1.0), ("c", -0.5)])
+    (('a', 0.75), ('b', 0.25))
+    """
+    useful = [(name, loss) for name, loss in added if loss > 0]
+    total = sum(loss for _, loss in useful)
+    return tuple((name, round(loss / total, 4)) for name, loss in useful[:TEXT_OF_MATTERED])

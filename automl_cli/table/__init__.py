@@ -1,0 +1,25 @@
+"""CSV or Parquet to a table of columns, each with a kind and the reason for it.
+
+Reading order: ``schema`` (the words), ``source`` (bytes), ``layout`` (separator, header), ``reading`` (cells),
+``values`` (numbers and dates from texts), ``kinds`` (the routes), ``columns`` (`Table`), ``fitting`` (`read_table`),
+``aligning`` (`read_with_schema`).
+"""
+
+from automl_cli.table.aligning import read_with_schema
+from automl_cli.table.columns import Table
+from automl_cli.table.fitting import read_table
+from automl_cli.table.schema import CODED, UNUSED, Column, Kind, Notice, Schema
+from automl_cli.table.writing import write_csv
+
+__all__ = [
+    "CODED",
+    "UNUSED",
+    "Column",
+    "Kind",
+    "Notice",
+    "Schema",
+    "Table",
+    "read_table",
+    "read_with_schema",
+    "write_csv",
+]

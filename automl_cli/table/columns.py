@@ -1,0 +1,219 @@
+"""The table as read, and how its cells are stored: one arrow column per column, cheap to turn into numbers or codes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from automl_cli.table.kinds import Facts, Verdict
+from automl_cli.table.schema import CODED, Column, Kind, Notice, Remark, Schema
+from automl_cli.table.values import Array, days_of, each_distinct, epoch_times, floats_of, numbers_of, times_of
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as it was read.
+
+    Attributes
+    ----------
+    data : pyarrow.Table
+        Integers or doubles for numbers, dictionary-encoded strings for booleans and categories (codes are positions
+        in ``Column.categories``), dates or timestamps for points in time, strings for everything that was asked for
+        as text, whatever its kind.
+    fingerprint : str
+        SHA-256 of the decompressed bytes, in hex.
+    source : str
+        What the user knows the table by: a file's name or ``stdin``.
+    n_bytes : int
+        Decompressed size.
+    """
+
+    schema: Schema
+    data: pa.Table
+    notices: tuple[Notice, ...]
+    fingerprint: str
+    source: str
+    n_bytes: int
+
+    @property
+    def n_rows(self) -> int:
+        """Rows."""
+        return int(self.data.num_rows)
+
+    def numbers(self, name: str) -> Array:
+        """Return a column as float64 of shape (n_rows,); NaN where missing, infinite or no number.
+
+        Booleans are 0 and 1 in the order of ``categories``; points in time are days since 1970-01-01.
+        """
+        column = self.data.column(name)
+        known = self.schema.column(name)
+        kind = column.type
+        if known.kind is Kind.BOOLEAN and (pa.types.is_dictionary(kind) or pa.types.is_string(kind)):
+            codes = self.codes(name).astype(np.float64)
+            return np.where(codes < 0, np.nan, codes)
+        if pa.types.is_dictionary(kind):
+            column = column.cast(pa.string())
+        if pa.types.is_string(column.type):
+            return floats_of(each_distinct(column, lambda texts: numbers_of(texts, known.decimal)))
+        if pa.types.is_null(kind):
+            return np.full(self.n_rows, np.nan)
+        if pa.types.is_temporal(kind):
+            return days_of(column)
+        return floats_of(column)
+
+    def codes(self, name: str) -> Array:
+        """Return a boolean or category as int32 of shape (n_rows,): positions in ``categories``, -1 where missing."""
+        column = self.data.column(name)
+        if not pa.types.is_dictionary(column.type):
+            values = pa.array(self.schema.column(name).categories, pa.string())
+            codes = pc.index_in(column.cast(pa.string()), value_set=values)
+            return np.asarray(codes.fill_null(-1).to_numpy(), dtype=np.int32)
+        chunks = [np.asarray(chunk.indices.fill_null(-1), dtype=np.int32) for chunk in column.chunks]
+        return np.concatenate(chunks) if chunks else np.empty(0, dtype=np.int32)
+
+    def days(self, name: str) -> Array:
+        """Return points in time as float64 days since 1970-01-01 of shape (n_rows,), NaN where missing."""
+        column = self.data.column(name)
+        if pa.types.is_string(column.type):
+            form = self.schema.column(name).datetime_format
+            column = each_distinct(column, lambda texts: times_of(texts, form))
+        return days_of(column)
+
+    def texts(self, name: str) -> list[str | None]:
+        """Return a column as texts of length n_rows, None where missing; as in the file where it was read as text."""
+        column = self.data.column(name)
+        texts: list[str | None] = column.cast(pa.string()).to_pylist()
+        return texts
+
+    def strings(self, name: str) -> pa.ChunkedArray:
+        """Return the same as `texts`, as an arrow column of strings."""
+        return self.data.column(name).cast(pa.string())
+
+    def take(self, rows: Array) -> "Table":
+        """Return the table of some rows, int64 positions of shape (n,), in that order."""
+        return self._with(self.data.take(pa.array(rows, pa.int64())))
+
+    def select(self, names: Sequence[str]) -> "Table":
+        """Return the table of some columns, in that order."""
+        columns = tuple(self.schema.column(name) for name in names)
+        return self._with(self.data.select(list(names)), Schema(columns))
+
+    def _with(self, data: pa.Table, schema: Schema | None = None) -> "Table":
+        return Table(schema or self.schema, data, self.notices, self.fingerprint, self.source, self.n_bytes)
+
+
+def settle(
+    name: str, verdict: Verdict, facts: Facts, *, keep_text: bool
+) -> tuple[Column, pa.ChunkedArray, list[Remark]]:
+    """Store a column as its kind wants it.
+
+    Parameters
+    ----------
+    keep_text : bool
+        Whether the cells stay the texts that they are in the file.
+
+    Returns
+    -------
+    column, its cells, and what was odd about them
+    """
+    column = facts.column
+    categories: tuple[str, ...] = ()
+    remarks: list[Remark] = []
+    stored = column
+    if verdict.kind in CODED:
+        stored = by_frequency(
+            facts.encoded if facts.is_text else column.cast(pa.string()).dictionary_encode(), verdict.kind
+        )
+        categories = tuple(stored.chunk(0).dictionary.to_pylist()) if stored.num_chunks else ()
+    elif verdict.kind is Kind.NUMERIC and not (facts.is_number and facts.is_finite):
+        stored, remarks = to_numbers(name, column, verdict.decimal)
+    elif verdict.kind is Kind.DATETIME:
+        stored, remarks = to_times(name, column, verdict.datetime_format)
+    elif verdict.kind is Kind.TEXT:
+        stored = column.cast(pa.string())
+    known = Column(name, verdict.kind, verdict.reason, categories, verdict.decimal, verdict.datetime_format)
+    return known, column if keep_text else stored, remarks
+
+
+def by_frequency(encoded: pa.ChunkedArray, kind: Kind) -> pa.ChunkedArray:
+    """Renumber a dictionary-encoded column: most frequent first, ties by the text; booleans by the text alone."""
+    if not encoded.num_chunks:
+        return encoded
+    values: list[str] = encoded.chunk(0).dictionary.to_pylist()
+    # All chunks of one encoding share its dictionary.
+    codes = np.concatenate([np.asarray(chunk.indices.fill_null(-1), dtype=np.int32) for chunk in encoded.chunks])
+    counts = np.bincount(codes[codes >= 0], minlength=len(values))
+    if kind is Kind.BOOLEAN:
+        order = sorted(range(len(values)), key=values.__getitem__)
+    else:
+        order = sorted(range(len(values)), key=lambda i: (-counts[i], values[i]))
+    position = np.full(len(values) + 1, -1, dtype=np.int32)  # the last entry is where -1 points to
+    position[np.asarray(order, dtype=np.int64)] = np.arange(len(values), dtype=np.int32)
+    return coded(position[codes], [values[i] for i in order])
+
+
+def coded(codes: Array, categories: Sequence[str]) -> pa.ChunkedArray:
+    """Store codes, -1 where missing, beside their categories."""
+    indices = pa.array(codes, pa.int32(), mask=codes < 0)
+    return pa.chunked_array([pa.DictionaryArray.from_arrays(indices, pa.array(categories, pa.string()))])
+
+
+def to_numbers(name: str, column: pa.ChunkedArray, decimal: str) -> tuple[pa.ChunkedArray, list[Remark]]:
+    """Store numbers; texts that are none and infinities become missing, with a remark."""
+    remarks: list[Remark] = []
+    if pa.types.is_null(column.type):
+        return column.cast(pa.float64()), remarks
+    if pa.types.is_temporal(column.type) or pa.types.is_dictionary(column.type):
+        column = column.cast(pa.string())
+    if pa.types.is_string(column.type):
+        read = each_distinct(column, lambda texts: numbers_of(texts, decimal))
+        remarks += _unread(name, column, read, "a number")
+        column = read
+    if pa.types.is_floating(column.type):
+        bounds = pc.min_max(column)
+        if not all(np.isfinite(bounds[end].as_py() or 0.0) for end in ("min", "max")):
+            finite = pc.is_finite(column)
+            n_infinite = pc.sum(pc.invert(finite)).as_py()
+            column = pc.if_else(finite, column, None)
+            message = f"column {name!r} has {count(n_infinite, 'infinite number')}, taken for missing"
+            remarks.append(Remark("infinities", name, message))
+    return column, remarks
+
+
+def to_times(name: str, column: pa.ChunkedArray, form: str) -> tuple[pa.ChunkedArray, list[Remark]]:
+    """Store points in time; what is none becomes missing, with a remark."""
+    kind = column.type
+    if pa.types.is_null(kind):
+        return column.cast(pa.timestamp("us")), []
+    if pa.types.is_temporal(kind):
+        return column, []
+    if pa.types.is_floating(kind) or pa.types.is_integer(kind):
+        if form.startswith("epoch"):
+            return pa.chunked_array([epoch_times(chunk, form) for chunk in column.chunks], pa.timestamp("us")), []
+        column = (column.cast(pa.int64(), safe=False) if pa.types.is_floating(kind) else column).cast(pa.string())
+    read = each_distinct(column, lambda texts: times_of(texts, form))
+    if form and read.null_count > column.null_count:
+        # The same dates in the unmistakable format are as good.
+        read = pc.coalesce(read, each_distinct(column, lambda texts: times_of(texts, "")))
+    return read, _unread(name, column, read, "a point in time")
+
+
+def _unread(name: str, column: pa.ChunkedArray, read: pa.ChunkedArray, what: str) -> list[Remark]:
+    n_lost = read.null_count - column.null_count
+    if n_lost <= 0:
+        return []
+    lost = pc.and_(pc.is_null(read), pc.is_valid(column))
+    example = column.filter(lost)[0].as_py()
+    message = f"column {name!r} has {count(n_lost, 'cell')} that cannot be read as {what}, such as {example[:40]!r}"
+    return [Remark("unreadable_cells", name, f"{message}; taken for missing")]
+
+
+def count(number: int, what: str) -> str:
+    """Say how many.
+
+    >>> count(1, "cell"), count(1200, "cell")
+    ('1 cell', '1,200 cells')
+    """
+    return f"{number:,} {what}" + ("" if number == 1 else "s")

@@ -1,0 +1,380 @@
+"""What a column holds: a table of predicates in the order in which they are tried, each with a human reason."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from automl_cli.table.schema import Kind
+from automl_cli.table.values import CLOCK, DATETIME_FORMATS, numbers_of, times_of
+
+MANY = 50
+"""More distinct values than this make a category a high-cardinality one."""
+ENOUGH_ROWS = 20
+"""With fewer rows all-distinct values say nothing."""
+SAMPLE_ROWS = 2000
+UNIQUE_ROWS = 100_000
+ID_NAME = re.compile(r"(?:^|[_\W])(?:id|uuid|guid|key|idx|index|rowid|rownum|row_number|nr|no)$|^id[_\W]", re.I)
+CAMEL_ID = re.compile(r"[a-z](?:Id|ID)$")
+TIME_NAME = re.compile(r"year|month|week|day|hour|minute|date|time|period|step|age", re.I)
+THOUSANDS = r"^[+-]?\d{1,3},\d{3}$"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A kind, why, and how to read the cells."""
+
+    kind: Kind
+    reason: str
+    decimal: str = "."
+    datetime_format: str = ""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the routes may ask about a column; each answer is worked out once, when first asked.
+
+    Attributes
+    ----------
+    column : pyarrow.ChunkedArray
+        As read: integers, doubles, strings, dates or times.
+    decimal : str
+        The decimal mark of the file, empty where unknown.
+    """
+
+    name: str
+    column: pa.ChunkedArray
+    decimal: str = "."
+
+    @property
+    def n_rows(self) -> int:
+        """Rows, missing ones included."""
+        return len(self.column)
+
+    @property
+    def n_missing(self) -> int:
+        """Missing cells."""
+        return int(self.column.null_count)
+
+    @property
+    def n_filled(self) -> int:
+        """Cells with a value."""
+        return self.n_rows - self.n_missing
+
+    @cached_property
+    def is_text(self) -> bool:
+        """Whether the cells are texts."""
+        return bool(pa.types.is_string(self.column.type))
+
+    @cached_property
+    def is_integer(self) -> bool:
+        """Whether the cells are integers."""
+        return bool(pa.types.is_integer(self.column.type))
+
+    @cached_property
+    def is_number(self) -> bool:
+        """Whether the cells are integers or doubles."""
+        return self.is_integer or bool(pa.types.is_floating(self.column.type))
+
+    @cached_property
+    def bounds(self) -> tuple[Any, Any]:
+        """Smallest and largest value of a column of numbers."""
+        both = pc.min_max(self.column)
+        return both["min"].as_py(), both["max"].as_py()
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether a column of numbers holds no infinities."""
+        return bool(np.isfinite(np.asarray([bound or 0 for bound in self.bounds], dtype=np.float64)).all())
+
+    @cached_property
+    def n_distinct(self) -> int:
+        """Distinct values, missing ones left out."""
+        if self.is_text:
+            return len(self.encoded.chunk(0).dictionary) if self.encoded.num_chunks else 0
+        return int(pc.count_distinct(self.column, mode="only_valid").as_py())
+
+    @cached_property
+    def encoded(self) -> pa.ChunkedArray:
+        """A column of texts, dictionary-encoded; all chunks share one dictionary."""
+        return self.column.dictionary_encode()
+
+    @cached_property
+    def unique_share(self) -> float:
+        """Distinct values per filled cell, 0 to 1, judged on at most 100,000 rows."""
+        if self.n_rows <= UNIQUE_ROWS:
+            return self.n_distinct / max(1, self.n_filled)
+        cells = stretches(self.column, UNIQUE_ROWS).drop_null()
+        return int(pc.count_distinct(cells).as_py()) / max(1, len(cells))
+
+    @cached_property
+    def sample(self) -> pa.Array:
+        """Distinct values among at most 2000 rows that are spread evenly; for texts."""
+        return pc.unique(self.sampled_cells)
+
+    @cached_property
+    def sampled_cells(self) -> pa.Array:
+        """At most 2000 cells with a value, in 20 stretches that are spread evenly over the rows."""
+        cells = stretches(self.column, SAMPLE_ROWS).drop_null()
+        if len(cells) < min(SAMPLE_ROWS, self.n_filled) / 10:  # mostly missing: look where the values are
+            cells = stretches(self.column.drop_null(), SAMPLE_ROWS)
+        return pa.concat_arrays(cells.chunks) if cells.num_chunks else pa.array([], cells.type)
+
+    @cached_property
+    def words(self) -> float:
+        """Mean number of words per distinct value."""
+        return float(pc.mean(pc.add(pc.count_substring_regex(self.sample, r"\S\s+\S"), 1)).as_py() or 0.0)
+
+    @cached_property
+    def letters(self) -> float:
+        """Mean length of the distinct values."""
+        return float(pc.mean(pc.utf8_length(self.sample)).as_py() or 0.0)
+
+    @cached_property
+    def sample_variety(self) -> float:
+        """Distinct values per sampled cell, 0 to 1."""
+        return len(self.sample) / max(1, len(self.sampled_cells))
+
+    @cached_property
+    def number_decimal(self) -> str:
+        """The decimal mark with which nearly all texts are numbers; empty where they are not."""
+        for decimal in dict.fromkeys((self.decimal or ".", ".", ",")):
+            if self._are_numbers(decimal):
+                return decimal
+        return ""
+
+    def _are_numbers(self, decimal: str) -> bool:
+        cells = self.sample
+        if not len(cells):
+            return False
+        numbers = numbers_of(cells, decimal)
+        n_others = int(numbers.null_count)
+        if decimal == "," and self.decimal == "." and pc.all(pc.match_substring_regex(cells, THOUSANDS)).as_py():
+            return False  # thousands, as in 1,250: not ours to guess
+        if not n_others:
+            return True
+        # A few strays among many different numbers; "1", "2", "unknown" stay categories.
+        if len(cells) - n_others < ENOUGH_ROWS or n_others > 0.05 * len(cells):
+            return False
+        strays = pc.is_in(self.sampled_cells, value_set=cells.filter(pc.is_null(numbers)))
+        return int(pc.sum(strays).as_py()) <= 0.1 * len(self.sampled_cells)
+
+    @cached_property
+    def datetime_format(self) -> str | None:
+        """The format in which nearly all texts are points in time; None where there is none."""
+        # Every point in time has at least four digits or a month's name and digits.
+        looks = pc.mean(pc.cast(pc.match_substring_regex(self.sample, r"\d.*\d[\d :.\-/,APMapm]*|^\d"), pa.float64()))
+        if not len(self.sample) or looks.as_py() < 0.95:
+            return None
+        probe = self.sample.slice(0, 20)
+        for form in DATETIME_FORMATS:
+            if times_of(probe, form).null_count <= len(probe) // 20:
+                strays = times_of(self.sample, form).null_count
+                if strays <= 0.02 * len(self.sample):
+                    return form
+        return None
+
+
+def stretches(column: pa.ChunkedArray, n_rows: int) -> pa.ChunkedArray:
+    """Return about ``n_rows`` cells of a long column, in 20 stretches that are spread evenly."""
+    if len(column) <= n_rows:
+        return column
+    length = n_rows // 20
+    # Slices, not take: arrow joins all chunks of a column of texts before it takes.
+    starts = np.linspace(0, len(column) - length, 20).astype(np.int64).tolist()
+    chunks = [chunk for start in starts for chunk in column.slice(start, length).chunks]
+    return pa.chunked_array(chunks, column.type)
+
+
+def no_value(facts: Facts) -> Verdict | None:
+    """No cell has a value."""
+    return Verdict(Kind.CONSTANT, "no cell has a value") if facts.n_filled == 0 else None
+
+
+def one_value(facts: Facts) -> Verdict | None:
+    """Every cell holds the same; a single value beside missing cells still tells something."""
+    if facts.n_missing:
+        return None
+    first = facts.column[0]
+    if facts.column[facts.n_rows - 1] != first or facts.column[facts.n_rows // 2] != first:
+        return None
+    if facts.is_number:
+        low, high = facts.bounds
+        same = low == high
+    else:
+        same = facts.n_distinct == 1
+    return Verdict(Kind.CONSTANT, f"every cell is {_short(first.as_py())}") if same else None
+
+
+def numbered_rows(facts: Facts) -> Verdict | None:
+    """Integers that count the rows, up or down."""
+    if not facts.is_integer or facts.n_missing or facts.n_rows < ENOUGH_ROWS // 2 or TIME_NAME.search(facts.name):
+        return None
+    low, high = facts.bounds
+    if high - low != facts.n_rows - 1:
+        return None
+    steps = np.diff(facts.column.to_numpy())
+    if abs(steps[0]) == 1 and (steps == steps[0]).all():
+        return Verdict(Kind.ID, f"numbers the rows from {low} to {high}")
+    return None
+
+
+def named_id(facts: Facts) -> Verdict | None:
+    """Integers or single words, nearly all distinct, whose column is called an id."""
+    if facts.n_filled < ENOUGH_ROWS // 2 or not is_id_name(facts.name):
+        return None
+    if not facts.is_integer and not (facts.is_text and facts.words < 1.5):
+        return None
+    if facts.is_text and facts.sample_variety < 0.9:
+        return None
+    if facts.unique_share >= 0.95:
+        return Verdict(Kind.ID, "its name says id, and (nearly) every row has its own value")
+    return None
+
+
+def compact_dates(facts: Facts) -> Verdict | None:
+    """Integers such as 20240131."""
+    if not facts.is_integer:
+        return None
+    low, high = facts.bounds
+    if not 19000101 <= low < high <= 21001231 or facts.n_distinct < 2:
+        return None
+    cells = facts.sample.cast(pa.string())
+    if times_of(cells, "%Y%m%d").null_count:
+        return None
+    return Verdict(Kind.DATETIME, "integers that are dates as in 20240131", datetime_format="%Y%m%d")
+
+
+def numbers(facts: Facts) -> Verdict | None:
+    """Integers or doubles."""
+    if not facts.is_number:
+        return None
+    low, high = facts.bounds
+    what = "integers" if facts.is_integer else "numbers"
+    return Verdict(Kind.NUMERIC, f"{what} from {_short(low)} to {_short(high)}", decimal=facts.decimal or ".")
+
+
+def typed_times(facts: Facts) -> Verdict | None:
+    """Dates, points in time or times of day, as arrow read them."""
+    kind = facts.column.type
+    if pa.types.is_time(kind):
+        return Verdict(Kind.DATETIME, "times of day", datetime_format=CLOCK)
+    if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
+        return Verdict(Kind.DATETIME, "dates (ISO 8601)" if pa.types.is_date(kind) else "points in time (ISO 8601)")
+    return None
+
+
+def written_numbers(facts: Facts) -> Verdict | None:
+    """Texts that are numbers, a few strays aside."""
+    if not facts.is_text or not facts.number_decimal:
+        return None
+    mark = " with a decimal comma" if facts.number_decimal == "," else ""
+    return Verdict(Kind.NUMERIC, f"numbers{mark}, written as text", decimal=facts.number_decimal)
+
+
+def two_values(facts: Facts) -> Verdict | None:
+    """Texts of two values."""
+    if not facts.is_text or len(facts.sample) > 2 or facts.n_distinct != 2:
+        return None
+    first, second = sorted(facts.encoded.chunk(0).dictionary.to_pylist())
+    return Verdict(Kind.BOOLEAN, f"two values: {_short(first)} and {_short(second)}")
+
+
+def written_times(facts: Facts) -> Verdict | None:
+    """Texts that are points in time in a common format."""
+    if not facts.is_text or facts.datetime_format is None:
+        return None
+    form = facts.datetime_format
+    return Verdict(Kind.DATETIME, f"points in time written as {form or 'in ISO 8601'}", datetime_format=form)
+
+
+def unique_words(facts: Facts) -> Verdict | None:
+    """Texts without blanks that never repeat."""
+    if not facts.is_text or facts.n_filled < ENOUGH_ROWS or facts.sample_variety < 1 or facts.words >= 1.2:
+        return None
+    if facts.unique_share < 1:
+        return None
+    return Verdict(Kind.ID, "every row has its own value, a single word")
+
+
+def free_text(facts: Facts) -> Verdict | None:
+    """Texts of several words that rarely repeat."""
+    if not facts.is_text or len(facts.sample) <= ENOUGH_ROWS or facts.sample_variety < 0.25:
+        return None
+    # A few words that often repeat are job titles or places; sentences may repeat more often.
+    if not (facts.words >= 6 or facts.letters >= 60 or (facts.words >= 3 and facts.sample_variety >= 0.5)):
+        return None
+    return Verdict(Kind.TEXT, f"free text: {facts.words:.0f} words a cell, rarely the same")
+
+
+def few_values(facts: Facts) -> Verdict | None:
+    """Texts of at most 50 values."""
+    if not facts.is_text or len(facts.sample) > MANY or facts.n_distinct > MANY:
+        return None
+    return Verdict(Kind.CATEGORY, "one value" if facts.n_distinct == 1 else f"{facts.n_distinct} distinct values")
+
+
+def anything(facts: Facts) -> Verdict:
+    """Whatever is left."""
+    return Verdict(Kind.HIGH_CARDINALITY, f"{facts.n_distinct} distinct values, more than {MANY}")
+
+
+ROUTES: tuple[Callable[[Facts], Verdict | None], ...] = (
+    no_value,
+    one_value,
+    numbered_rows,
+    named_id,
+    compact_dates,
+    numbers,
+    typed_times,
+    written_numbers,
+    two_values,
+    written_times,
+    unique_words,
+    free_text,
+    few_values,
+    anything,
+)
+
+
+def verdict_of(facts: Facts) -> Verdict:
+    """Decide what a column holds: the first route that matches."""
+    return next(verdict for route in ROUTES if (verdict := route(facts)) is not None)
+
+
+def chosen(facts: Facts, kind: Kind) -> Verdict:
+    """Follow the user's choice of a kind; only how the cells are read is found out."""
+    reason = "chosen by you"
+    if kind is Kind.NUMERIC:
+        decimal = (facts.number_decimal if facts.is_text else "") or facts.decimal or "."
+        return Verdict(kind, reason, decimal=decimal)
+    if kind is Kind.DATETIME:
+        if facts.is_number and facts.n_filled:
+            compact = compact_dates(facts)
+            # 100 billion seconds after 1970 is the year 5138: larger numbers count milliseconds.
+            epoch = "epoch_ms" if max(abs(v) for v in facts.bounds) > 1e11 else "epoch_s"
+            return Verdict(kind, reason, datetime_format=compact.datetime_format if compact else epoch)
+        if facts.is_text:
+            return Verdict(kind, reason, datetime_format=facts.datetime_format or "")
+        typed = typed_times(facts)
+        return Verdict(kind, reason, datetime_format=typed.datetime_format if typed else "")
+    return Verdict(kind, reason)
+
+
+def is_id_name(name: str) -> bool:
+    """Whether a column's name says that it holds an identifier.
+
+    >>> [is_id_name(name) for name in ("customer_id", "PassengerId", "ID", "humid", "paid")]
+    [True, True, True, False, False]
+    """
+    return bool(ID_NAME.search(name) or CAMEL_ID.search(name))
+
+
+def _short(value: object) -> str:
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= 30 else text[:29] + "…"

@@ -1,0 +1,263 @@
+"""From bytes to arrow columns: CSV by `Layout`, or Parquet; a malformed line is named by its number."""
+
+import csv
+import io
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet
+
+from automl_cli.errors import BadData
+from automl_cli.table.layout import Layout, sniff, unique_names
+from automl_cli.table.source import Content
+
+MARKERS = ("?", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "none", "-")
+# A blank after the separator is common; numbers are trimmed by arrow, markers are not.
+MISSING = ("", " ", "  ", *MARKERS, *(f" {marker}" for marker in MARKERS), *(f"{marker} " for marker in MARKERS))
+BLOCK_BYTES = 4 << 20
+LARGEST_BLOCK = 1 << 30
+LONG_TABLE = 8 << 20
+GUESS_BYTES = 1 << 18
+CONVERSION_ERROR = re.compile(r"In CSV column #(\d+): ")
+
+
+@dataclass(frozen=True)
+class Skipper:
+    """Decides about rows with a wrong number of cells: blank ones are left out, any other ends the reading."""
+
+    blank_cells: str
+
+    def __call__(self, row: pyarrow.csv.InvalidRow) -> str:
+        """Answer arrow: ``skip`` or ``error``."""
+        return "error" if row.text.strip(self.blank_cells) else "skip"
+
+
+def layout_of(content: Content) -> Layout:
+    """Find the columns of a table without reading its rows.
+
+    Raises
+    ------
+    BadData
+        A Parquet file that is damaged or holds no columns.
+    """
+    if not content.parquet:
+        return sniff(content)
+    with content.open() as stream:
+        try:
+            schema = pyarrow.parquet.read_schema(stream)
+        except (pa.ArrowException, OSError) as error:
+            raise BadData(f"{content.name} is a damaged Parquet file", hint="get the file again") from error
+    names, notices = unique_names(schema.names)
+    return Layout(names, notices=tuple(notices))
+
+
+def read_cells(content: Content, layout: Layout, columns: Sequence[str], text: Collection[str]) -> pa.Table:
+    """Read columns; those in ``text`` exactly as they are written, others as arrow takes them for.
+
+    Parameters
+    ----------
+    columns : sequence of str
+        The columns to read, in the order in which they are wanted.
+
+    Returns
+    -------
+    pyarrow.Table with one row per row of the file
+
+    Raises
+    ------
+    BadData
+        A malformed line, which is named by its number, or an open quote at the end.
+    """
+    if content.parquet:
+        return _read_parquet(content, layout, columns, text)
+    if content.n_quotes % 2:
+        _refuse_open_quote(content, layout)
+    if not columns:
+        return pa.table({})
+    return _read_csv(content, layout, columns, text, " \r\n")
+
+
+def _read_csv(
+    content: Content, layout: Layout, columns: Sequence[str], text: Collection[str], blank_cells: str
+) -> pa.Table:
+    single = len(layout.names) == 1
+    parse = pyarrow.csv.ParseOptions(
+        delimiter=layout.separator,
+        quote_char='"' if content.n_quotes else False,
+        newlines_in_values=content.n_quotes > 0,
+        # In a table of one column an empty line is a row whose only cell is missing.
+        ignore_empty_lines=not single,
+        invalid_row_handler=Skipper(blank_cells),
+    )
+    types = {name: pa.string() for name in columns if name in text}
+    guessed = _guessed_types(content, layout, parse, columns, types)
+    block = BLOCK_BYTES
+    n_wrong = 0
+    while True:
+        options = pyarrow.csv.ReadOptions(column_names=layout.names, block_size=block)
+        try:
+            with content.open(layout.offset) as stream:
+                convert = _conversion(layout, columns, {**guessed, **types})
+                table = pyarrow.csv.read_csv(stream, options, parse, convert)
+            return _without_trailing_blanks(content, table) if single else table
+        except pa.ArrowInvalid as error:
+            wrong = CONVERSION_ERROR.search(str(error))
+            if "straddl" in str(error) and block < LARGEST_BLOCK:
+                block *= 8
+            elif wrong and guessed:
+                n_wrong += 1
+                # Arrow may count the columns of the file or those that it was asked for: without luck, guess none.
+                dropped = guessed.pop(columns[int(wrong[1])], None) if int(wrong[1]) < len(columns) else None
+                if dropped is None or n_wrong == 2:
+                    guessed = {}
+            elif "Empty CSV file" in str(error):
+                return pa.table({name: pa.nulls(0) for name in columns})
+            else:
+                break
+    return _after_ragged_line(content, layout, columns, text, blank_cells)
+
+
+def _conversion(layout: Layout, columns: Sequence[str], types: Mapping[str, pa.DataType]) -> pyarrow.csv.ConvertOptions:
+    return pyarrow.csv.ConvertOptions(
+        column_types=types,
+        null_values=MISSING,
+        strings_can_be_null=True,
+        # True and False stay text: they are categories, and must look at prediction as they look here.
+        true_values=[],
+        false_values=[],
+        decimal_point=layout.decimal or ".",
+        include_columns=[] if len(columns) == len(layout.names) else list(columns),
+    )
+
+
+def _guessed_types(
+    content: Content,
+    layout: Layout,
+    parse: pyarrow.csv.ParseOptions,
+    columns: Sequence[str],
+    types: Mapping[str, pa.DataType],
+) -> dict[str, pa.DataType]:
+    """Guess the types of a long table from samples: with known types arrow need not keep what it parsed."""
+    if content.n_bytes < LONG_TABLE:
+        return {}
+    with content.open(layout.offset) as stream:
+        parts = [stream.read(GUESS_BYTES).rpartition(b"\n")[0]]
+        if not content.n_quotes:  # without quotes every line break ends a row
+            for share in (0.25, 0.5, 0.75):
+                stream.seek(int(share * content.n_bytes))
+                parts.append(stream.read(GUESS_BYTES).partition(b"\n")[2].rpartition(b"\n")[0])
+    options = pyarrow.csv.ReadOptions(column_names=layout.names, block_size=len(parts) * GUESS_BYTES)
+    try:
+        stream_of_parts = io.BytesIO(b"\n".join(parts))
+        sample = pyarrow.csv.read_csv(stream_of_parts, options, parse, _conversion(layout, columns, types))
+    except pa.ArrowInvalid:
+        return {}  # whatever is wrong will be found again, with its line
+    return {field.name: field.type for field in sample.schema if not pa.types.is_null(field.type)}
+
+
+def _without_trailing_blanks(content: Content, table: pa.Table) -> pa.Table:
+    with content.open() as stream:
+        end = stream.seek(0, io.SEEK_END)
+        stream.seek(max(0, end - (1 << 16)))
+        tail = stream.read()
+    blank = tail[len(tail.rstrip(b"\r\n ")) :].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    n_blank = max(0, blank.count(b"\n") - (1 if blank.endswith(b"\n") else 0))
+    n_blank += bool(blank.rpartition(b"\n")[2]) and b"\n" in blank
+    return table.slice(0, max(0, table.num_rows - n_blank)) if n_blank else table
+
+
+def _after_ragged_line(
+    content: Content, layout: Layout, columns: Sequence[str], text: Collection[str], blank_cells: str
+) -> pa.Table:
+    """Name the first ragged line, unless all of them are blank ones at the end, which are left out."""
+    ragged, last = _ragged_lines(content, layout)
+    if not ragged:
+        raise BadData(f"{content.name} cannot be read as a table", hint="check its quotes and separators")
+    line, n_cells, blank = ragged[0]
+    if blank and not blank_cells.startswith(layout.separator):
+        return _read_csv(content, layout, columns, text, f'{layout.separator}" \r\n')
+    cells = "1 cell" if n_cells == 1 else f"{n_cells} cells"
+    hint = "correct the line; a cell that holds the separator must stand in double quotes"
+    if line == last:
+        hint = "it is the last line: the file may be cut short"
+    raise BadData(f"{content.name} line {line} has {cells} instead of {len(layout.names)}", hint=hint)
+
+
+def _ragged_lines(content: Content, layout: Layout) -> tuple[list[tuple[int, int, bool]], int]:
+    """Return (line, cells, blank at the end) of the first ragged row, and the last line's number."""
+    end_of_data = 0
+    ragged: list[tuple[int, int, bool]] = []
+    for line, row in _numbered_rows(content, layout):
+        if any(cell.strip() for cell in row):
+            end_of_data = line
+            if ragged and ragged[0][2]:
+                ragged[0] = (*ragged[0][:2], False)
+        if len(row) not in (0, len(layout.names)) and not ragged:
+            blank = not any(cell.strip() for cell in row)
+            if blank and len(row) == 1:
+                continue
+            ragged.append((line, len(row), blank))
+    return ragged, end_of_data
+
+
+def _numbered_rows(content: Content, layout: Layout) -> Iterator[tuple[int, list[str]]]:
+    with content.open(layout.offset) as stream:
+        lines = io.TextIOWrapper(io.BufferedReader(cast(io.RawIOBase, stream)), encoding="utf-8", newline="")
+        reader = csv.reader(lines, delimiter=layout.separator, strict=True)
+        start = layout.lines + 1
+        for row in reader:
+            yield start, row
+            start = layout.lines + reader.line_num + 1
+
+
+def _refuse_open_quote(content: Content, layout: Layout) -> None:
+    """Refuse a file that ends within a quoted cell; an odd number of quotes alone may be an inch sign."""
+    start = layout.lines + 1
+    try:
+        for line, _ in _numbered_rows(content, layout):
+            start = line + 1
+    except csv.Error as error:
+        if "unexpected end of data" not in str(error) and "field larger" not in str(error):
+            return
+        raise BadData(
+            f"{content.name} ends within a quoted cell that opens at or after line {start}",
+            hint='the file may be cut short, or a " is missing',
+        ) from error
+
+
+def _read_parquet(content: Content, layout: Layout, columns: Sequence[str], text: Collection[str]) -> pa.Table:
+    try:
+        with content.open() as stream:
+            table = pyarrow.parquet.read_table(stream).rename_columns(list(layout.names)).select(list(columns))
+    except (pa.ArrowException, OSError) as error:
+        raise BadData(f"{content.name} is a damaged Parquet file", hint="get the file again") from error
+    arrays = [_plain(table.column(name), name in text, content.name, name) for name in columns]
+    return pa.table(arrays, names=list(columns))
+
+
+def _plain(column: pa.ChunkedArray, as_text: bool, file: str, name: str) -> pa.ChunkedArray:
+    """Bring a Parquet column to the types that a CSV has: integers, doubles, strings, dates."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        column = column.cast(kind.value_type)
+        kind = column.type
+    if pa.types.is_nested(kind):
+        raise BadData(f"column {name!r} of {file} holds {kind} in a cell", hint=f"leave it out with --ignore {name}")
+    texts = pa.types.is_large_string(kind) or pa.types.is_string(kind) or pa.types.is_string_view(kind)
+    if texts or pa.types.is_boolean(kind) or as_text or pa.types.is_binary(kind):
+        try:
+            column = column.cast(pa.string())
+        except pa.ArrowException as error:
+            raise BadData(
+                f"column {name!r} of {file} cannot be read as text", hint=f"leave it out with --ignore {name}"
+            ) from error
+        missing = pc.is_in(column, value_set=pa.array(MISSING))
+        return pc.if_else(missing, None, column)
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        return pc.if_else(pc.is_nan(column.cast(pa.float64())), None, column.cast(pa.float64()))
+    return column

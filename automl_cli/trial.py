@@ -1,0 +1,208 @@
+"""What the search speaks about: a pipeline is proposed, and its trial succeeds or fails."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, BinaryIO
+
+Value = float | int | str | bool
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """An encoding, a family and its hyperparameters: everything that decides how a table becomes a model.
+
+    Two pipelines are equal when their canonical text is.
+    """
+
+    family: str
+    encoding: str
+    hyperparameters: Mapping[str, Value]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hyperparameters", MappingProxyType(dict(sorted(self.hyperparameters.items()))))
+
+    def __hash__(self) -> int:
+        return hash(self.key())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Pipeline, (self.family, self.encoding, dict(self.hyperparameters))
+
+    def key(self) -> str:
+        """Return the canonical text of the pipeline, the same in every process.
+
+        >>> Pipeline("linear", "one_hot", {"C": 1.0}).key()
+        '{"encoding": "one_hot", "family": "linear", "hyperparameters": {"C": 1.0}}'
+        """
+        return json.dumps(self.to_json(), sort_keys=True)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the pipeline as JSON values."""
+        return {"family": self.family, "encoding": self.encoding, "hyperparameters": dict(self.hyperparameters)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Pipeline":
+        """Read what `to_json` wrote."""
+        return cls(data["family"], data["encoding"], data["hyperparameters"])
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A pipeline that is to be tried.
+
+    Attributes
+    ----------
+    number : int
+        Counted from 0 within the run; names the trial's folder.
+    origin : str
+        Who proposed it: ``portfolio``, ``smac``, ``random``, ``again`` (more time for one that was cut short).
+    seed : int
+        The trial's own chance, a function of the run's seed and the number alone.
+    incumbent : tuple of float
+        Losses per fold of the best complete trial known when this one was proposed: what it is raced against.
+        Empty: never stopped early.
+    seconds : float or None
+        Limit of the whole trial; None where trials are counted and nothing may depend on a clock.
+    """
+
+    number: int
+    pipeline: Pipeline
+    origin: str
+    seed: int
+    threads: int
+    incumbent: tuple[float, ...] = ()
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Success:
+    """A trial with at least one finished fold.
+
+    Attributes
+    ----------
+    losses : tuple of float
+        One per finished fold, in fold order.
+    complete : bool
+        Whether every fold of the plan was finished; only then is it comparable with other trials.
+    note : str
+        Why it ended before the last fold, or that its fits were cut by the time limit; empty otherwise.
+    cut : bool
+        Whether a fit ended because its seconds were used up.
+    rounds : tuple of int
+        Boosting rounds kept per finished fold; 0 for families without rounds.
+    """
+
+    proposal: Proposal
+    losses: tuple[float, ...]
+    seconds: float
+    complete: bool
+    note: str = ""
+    cut: bool = False
+    rounds: tuple[int, ...] = ()
+
+    @property
+    def loss(self) -> float:
+        """Mean over the finished folds."""
+        return sum(self.losses) / len(self.losses)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A trial that left no usable fold."""
+
+    proposal: Proposal
+    reason: str
+    """One line: the kind of error and its message."""
+    seconds: float
+    trace: str = ""
+
+
+Trial = Success | Failure
+
+
+def trial_to_json(trial: Trial) -> dict[str, Any]:
+    """Return a trial as JSON values, one line of the journal."""
+    p = trial.proposal
+    shared: dict[str, Any] = {
+        "number": p.number,
+        "pipeline": p.pipeline.to_json(),
+        "origin": p.origin,
+        "seed": p.seed,
+        "threads": p.threads,
+        "incumbent": list(p.incumbent),
+        "limit": p.seconds,
+        "seconds": round(trial.seconds, 3),
+    }
+    if isinstance(trial, Failure):
+        return {"status": "failure", **shared, "reason": trial.reason, "trace": trial.trace}
+    return {
+        "status": "success",
+        **shared,
+        "losses": list(trial.losses),
+        "complete": trial.complete,
+        "note": trial.note,
+        "cut": trial.cut,
+        "rounds": list(trial.rounds),
+    }
+
+
+def trial_from_json(data: Mapping[str, Any]) -> Trial:
+    """Read what `trial_to_json` wrote."""
+    proposal = Proposal(
+        number=data["number"],
+        pipeline=Pipeline.from_json(data["pipeline"]),
+        origin=data["origin"],
+        seed=data["seed"],
+        threads=data["threads"],
+        incumbent=tuple(data["incumbent"]),
+        seconds=data["limit"],
+    )
+    if data["status"] == "failure":
+        return Failure(proposal, data["reason"], data["seconds"], data["trace"])
+    return Success(
+        proposal=proposal,
+        losses=tuple(data["losses"]),
+        seconds=data["seconds"],
+        complete=data["complete"],
+        note=data["note"],
+        cut=data["cut"],
+        rounds=tuple(data["rounds"]),
+    )
+
+
+def read_journal(path: Path) -> list[Trial]:
+    """Read a run's journal; a last line that a kill cut short is left out.
+
+    Returns
+    -------
+    list of Trial, in the order in which they ended
+    """
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    # Only a line that was ended by its line break was written whole.
+    return [trial_from_json(json.loads(line)) for line in lines[:-1]]
+
+
+def append_to_journal(path: Path, trial: Trial) -> None:
+    """Add a trial to the journal and make sure that it is on disk: only then does the trial count."""
+    line = (json.dumps(trial_to_json(trial)) + "\n").encode()
+    with path.open("r+b" if path.exists() else "w+b") as journal:
+        _cut_half_line(journal)
+        journal.write(line)
+        journal.flush()
+        os.fsync(journal.fileno())
+
+
+def _cut_half_line(journal: BinaryIO) -> None:
+    """Remove what a killed writer left behind after the last line break."""
+    size = journal.seek(0, os.SEEK_END)
+    journal.seek(max(0, size - 65536))
+    tail = journal.read()
+    if tail and not tail.endswith(b"\n"):
+        keep = size - len(tail) + tail.rfind(b"\n") + 1
+        journal.truncate(keep)
+    journal.seek(0, os.SEEK_END)

@@ -1,0 +1,258 @@
+"""Composition only: what a fit does, in the order in which docs/architecture.md tells it."""
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+from automl_cli.anytime import ModelSoFar
+from automl_cli.clock import Deadline
+from automl_cli.ending import Ending, refit_members, what_mattered
+from automl_cli.errors import NoModel
+from automl_cli.evaluate import evaluate, finished_trial
+from automl_cli.executors import ExecutorKind, ProcessExecutor, Setup, TrialExecutor, open_executor
+from automl_cli.files import check_writable, locked
+from automl_cli.job import FitOptions, Job, choose_families, manifest_of, prepare, verbatim_columns
+from automl_cli.machine import usable_cores, usable_memory
+from automl_cli.members import Chosen, OofCache
+from automl_cli.optimizer import Optimizer, Portfolio, RandomSearch, Smac
+from automl_cli.plan import SHORTEST_FOR_SMAC, first_trial_seconds, reserve_seconds
+from automl_cli.profile import Profile, profile
+from automl_cli.runs import finish, interrupted_run, open_run, output_lock
+from automl_cli.search import Execution, Finished, Rules, Started, search
+from automl_cli.space import build_space, default_pipelines, to_configuration, to_pipeline
+from automl_cli.summary import Phases, Summary, failures, member_rows, naive_loss, natural_interval, shares
+from automl_cli.table import Notice, read_table
+from automl_cli.trial import Proposal, Trial, append_to_journal
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+MEMORY_SHARE = 0.85  # of the machine, where the user sets no limit
+PRELOAD = ("automl_cli.evaluate", "lightgbm")  # what every first trial needs; the rest is imported when it is
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The data is read and the plan is made; the search begins.
+
+    Attributes
+    ----------
+    interrupted : Path or None
+        The folder of an earlier run of the same job that was killed.
+    """
+
+    job: Job
+    interrupted: Path | None
+
+
+@dataclass(frozen=True)
+class Improved:
+    """The model in the run's folder was replaced by a better one."""
+
+    chosen: Chosen
+
+
+Event = Prepared | Started | Finished | Improved | Summary
+
+
+def fit(options: FitOptions, deadline: Deadline, interrupted: Callable[[], bool]) -> Iterator[Event]:
+    """Find, weigh and save the best pipelines for a table.
+
+    Parameters
+    ----------
+    deadline : Deadline
+        Of the whole command; unlimited where trials are counted.
+    interrupted : callable
+        Whether the user asked to stop; the best model so far is saved then.
+
+    Yields
+    ------
+    Event
+        What happens, as it happens; the last one is the Summary.
+
+    Raises
+    ------
+    AutomlError
+        Each with its exit code; nothing has been written to ``options.out`` then.
+    """
+    check_writable(options.out)
+    families = choose_families(options.include, options.exclude)
+    identity = options.identity()
+    phases = Phases(deadline)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(locked(output_lock(options.out), str(options.out)))
+        executor = stack.enter_context(_open_executor(options))
+        before = None if options.resume else interrupted_run(identity)
+        table = read_table(
+            options.data,
+            target=options.target,
+            kinds=options.kinds,
+            ignore=options.ignore,
+            verbatim=verbatim_columns(options),
+        )
+        phases.end("read")
+        stem = Path(options.data).name.split(".")[0] or "table"
+        run = stack.enter_context(open_run(options.run_dir, stem=stem, identity=identity, resume=options.resume))
+        job = prepare(options, table, families, run)
+        phases.end("frame")
+        yield Prepared(job, before)
+        yield from _search_and_save(options, job, executor, phases, interrupted)
+
+
+@contextlib.contextmanager
+def _open_executor(options: FitOptions) -> Iterator[TrialExecutor]:
+    """Start the workers before the table is read, so that their imports overlap with it; end them at once after."""
+    setup = Setup(
+        workers=options.workers or usable_cores(),
+        preload=PRELOAD,
+        memory=options.memory_bytes or int(MEMORY_SHARE * usable_memory()),
+        address=options.dask or "",
+    )
+    executor = open_executor(ExecutorKind.DASK if options.dask else ExecutorKind.PROCESSES, setup)
+    if isinstance(executor, ProcessExecutor):
+        executor.warm_up()
+    try:
+        yield executor
+    finally:
+        executor.close(now=True)
+
+
+def _search_and_save(
+    options: FitOptions,
+    job: Job,
+    executor: TrialExecutor,
+    phases: Phases,
+    interrupted: Callable[[], bool],
+) -> Iterator[Event]:
+    """Search, keep the model in the run's folder up to date, and write it to its place at the end."""
+    deadline = phases.deadline
+    model = ModelSoFar(job.run.model, manifest_of(options, job), OofCache(job.run.folder, job.data))
+    found = _in_background(lambda: profile(job.table, options.target))
+    for event in _trials(options, job, executor, deadline, model, interrupted):
+        yield event
+        if isinstance(event, Finished):
+            if not event.recorded:
+                append_to_journal(job.run.journal, event.trial)
+            model.add(event.trial)
+            if model.due(deadline) and model.refresh() and model.chosen is not None:
+                yield Improved(model.chosen)
+    phases.end("search")
+    chosen = model.weigh()
+    if chosen is None:
+        raise _no_model(model.trials, options)
+    ending = Ending(executor, chosen, job.run.folder, deadline, model.saving_seconds)
+    refitted = refit_members(ending) if job.plan.refit else {}
+    mattered = what_mattered(ending)
+    odd = (*job.table.notices, *_oddities(found, deadline))
+    phases.end("weigh")
+    summary = Summary(
+        out=options.out,
+        metric=job.data.metric.name,
+        metric_title=job.data.metric.title,
+        score=job.data.metric.natural(chosen.mean_loss),
+        interval=natural_interval(job.data, chosen.fold_losses),
+        naive=job.data.metric.natural(naive_loss(job.data)),
+        mattered=shares(mattered),
+        odd=odd,
+        n_trials=len(model.trials),
+        members=member_rows(chosen, job.data),
+        failures=failures(model.trials),
+        phases=phases.seconds,
+        seconds=deadline.elapsed(),
+        peak_memory_bytes=executor.peak_memory(),
+        interrupted=interrupted(),
+    )
+    model.write(options.out, summary.to_manifest(), refitted)
+    phases.end("save")
+    finish(job.run)
+    yield replace(summary, phases=phases.seconds, seconds=deadline.elapsed())
+
+
+def _trials(
+    options: FitOptions,
+    job: Job,
+    executor: TrialExecutor,
+    deadline: Deadline,
+    model: ModelSoFar,
+    interrupted: Callable[[], bool],
+) -> Iterator[Started | Finished]:
+    """Run the search with this job's optimizer, workers and reserves."""
+    folder = str(job.run.folder)
+
+    def submit(proposal: Proposal) -> "Future[Trial]":
+        # The worker keeps its own time; being killed is for code that does not come back.
+        limit = None if proposal.seconds is None else 1.5 * proposal.seconds + 2.0
+        return executor.submit(evaluate, proposal, folder, timeout=limit)
+
+    def rescue(proposal: Proposal, reason: str, seconds: float) -> Trial:
+        return finished_trial(job.run.folder, proposal, seconds, len(job.plan.folds), reason)
+
+    def enough() -> bool:
+        if interrupted():
+            return True
+        return deadline.limited and deadline.seconds_left() < reserve_seconds(deadline.total, model.saving_seconds)
+
+    limit = deadline.total if deadline.limited else 0.0
+    rules = Rules(
+        width=job.resources.workers,
+        threads=job.resources.threads,
+        seed=options.seed,
+        n_trials=options.n_trials,
+        first_seconds=first_trial_seconds(limit),
+    )
+    earlier = deadline.earlier(reserve_seconds(limit, 0.0)) if deadline.limited else deadline
+    yield from search(
+        _optimizer(options, job, deadline),
+        Execution(submit, rescue, enough),
+        rules,
+        deadline=earlier,
+        recorded=job.recorded,
+    )
+
+
+def _optimizer(options: FitOptions, job: Job, deadline: Deadline) -> Optimizer:
+    """Return the portfolio first, then SMAC; its import runs while the first trials do."""
+    tried = {trial.proposal.pipeline for trial in job.recorded.values()} if deadline.limited else set()
+    first = [pipeline for pipeline in default_pipelines(job.families, job.shape) if pipeline not in tried]
+
+    def then() -> Optimizer:
+        space = build_space(job.families, job.shape)
+        if deadline.limited and deadline.total < SHORTEST_FOR_SMAC:
+            return RandomSearch(space, to_pipeline, seed=options.seed)
+        return Smac(space, to_pipeline, to_configuration, seed=options.seed)
+
+    return Portfolio(first, _in_background(then).result)
+
+
+def _in_background(work: Callable[[], T]) -> "Future[T]":
+    """Run ``work`` in a thread that does not hold up the end of the process."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
+
+
+def _oddities(found: "Future[Profile]", deadline: Deadline) -> tuple[Notice, ...]:
+    """Return the profile's warnings if they are there in time."""
+    if deadline.limited and not found.done():
+        return ()
+    return found.result().warnings
+
+
+def _no_model(trials: list[Trial], options: FitOptions) -> NoModel:
+    reasons = "; ".join(f"{count} x {reason}" for reason, count in failures(trials)[:3])
+    if reasons:
+        return NoModel(
+            f"all {len(trials)} trials failed ({reasons})", hint="see automl fit --debug, or --include others"
+        )
+    return NoModel("no trial ended within the limit", hint=f"give it more than --time {options.seconds:g}s")

@@ -1,0 +1,142 @@
+"""When boosting stops, which categories it knows, and what a LightGBM file may hold."""
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from automl_cli.clock import Deadline
+from automl_cli.families.boosting import SeenCodes, Stopping, affordable_rate
+from automl_cli.families.family import Shape
+from automl_cli.families.lightgbm_text import check_text
+from automl_cli.features.matrix import Matrix
+from automl_cli.task import TaskKind
+
+NO_LIMIT = Deadline.after(None)
+
+
+def stops_after(losses, *, n_rows, deadline=NO_LIMIT):
+    stopping = Stopping(n_rows, deadline)
+    for number, loss in enumerate(losses, start=1):
+        if stopping.should_stop(loss):
+            return number, stopping
+    return None, stopping
+
+
+def falling_until(best, n):
+    return [1.0 - min(i, best) / best / 2 for i in range(1, n + 1)]
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "best", "patience"),
+    [(1_000, 100, 300), (10_000, 100, 300), (100_000, 20, 30), (10_000_000, 1, 21), (1_000, 2_000, 620)],
+)
+def test_patience_grows_with_the_best_round_and_shrinks_with_the_rows(n_rows, best, patience):
+    last, stopping = stops_after(falling_until(best, 20_000), n_rows=n_rows)
+    assert stopping.best_round == best
+    assert last == best + patience
+    assert not stopping.cut
+
+
+def test_gains_that_nobody_can_see_are_not_waited_for():
+    last, stopping = stops_after((0.5 ** min(i, 900) for i in range(1, 5_000)), n_rows=100_000)
+    assert last < 100
+    assert stopping.best_round == last
+
+
+def test_losses_that_are_not_numbers_end_the_training():
+    last, stopping = stops_after([float("nan")] * 1_000, n_rows=100_000)
+    assert last is not None
+    assert stopping.best_round == 1
+
+
+def test_the_deadline_leaves_room_for_one_more_round():
+    now = [0.0]
+
+    def rounds():
+        for i in range(1, 1_000):
+            now[0] += 1.0
+            yield 1 / i
+
+    last, stopping = stops_after(rounds(), n_rows=100, deadline=Deadline.after(60, clock=lambda: now[0]))
+    assert stopping.cut
+    assert 50 <= last <= 58
+
+
+@pytest.mark.parametrize(("n_rows", "rate"), [(1_000, 0.04), (50_000, 0.06), (500_000, 0.1)])
+def test_rates_rise_where_rounds_are_expensive(n_rows, rate):
+    assert affordable_rate(Shape(TaskKind.BINARY, n_rows, 10, 0, 2), 0.04) == rate
+
+
+@given(
+    train=st.lists(st.integers(-1, 6), min_size=1, max_size=20),
+    fresh=st.lists(st.integers(-1, 9), min_size=1, max_size=20),
+)
+def test_exactly_the_codes_of_training_are_known(train, fresh):
+    def column(codes):
+        values = np.array(codes, dtype=np.float32)[:, None]
+        return np.where(values < 0, np.float32("nan"), values)
+
+    codes = SeenCodes.of(Matrix(column(train), (0,), ("f0",)))
+    known = [code if code in train else -1 for code in fresh]
+    np.testing.assert_array_equal(codes.codes(column(fresh), 0), known)
+    np.testing.assert_array_equal(codes.mask(column(fresh))[:, 0], column(known)[:, 0])
+
+
+@pytest.fixture(scope="module")
+def text():
+    import lightgbm
+
+    rng = np.random.default_rng(0)
+    X = rng.random((300, 3))
+    X[:, 2] = rng.integers(0, 6, 300)
+    y = (X[:, 0] + X[:, 2] > 3).astype(int)
+    params = {"objective": "binary", "num_leaves": 4, "verbosity": -1, "min_data_per_group": 1, "cat_smooth": 1}
+    data = lightgbm.Dataset(X, y, categorical_feature=[2], params={"verbosity": -1})
+    return lightgbm.train(params, data, 3).model_to_string()
+
+
+def test_what_lightgbm_writes_is_accepted(text):
+    summary = check_text(text)
+    assert (summary.n_trees, summary.n_rounds, summary.n_features, summary.objective) == (3, 3, 3, "binary")
+    assert "num_cat=1" in text
+
+
+def changed(text, pattern, replacement):
+    """Change a line of the first tree and its promised size, as somebody with bad intentions would."""
+    start = text.index("Tree=0")
+    new = text[:start] + re.sub(pattern, replacement, text[start:], count=1, flags=re.MULTILINE)
+    assert new != text
+    first = int(re.search(r"tree_sizes=(\d+)", text)[1])
+    return new.replace(f"tree_sizes={first}", f"tree_sizes={first + len(new) - len(text)}", 1)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "replacement"),
+    [
+        (r"^left_child=\S+", "left_child=0"),
+        (r"^left_child=\S+", "left_child=99"),
+        (r"^right_child=\S+", "right_child=-99"),
+        (r"^left_child=.*$", "left_child="),
+        (r"^split_feature=\S+", "split_feature=3"),
+        (r"^split_feature=\S+", "split_feature=-1"),
+        (r"^threshold=.*$", "threshold=nan"),
+        (r"^leaf_value=\S+", "leaf_value=x"),
+        (r"^leaf_value=.*\n", ""),
+        (r"^num_leaves=4", "num_leaves=400000000"),
+        (r"^num_cat=\d", "num_cat=9"),
+        (r"^cat_boundaries=.*$", "cat_boundaries=0 100"),
+        (r"^is_linear=0", "is_linear=1"),
+    ],
+)
+def test_changed_trees_are_refused(text, pattern, replacement):
+    with pytest.raises((ValueError, KeyError, IndexError)):
+        check_text(changed(text, pattern, replacement))
+
+
+@given(st.integers(0, 10_000))
+def test_cut_texts_are_refused(text, position):
+    with pytest.raises((ValueError, KeyError, IndexError)):
+        check_text(text[: position % (len(text) - 100)])

@@ -1,0 +1,254 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from automl_cli.errors import BadData, UsageError
+from automl_cli.metrics import DEFAULT_METRIC, TaskKind
+from automl_cli.splits import plan_folds
+from automl_cli.task import Task
+
+OURS = settings(deadline=None, max_examples=50)
+
+
+def _classes(y, **sides):
+    y = np.asarray(y, dtype=np.int64)
+    k = int(y.max()) + 1
+    kind = TaskKind.BINARY if k == 2 else TaskKind.MULTICLASS
+    return Task(kind, "y", "", False, tuple(map(str, range(k))), DEFAULT_METRIC[kind], y, **sides)
+
+
+def _values(y, **sides):
+    y = np.asarray(y, dtype=np.float64)
+    return Task(TaskKind.REGRESSION, "y", "", False, (), DEFAULT_METRIC[TaskKind.REGRESSION], y, **sides)
+
+
+def _plan(task, *, folds=None, seconds=None, n_columns=10, seed=0):
+    return plan_folds(task, folds=folds, seconds=seconds, n_columns=n_columns, seed=seed)
+
+
+def _check_apart(plan, n):
+    for train, valid in plan.folds:
+        assert train.dtype == valid.dtype == np.int64
+        assert len(train)
+        assert len(valid)
+        assert not np.intersect1d(train, valid).size
+    assert len(np.unique(plan.valid_rows)) == len(plan.valid_rows)
+    assert plan.valid_rows.min() >= 0
+    assert plan.valid_rows.max() < n
+
+
+@OURS
+@given(counts=st.lists(st.integers(1, 40), min_size=2, max_size=8), folds=st.integers(2, 8), seed=st.integers(0, 99))
+def test_classes_are_spread_within_one_row(counts, folds, seed):
+    if max(counts) == 1 or sum(counts) < folds:
+        return
+    y = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))
+    plan = _plan(_classes(y), folds=folds, seed=seed)
+    _check_apart(plan, len(y))
+    assert plan.random
+    assert not plan.refit
+    alone = np.flatnonzero(np.asarray(counts) == 1)
+    assert set(plan.valid_rows) == set(np.flatnonzero(~np.isin(y, alone)))
+    for train, valid in plan.folds:
+        assert len(train) + len(valid) == len(y)
+        assert set(y[train]) == set(y)  # every class is learned from in every fold
+    table = np.array([np.bincount(y[valid], minlength=len(counts)) for _, valid in plan.folds])
+    if len(plan.folds) == folds:
+        assert (np.ptp(table, axis=0) <= 1).all()
+        assert np.ptp(table.sum(axis=1)) <= 1
+
+
+@OURS
+@given(n=st.integers(20, 300), folds=st.integers(2, 10), seed=st.integers(0, 99))
+def test_values_are_spread_over_the_sorted_target(n, folds, seed):
+    y = np.random.default_rng(seed).permutation(n)
+    plan = _plan(_values(y), folds=folds, seed=seed)
+    _check_apart(plan, n)
+    assert len(plan.valid_rows) == n
+    for _, valid in plan.folds:
+        # one of each run of as many rows as there are folds
+        assert (np.diff(np.sort(y[valid]) // folds) == 1).all()
+
+
+@OURS
+@given(
+    sizes=st.lists(st.integers(1, 12), min_size=4, max_size=30),
+    folds=st.integers(2, 4),
+    seed=st.integers(0, 99),
+    values=st.booleans(),
+)
+def test_groups_are_never_split(sizes, folds, seed, values):
+    rng = np.random.default_rng(seed)
+    groups = rng.permutation(np.repeat(np.arange(len(sizes)) * 7, sizes))
+    y = rng.integers(0, 2, len(groups))
+    y[:2] = [0, 1]
+    task = _values(y, groups=groups) if values else _classes(y, groups=groups)
+    try:
+        plan = _plan(task, folds=folds, seed=seed)
+    except BadData:
+        assert not values
+        return
+    _check_apart(plan, len(groups))
+    assert not plan.random
+    for train, valid in plan.folds:
+        assert not np.intersect1d(groups[train], groups[valid]).size
+    if values:
+        assert len(plan.valid_rows) == len(groups)
+        lengths = [len(valid) for _, valid in plan.folds]
+        assert max(lengths) - min(lengths) <= max(sizes)
+
+
+def test_groups_keep_the_classes_in_balance():
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(200), 5)
+    y = (rng.random(200) < 0.15).astype(int)[groups]  # a whole group has one class
+    plan = _plan(_classes(y, groups=groups), folds=5)
+    shares = [y[valid].mean() for _, valid in plan.folds]
+    assert max(shares) - min(shares) < 0.03
+
+
+def test_very_many_groups_are_balanced_too():
+    groups = np.random.default_rng(0).integers(0, 30_000, 90_000)
+    plan = _plan(_values(np.arange(90_000.0), groups=groups), folds=3)
+    lengths = [len(valid) for _, valid in plan.folds]
+    assert max(lengths) - min(lengths) < 100
+    assert sum(lengths) == 90_000
+
+
+@OURS
+@given(times=st.lists(st.integers(0, 40), min_size=8, max_size=80), folds=st.none() | st.integers(2, 6))
+def test_training_lies_before_what_is_predicted(times, folds):
+    order = np.array(times, dtype=np.float64)
+    task = _values(np.arange(len(times)), order=order)
+    if len(set(times)) == 1:
+        with pytest.raises(BadData):
+            _plan(task, folds=folds)
+        return
+    plan = _plan(task, folds=folds)
+    _check_apart(plan, len(times))
+    assert plan.refit
+    assert not plan.random
+    for train, valid in plan.folds:
+        assert order[train].max() < order[valid].min()
+    for (earlier, _), (later, _) in zip(plan.folds, plan.folds[1:], strict=False):
+        assert set(earlier) < set(later)
+    assert order[plan.valid_rows].max() == order.max()
+
+
+def test_time_blocks_cover_the_last_half():
+    order = np.random.default_rng(0).permutation(400).astype(float)
+    plan = _plan(_values(np.arange(400), order=order))
+    assert [len(valid) for _, valid in plan.folds] == [50] * 4
+    assert sorted(order[plan.valid_rows]) == list(range(200, 400))
+
+
+def test_rows_without_a_time_are_only_learned_from():
+    order = np.arange(100.0)
+    order[10:80] = np.nan
+    plan = _plan(_values(np.arange(100), order=order))
+    assert set(plan.valid_rows) == set(range(85, 100))
+    assert all(set(range(10, 80)) <= set(train) for train, _ in plan.folds)
+
+
+def test_time_and_groups_together_keep_both_promises():
+    rng = np.random.default_rng(0)
+    order, groups = np.arange(300.0), rng.integers(0, 4, 300) + 10 * (np.arange(300) // 60)
+    plan = _plan(_values(np.arange(300), order=order, groups=groups))
+    for train, valid in plan.folds:
+        assert order[train].max() < order[valid].min()
+        assert not np.intersect1d(groups[train], groups[valid]).size
+    with pytest.raises(UsageError, match="not both"):
+        _plan(_values(np.arange(300), order=order, groups=np.arange(300) % 3))
+
+
+@pytest.mark.parametrize(
+    ("n", "seconds", "n_folds"),
+    [
+        (30, 60, 5),
+        (65, 60, 6),
+        (800, 60, 8),
+        (3_000, 60, 5),
+        (3_000, 300, 8),
+        (3_000, None, 8),
+        (10_000, 60, 5),
+        (50_000, 60, 3),
+        (50_000, 600, 4),
+        (200_000, 600, 3),
+        (300_000, 600, 1),
+    ],
+)
+def test_more_rows_and_less_time_give_fewer_folds(n, seconds, n_folds):
+    assert len(_plan(_values(np.arange(n)), seconds=seconds).folds) == n_folds
+    assert len(_plan(_classes(np.arange(n) % 2), seconds=seconds).folds) == n_folds
+
+
+def test_wide_tables_get_fewer_folds_but_three():
+    assert len(_plan(_values(np.arange(3_000)), seconds=60, n_columns=50_000).folds) == 3
+
+
+@pytest.mark.parametrize("sides", [{}, {"order": np.arange(500_000.0)}, {"groups": np.arange(500_000) // 5000}])
+def test_a_large_holdout_has_at_least_twenty_thousand_rows(sides):
+    ((train, valid),) = _plan(_values(np.arange(500_000) % 1000, **sides)).folds
+    assert 20_000 <= len(valid) <= 26_000
+    assert len(train) + len(valid) == 500_000
+
+
+def test_a_holdout_of_classes_learns_every_class():
+    y = np.zeros(260_000, dtype=int)
+    y[:3] = [1, 2, 2]
+    ((train, valid),) = _plan(_classes(y)).folds
+    assert set(y[train]) == {0, 1, 2}
+    assert 0 not in valid
+
+
+def test_few_positives_lower_the_number_of_folds():
+    y = np.zeros(500, dtype=int)
+    y[:3] = 1
+    plan = _plan(_classes(y))
+    assert [int(y[valid].sum()) for _, valid in plan.folds] == [1, 1, 1]
+
+
+def test_same_seed_same_folds_other_seed_other_folds():
+    task = _classes(np.arange(200) % 3)
+    first, again, other = _plan(task, seed=1), _plan(task, seed=1), _plan(task, seed=2)
+    assert all(np.array_equal(a[1], b[1]) for a, b in zip(first.folds, again.folds, strict=True))
+    assert not all(np.array_equal(a[1], b[1]) for a, b in zip(first.folds, other.folds, strict=True))
+
+
+@pytest.mark.parametrize("folds", [0, 1, 21, -3])
+def test_a_number_of_folds_out_of_range_is_refused(folds):
+    with pytest.raises(UsageError, match="2 to 20"):
+        _plan(_values(np.arange(100)), folds=folds)
+
+
+def test_more_folds_than_rows_or_groups_are_refused():
+    with pytest.raises(UsageError, match="5 folds of 4 rows"):
+        _plan(_values(np.arange(4)), folds=5)
+    with pytest.raises(UsageError, match="5 folds of 3 groups"):
+        _plan(_values(np.arange(30), groups=np.arange(30) % 3), folds=5)
+
+
+def test_what_cannot_be_validated_is_refused():
+    with pytest.raises(BadData, match="two rows"):
+        _plan(_classes([0, 1]))
+    with pytest.raises(BadData, match="one group"):
+        _plan(_values(np.arange(30), groups=np.zeros(30, dtype=np.int64)))
+    with pytest.raises(BadData, match="single class"):
+        _plan(_classes([0] * 10 + [1] * 10, groups=np.repeat([0, 1], 10)))
+    with pytest.raises(BadData, match="in time"):
+        _plan(_classes([0] * 19 + [1], order=np.arange(20.0)))
+
+
+def test_the_reason_is_one_line_with_what_a_user_asks():
+    reason = _plan(_classes([0, 1] * 500 + [2])).reason
+    assert "8 folds" in reason
+    assert "1,001 rows" in reason
+    assert "single row" in reason
+    assert "\n" not in reason
+
+
+def test_a_large_group_does_not_make_the_folds_uneven():
+    groups = np.repeat(np.arange(11), [2] * 10 + [20])  # the large one comes last
+    plan = _plan(_values(np.arange(40), groups=groups), folds=2)
+    assert [len(valid) for _, valid in plan.folds] == [20, 20]

@@ -1,0 +1,439 @@
+import bz2
+import gzip
+import io
+import lzma
+import os
+import zipfile
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from automl_cli.errors import BadData, SchemaMismatch, TargetNotFound, UsageError
+from automl_cli.table import Kind, Schema, read_table, read_with_schema
+
+PLAIN = "x,color,y\n1,red,a\n2.5,blue,b\n,red,a\n"
+
+
+@pytest.fixture
+def csv_file(tmp_path):
+    def write(content, name="data.csv"):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+def topics(table):
+    return {notice.topic for notice in table.notices}
+
+
+def rows(n, line):
+    return "".join(line(i) + "\n" for i in range(n))
+
+
+# --- reading -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+def test_separator_is_found(csv_file, separator):
+    table = read_table(csv_file(PLAIN.replace(",", separator)))
+    assert table.schema.names == ("x", "color", "y")
+    np.testing.assert_array_equal(table.numbers("x"), [1, 2.5, np.nan])
+    assert table.notices == ()
+
+
+@pytest.mark.parametrize("separator", [":", "^", "~", " "])
+def test_unusual_separator_is_handled_and_told(csv_file, separator):
+    table = read_table(csv_file(separator.join("abc") + "\n" + rows(3, lambda i: separator.join("123"))))
+    assert table.schema.names == ("a", "b", "c")
+    assert topics(table) >= {"separator"}
+
+
+def zipped(data):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("inner.csv", data)
+    return buffer.getvalue()
+
+
+def zstd_bytes(data):
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, "zstd") as stream:
+        stream.write(data)
+    return sink.getvalue().to_pybytes()
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress, zipped, zstd_bytes])
+def test_compressed_reads_as_plain(csv_file, pack):
+    plain = read_table(csv_file(PLAIN))
+    packed = read_table(csv_file(pack(PLAIN.encode()), "data.packed"))
+    assert packed.data.equals(plain.data)
+    assert packed.fingerprint == plain.fingerprint
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1", "utf-16", "utf-32", "cp1252"])
+def test_encodings(csv_file, encoding):
+    table = read_table(csv_file("größe,stadt\n1,Köln\n2,Málaga\n3,Köln\n".encode(encoding)))
+    assert table.schema.names == ("größe", "stadt")
+    assert table.texts("stadt") == ["Köln", "Málaga", "Köln"]
+
+
+def test_quotes_separators_and_line_breaks_in_cells(csv_file):
+    table = read_table(csv_file('a,"b\nc"\n1,"x, ""y""\nz"\n2,w\n3,\n'), verbatim=["b\nc"])
+    assert table.texts("b\nc") == ['x, "y"\nz', "w", None]
+
+
+def test_odd_names_survive(csv_file):
+    names = ["[a]", "{b}", '"c"', "d:e", "f,g", "🙂"]
+    header = ",".join('"' + name.replace('"', '""') + '"' for name in names)
+    assert read_table(csv_file(header + "\n1,2,3,4,5,6\n2,3,4,5,6,7\n")).schema.names == tuple(names)
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_decimal_comma(csv_file, separator):
+    text = f"x{separator}y\n" + rows(30, lambda i: f"{i},5{separator}{i}")
+    table = read_table(csv_file(text))
+    assert table.schema.column("x").kind is Kind.NUMERIC
+    assert table.schema.column("x").decimal == ","
+    assert table.numbers("x")[3] == 3.5
+    later = read_with_schema(csv_file(f"x{separator}y\n7,25{separator}1\n"), table.schema)
+    assert later.numbers("x").tolist() == [7.25]
+
+
+@pytest.mark.parametrize("marker", ["?", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "none", "-", "", " ", " ?"])
+def test_missing_markers(csv_file, marker):
+    table = read_table(csv_file(f"x,c\n1,red\n{marker},{marker}\n2,blue\n3,red\n"))
+    assert np.isnan(table.numbers("x")).tolist() == [False, True, False, False]
+    assert table.codes("c").tolist() == [0, -1, 1, 0] or table.codes("c").tolist() == [1, -1, 0, 1]
+
+
+def test_target_and_verbatim_stay_as_written(csv_file):
+    table = read_table(csv_file("id,v,y\n007,1.50,TRUE\n010,2,FALSE\n011,3e1,TRUE\n"), target="y", verbatim=["id", "v"])
+    assert table.texts("y") == ["TRUE", "FALSE", "TRUE"]
+    assert table.texts("id") == ["007", "010", "011"]
+    assert table.texts("v") == ["1.50", "2", "3e1"]
+    assert table.numbers("v").tolist() == [1.5, 2, 30]
+
+
+def test_column_of_empty_lines_keeps_its_rows(csv_file):
+    table = read_table(csv_file("x\n1\n\n3\n\n\n"))
+    np.testing.assert_array_equal(table.numbers("x"), [1, np.nan, 3])
+
+
+@pytest.mark.parametrize("tail", ["\n\n", "  \n", "\r\n\r\n", ",\n,\n"])
+def test_blank_lines_at_the_end_are_ignored(csv_file, tail):
+    assert read_table(csv_file("a,b,c\n1,2,3\n4,5,6\n" + tail)).n_rows == 2
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+def test_line_ends(csv_file, line_end):
+    assert read_table(csv_file(PLAIN.replace("\n", line_end))).n_rows == 3
+
+
+def test_mixed_types_far_down_the_file(csv_file):
+    lines = [f"{i},{i % 7}" for i in range(1_200_000)]
+    lines[1_000_000] = "0.5,oops"
+    table = read_table(csv_file("a,b\n" + "\n".join(lines) + "\n"))
+    assert table.numbers("a")[1_000_000] == 0.5
+    assert table.schema.column("b").kind is Kind.NUMERIC
+    assert np.flatnonzero(np.isnan(table.numbers("b"))).tolist() == [1_000_000]
+    assert any("'oops'" in notice.message for notice in table.notices)
+
+
+def test_strays_among_numbers_become_missing_with_a_notice(csv_file):
+    table = read_table(csv_file("x\n" + rows(100, lambda i: "unknown!" if i == 50 else str(i * 1.5))))
+    assert table.schema.column("x").kind is Kind.NUMERIC
+    assert np.isnan(table.numbers("x")).sum() == 1
+    assert any("'unknown!'" in notice.message for notice in table.notices)
+
+
+def test_odd_columns_are_told(csv_file):
+    table = read_table(csv_file("x,x,,empty\n1,2,3,\ninf,4,5,\n3,5,8,\n"))
+    assert table.schema.names == ("x", "x.1", "column_3", "empty")
+    assert table.schema.column("empty").kind is Kind.CONSTANT
+    assert topics(table) == {"duplicate_columns", "unnamed_columns", "empty_columns", "infinities"}
+    assert np.isnan(table.numbers("x")).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("value", [-999, -9999, -200, 9999])
+def test_sentinels_are_reported_not_replaced(csv_file, value):
+    table = read_table(csv_file("x\n" + rows(50, lambda i: str(value if i % 10 == 0 else i))))
+    assert topics(table) == {"sentinels"}
+    assert table.numbers("x").tolist().count(value) == 5
+
+
+def test_parquet_reads_like_csv(csv_file, tmp_path):
+    path = tmp_path / "data.parquet"
+    pa.parquet.write_table(
+        pa.table({"x": [1.0, 2.5, None], "color": ["red", "blue", "red"], "ok": [True, False, True], "y": [1, 2, 1]}),
+        path,
+    )
+    table = read_table(path, target="y")
+    np.testing.assert_array_equal(table.numbers("x"), [1, 2.5, np.nan])
+    assert table.schema.column("ok").categories == ("false", "true")
+    assert table.texts("y") == ["1", "2", "1"]
+
+
+def test_stdin_is_read_only_when_asked(monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(gzip.compress(PLAIN.encode()))))
+    table = read_table("-")
+    assert (table.source, table.n_rows) == ("stdin", 3)
+
+
+def test_very_wide_tables_are_read(csv_file):
+    n = 20_000
+    text = ",".join(f"c{i}" for i in range(n)) + "\n" + rows(3, lambda j: ",".join(str(i % (j + 2)) for i in range(n)))
+    table = read_table(csv_file(text), target="c7")
+    assert len(table.schema.columns) == n
+    assert len(table.notices) < 20
+
+
+cell = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]) | st.sampled_from('\n\t,;"'), max_size=8)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(cell, cell), min_size=2, max_size=20))
+def test_any_text_comes_back_as_written(tmp_path_factory, cells):
+    import csv
+
+    from automl_cli.table.reading import MISSING
+
+    path = tmp_path_factory.mktemp("cells") / "data.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, quoting=csv.QUOTE_ALL).writerows([("first", "second"), *cells])
+    if not any(c.strip() for row in cells for c in row):
+        return
+    table = read_table(path, verbatim=["first", "second"])
+    for i, name in enumerate(("first", "second")):
+        assert table.texts(name) == [None if row[i] in MISSING else row[i] for row in cells]
+
+
+# --- refused -------------------------------------------------------------------------------------------------------
+
+REFUSED = {
+    "empty": (b"", "is empty"),
+    "blank": (b"\n \n", "is empty"),
+    "header alone": (b"a,b\n", "header but no rows"),
+    "one row": (b"a,b\n1,2\n", "one row"),
+    "garbage": (bytes(range(1, 256)) * 40, "binary data"),
+    "nul": (b"a,b\n1,2\n3,\x004\n5,6\n", "NUL byte"),
+    "cut in a quoted cell": (b'a,b\n1,"x"\n2,"never ends\n3,4\n', "line 3"),
+    "ragged": (b"a,b,c\n1,2,3\n4,5,6,7\n8,9,1\n", "line 3 has 4 cells instead of 3"),
+    "ragged after line breaks in a cell": (b'a,b\n1,"x\ny\nz"\n\n2\n3,4\n', "line 6 has 1 cell instead of 2"),
+    "short last line": (b"a,b,c\n1,2,3\n4,5,6\n7,8\n", "line 4 has 2 cells instead of 3"),
+    "cut gzip": (gzip.compress(os.urandom(9999))[:5000], "damaged or cut"),
+    "cut xz": (lzma.compress(os.urandom(9999))[:5000], "damaged or cut"),
+    "cut bz2": (bz2.compress(os.urandom(9999))[:5000], "damaged or cut"),
+    "cut zstd": (zstd_bytes(os.urandom(9999))[:5000], "damaged or cut"),
+    "cut zip": (zipped(b"a,b\n" * 99)[:200], "damaged or cut"),
+    "cut parquet": (b"PAR1" + b"\1" * 50, "damaged Parquet"),
+    "pdf": (b"%PDF-1.4\n", "PDF"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_bad_files_are_refused_in_one_line(csv_file, case):
+    content, says = REFUSED[case]
+    with pytest.raises(BadData) as caught:
+        read_table(csv_file(content))
+    assert says in caught.value.problem
+    assert caught.value.problem.startswith("data.csv")
+    assert caught.value.hint
+    assert "\n" not in str(caught.value)
+
+
+def test_zip_of_two_files_is_refused(csv_file):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("a.csv", PLAIN)
+        archive.writestr("b.csv", PLAIN)
+    with pytest.raises(BadData, match="holds 2 files"):
+        read_table(csv_file(buffer.getvalue()))
+
+
+def test_places_that_are_no_file(tmp_path):
+    with pytest.raises(BadData, match="does not exist"):
+        read_table(tmp_path / "missing.csv")
+    with pytest.raises(BadData, match="is a folder"):
+        read_table(tmp_path)
+
+
+def test_an_inch_sign_is_no_open_quote(csv_file):
+    assert read_table(csv_file('size,x\n5" pipe,1\npipe,2\n'), verbatim=["size"]).texts("size") == ['5" pipe', "pipe"]
+
+
+def test_unknown_columns_get_near_names(csv_file):
+    path = csv_file(PLAIN)
+    with pytest.raises(TargetNotFound, match="did you mean 'color'"):
+        read_table(path, target="Colour")
+    with pytest.raises(UsageError, match="did you mean 'color'"):
+        read_table(path, kinds={"colr": Kind.TEXT})
+    with pytest.raises(UsageError, match="its columns are"):
+        read_table(path, ignore=["zzzzz"])
+
+
+# --- kinds ---------------------------------------------------------------------------------------------------------
+
+WORDS = ("good", "bad", "slow", "fast", "cheap", "late", "nice", "rude")
+KINDS = {
+    "measure": (Kind.NUMERIC, lambda i: f"{i * 1.37 % 11:.4f}"),
+    "unique_float": (Kind.NUMERIC, lambda i: f"{i * 1.7 + 0.25}"),
+    "fnlwgt": (Kind.NUMERIC, lambda i: str(100_000 + i * i * 37)),
+    "rooms": (Kind.NUMERIC, lambda i: str(i % 4)),
+    "flag01": (Kind.NUMERIC, lambda i: str(i % 2)),
+    "member": (Kind.BOOLEAN, lambda i: ("no", "yes")[i % 2]),
+    "truth": (Kind.BOOLEAN, lambda i: ("False", "True")[i % 2]),
+    "color": (Kind.CATEGORY, lambda i: ("red", "green", "blue")[i % 3]),
+    "town": (Kind.HIGH_CARDINALITY, lambda i: f"town {i % 80}"),
+    "day": (Kind.DATETIME, lambda i: f"2024-{i % 12 + 1:02d}-{i % 28 + 1:02d}"),
+    "german_day": (Kind.DATETIME, lambda i: f"{i % 28 + 1}.{i % 12 + 1}.2024"),
+    "us_day": (Kind.DATETIME, lambda i: f"{i % 12 + 1}/{i % 28 + 1}/2024"),
+    "stamp": (Kind.DATETIME, lambda i: f"2024-01-{i % 28 + 1:02d}T{i % 24:02d}:30:00Z"),
+    "compact": (Kind.DATETIME, lambda i: f"2024{i % 12 + 1:02d}{i % 28 + 1:02d}"),
+    "clock": (Kind.DATETIME, lambda i: f"{i % 24:02d}:{i % 60:02d}"),
+    "review": (Kind.TEXT, lambda i: " ".join(WORDS[i * k % 8] for k in range(3, 9)) + f" {i}"),
+    "row": (Kind.ID, lambda i: str(i + 1)),
+    "customer_id": (Kind.ID, lambda i: str(i * 7919 % 100_003)),
+    "uuid": (Kind.ID, lambda i: f"{i * 2654435761 % 2**32:08x}-aa"),
+    "same": (Kind.CONSTANT, lambda i: "EUR"),
+}
+
+
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory):
+    path = tmp_path_factory.mktemp("zoo") / "zoo.csv"
+    path.write_text(",".join(KINDS) + "\n" + rows(300, lambda i: ",".join(make(i) for _, make in KINDS.values())))
+    return path
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_kind_with_a_reason(zoo, name):
+    column = read_table(zoo).schema.column(name)
+    assert column.kind is KINDS[name][0]
+    assert len(column.reason) > 5
+
+
+def test_dates_are_read_in_their_format(zoo):
+    table = read_table(zoo)
+    base = np.datetime64("2024-01-01").astype(int)
+    for name in ("day", "german_day", "us_day", "compact"):
+        assert table.days(name)[0] == base, name
+    assert table.days("stamp")[0] == base + 0.5 / 24
+    assert table.days("clock")[6] == pytest.approx((6 * 60 + 6) / 1440)
+
+
+def test_year_is_not_an_id(csv_file):
+    table = read_table(csv_file("year,x\n" + rows(40, lambda i: f"{1980 + i},{i % 5}")))
+    assert table.schema.column("year").kind is Kind.NUMERIC
+
+
+def test_categories_are_most_frequent_first_ties_by_text(csv_file):
+    table = read_table(
+        csv_file("c\n" + "\n".join(["b", "c", "c", "a", "d", ""] * 1) + "\n,\n".replace(",", "") + "d\n")
+    )
+    assert table.schema.column("c").categories == ("c", "d", "a", "b")
+    assert table.codes("c").tolist()[:5] == [3, 0, 0, 2, 1]
+
+
+def test_kinds_can_be_chosen(zoo):
+    table = read_table(
+        zoo,
+        kinds={"rooms": Kind.CATEGORY, "row": Kind.NUMERIC, "fnlwgt": Kind.DATETIME, "town": Kind.TEXT},
+        ignore=["uuid"],
+    )
+    assert set(table.schema.column("rooms").categories) == {"0", "1", "2", "3"}
+    assert table.numbers("row")[0] == 1
+    assert table.days("fnlwgt")[0] == pytest.approx(100_000 / 86400)
+    assert table.texts("town")[1] == "town 1"
+    assert "uuid" not in table.schema
+    with pytest.raises(UsageError, match="a boolean has two"):
+        read_table(zoo, kinds={"color": Kind.BOOLEAN})
+
+
+def test_schema_survives_json(zoo):
+    import json
+
+    schema = read_table(zoo).schema
+    assert Schema.from_json(json.loads(json.dumps(schema.to_json()))) == schema
+
+
+def test_take_keeps_everything_aligned(zoo):
+    table = read_table(zoo, target="color")
+    some = table.take(np.array([5, 1, 1, 299]))
+    for name in ("measure", "rooms", "member"):
+        np.testing.assert_array_equal(some.numbers(name), table.numbers(name)[[5, 1, 1, 299]])
+    np.testing.assert_array_equal(some.codes("town"), table.codes("town")[[5, 1, 1, 299]])
+    assert some.texts("color") == [table.texts("color")[i] for i in (5, 1, 1, 299)]
+
+
+# --- prediction ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(zoo):
+    return read_table(zoo, target="color").schema
+
+
+def test_the_training_file_reads_the_same_at_prediction(zoo, trained):
+    table, again = (
+        read_table(zoo, target="color"),
+        read_with_schema(zoo, trained, optional=["color"], verbatim=["color"]),
+    )
+    for column in again.schema.columns:
+        if column.kind in (Kind.NUMERIC, Kind.BOOLEAN, Kind.DATETIME):
+            np.testing.assert_array_equal(table.numbers(column.name), again.numbers(column.name), column.name)
+        assert table.texts(column.name) == again.texts(column.name) or column.kind is Kind.DATETIME
+    assert {"row", "customer_id", "same"}.isdisjoint(again.schema.names)
+
+
+def test_order_and_extra_columns_do_not_matter(csv_file):
+    schema = read_table(csv_file(PLAIN)).schema
+    table = read_with_schema(csv_file("y,new,x,color\nb,9,1,red\na,9,2,blue\n"), schema)
+    assert table.schema.names == ("x", "color", "y")
+    assert table.texts("y") == ["b", "a"]
+    assert topics(table) == {"extra_columns"}
+
+
+def test_missing_columns_are_all_named_with_near_names(csv_file):
+    schema = read_table(csv_file(PLAIN)).schema
+    with pytest.raises(SchemaMismatch) as caught:
+        read_with_schema(csv_file("X_,colour\n1,red\n"), schema)
+    assert all(repr(name) in caught.value.problem for name in ("x", "color", "y"))
+    assert "did you mean 'colour'" in caught.value.hint
+
+
+def test_unreadable_and_unseen_values_become_missing_and_are_counted(csv_file):
+    schema = read_table(
+        csv_file("x,c,d\n" + rows(30, lambda i: f"{i}.5,{'red' if i % 3 else 'tan'},2024-01-{i % 28 + 1:02d}"))
+    ).schema
+    table = read_with_schema(csv_file("x,c,d\nabc,red,2024-05-01\n2,pink,soon\n,tan,\n"), schema)
+    np.testing.assert_array_equal(table.numbers("x"), [np.nan, 2, np.nan])
+    assert (table.codes("c") < 0).tolist() == [False, True, False]
+    assert np.isnan(table.days("d")).tolist() == [False, True, True]
+    messages = " ".join(notice.message for notice in table.notices)
+    assert all(shown in messages for shown in ("1 cell", "'abc'", "'pink'", "'soon'"))
+
+
+def test_prediction_never_drops_rows(csv_file):
+    schema = read_table(csv_file(PLAIN)).schema
+    assert read_with_schema(csv_file("x,color,y\n,,\n,,\n?,?,?\n"), schema).n_rows == 3
+    assert read_with_schema(csv_file("x,color,y\n1,red,a\n"), schema).n_rows == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"x,color,y\n", b"x,color,y\n1,2\n", b"\x00\x01\x02"])
+def test_bad_files_are_refused_at_prediction_too(csv_file, content):
+    schema = read_table(csv_file(PLAIN)).schema
+    with pytest.raises(BadData):
+        read_with_schema(csv_file(content, "new.csv"), schema)
+
+
+def test_optional_and_carried_columns(csv_file):
+    schema = read_table(csv_file("id,x,y\n" + rows(30, lambda i: f"{i},{i * i},{i % 2}")), target="y").schema
+    table = read_with_schema(csv_file("x,id\n4,007\n"), schema, optional=["y"], verbatim=["id"])
+    assert table.schema.names == ("x", "id")
+    assert table.texts("id") == ["007"]
