@@ -1,7 +1,7 @@
 """The model so far: from the first finished trial on, a complete model lies in the run's folder."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ class ModelSoFar:
     path: Path
     manifest: Mapping[str, Any]
     cache: OofCache
-    clock: Callable[[], float] = time.monotonic
+    deadline: Deadline
     trials: list[Trial] = field(default_factory=list)
     chosen: Chosen | None = None
     saving_seconds: float = 0.0
@@ -50,24 +50,24 @@ class ModelSoFar:
             self.weighed = len(self.trials)
         return self.chosen
 
-    def due(self, deadline: Deadline) -> bool:
+    def due(self) -> bool:
         """Whether the model in the run's folder should be refreshed now."""
         if not isinstance(self.trials[-1], Success):
             return False
         if self.saved_at is None:
             return True
         pause = min(LONGEST_PAUSE, max(2.0, self.saving_seconds / REFRESH_SHARE))
-        return self.clock() - self.saved_at > pause and deadline.seconds_left() > 3 * self.saving_seconds
+        return self.deadline.clock() - self.saved_at > pause and self.deadline.seconds_left() > 3 * self.saving_seconds
 
     def refresh(self) -> bool:
         """Weigh again and replace the model in the run's folder; False where nothing changed."""
-        began = self.clock()
+        began = self.deadline.clock()
         before = self.chosen
         now = self.weigh()
         changed = now is not None and now != before
         if now is not None and changed:
             self.write(self.path, {})
-        self.saved_at = self.clock()
+        self.saved_at = self.deadline.clock()
         self.saving_seconds = max(0.5 * self.saving_seconds, self.saved_at - began)
         return changed
 

@@ -51,7 +51,7 @@ def explain(error: OSError, path: Path) -> AutomlError:
     """Say in a user's words why ``path`` could not be written."""
     if error.errno in NO_SPACE:
         return NoSpace(f"no space to write {path}", hint="free some space or choose another place with -o")
-    if isinstance(error, FileNotFoundError):
+    if isinstance(error, FileNotFoundError) and not path.parent.exists():
         return UsageError(f"the folder {path.parent} does not exist", hint="make it first or choose another place")
     if isinstance(error, PermissionError):
         return UsageError(f"no permission to write {path}", hint="choose another place with -o")

@@ -53,16 +53,11 @@ def permutation_importance(proposal: Proposal, run_folder: str, seconds: float |
 
     before = loss(frame)
     found = []
-    for name in _columns(frame)[:MOST_COLUMNS]:
+    for name in frame.schema.names[:MOST_COLUMNS]:
         if seconds is not None and time.perf_counter() - started > seconds:
             break
         found.append((name, loss(_shuffled(frame, name, rng.permutation(len(rows)))) - before))
     return tuple(sorted(found, key=lambda item: -item[1]))
-
-
-def _columns(frame: Frame) -> list[str]:
-    s = frame.schema
-    return [*s.numeric, *s.categorical, *s.datetime, *s.text]
 
 
 def _shuffled(frame: Frame, name: str, order: Array) -> Frame:

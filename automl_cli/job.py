@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from automl_cli.errors import MissingExtra, UsageError
+from automl_cli.errors import BadData, MissingExtra, UsageError
 from automl_cli.families import find_families
 from automl_cli.families.family import Family, Shape
 from automl_cli.features.frame import FrameSchema, frame_from_table, frame_schema
@@ -17,6 +17,7 @@ from automl_cli.rundata import RunData, open_rundata, save_rundata
 from automl_cli.runs import Run
 from automl_cli.splits import ValidationPlan, plan_folds
 from automl_cli.table import Kind, Table
+from automl_cli.table.fitting import near_names
 from automl_cli.task import Task, TaskKind, make_task
 from automl_cli.trial import Trial, read_journal
 
@@ -52,6 +53,41 @@ class FitOptions:
     def roles(self) -> tuple[str, ...]:
         """Columns that are no features: the target, weights and groups."""
         return tuple(name for name in (self.target, self.weight_column, self.group_column) if name is not None)
+
+    def check_roles(self) -> None:
+        """Refuse a column that is given two roles, or one and is ignored.
+
+        Raises
+        ------
+        UsageError
+        """
+        for option, name in self._role_options():
+            if name == self.target:
+                raise UsageError(f"{option} {name!r} is the target", hint="name another column")
+            if name in self.ignore:
+                raise UsageError(f"{option} {name!r} is ignored as well", hint=f"leave out --ignore {name}")
+
+    def check_present(self, table: Table) -> None:
+        """Refuse a role of a column that is not in the table.
+
+        Raises
+        ------
+        UsageError
+            With the nearest names.
+        """
+        for option, name in self._role_options():
+            if name not in table.schema:
+                problem = f"{table.source} has no column {name!r} for {option}"
+                raise UsageError(problem, hint=near_names(name, table.schema.names))
+
+    def _role_options(self) -> list[tuple[str, str]]:
+        """Return (option, column) of the columns with a role beside the target."""
+        columns = {
+            "--weight-column": self.weight_column,
+            "--group-column": self.group_column,
+            "--time-column": self.time_column,
+        }
+        return [(option, name) for option, name in columns.items() if name is not None]
 
     def identity(self) -> dict[str, str]:
         """Return what makes two fits the same job."""
@@ -125,8 +161,10 @@ def prepare(options: FitOptions, table: Table, families: Mapping[str, Family], r
     BadData
         There is nothing to learn.
     UsageError
-        No family fits, or the run that is to be resumed had other settings or data.
+        A role is given to a column that is not there, no family fits, or the run that is to be resumed had other
+        settings or data.
     """
+    options.check_present(table)
     task, kept = make_task(
         table.strings(options.target),
         target=options.target,
@@ -138,10 +176,15 @@ def prepare(options: FitOptions, table: Table, families: Mapping[str, Family], r
         order=None if options.time_column is None else _order(table, options.time_column),
     )
     schema = frame_schema(table.schema, exclude=options.roles)
+    if not schema.names:
+        raise BadData(
+            f"{table.source} has no column to learn {options.target!r} from",
+            hint="ids, constants and empty columns do not count; see automl profile",
+        )
     frame = frame_from_table(table, schema)
     if len(kept) < frame.n_rows:
         frame = frame.take(kept)
-    n_columns = len(schema.numeric) + len(schema.categorical) + len(schema.datetime) + len(schema.text)
+    n_columns = len(schema.names)
     plan = plan_folds(task, folds=options.folds, seconds=options.seconds, n_columns=n_columns, seed=options.seed)
     shape = Shape(task.kind, len(task.y), n_columns, len(schema.categorical), task.n_outputs)
     offered = {name: family for name, family in families.items() if family.offered(shape)}

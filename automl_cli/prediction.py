@@ -1,18 +1,18 @@
 """A saved model and a table -> predictions, or scores where the truth is known."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from automl_cli.artifact import Artifact, open_artifact
+from automl_cli.artifact import Artifact, Manifest, open_artifact
 from automl_cli.errors import UsageError
 from automl_cli.features.frame import frame_from_table
 from automl_cli.features.matrix import Array
 from automl_cli.metrics import METRICS, TaskKind, metric_for, naive
-from automl_cli.table import Notice, Table, read_with_schema
+from automl_cli.table import Kind, Notice, Schema, Table, read_with_schema
 from automl_cli.task import read_truth
 
 BOOTSTRAPS = 200
@@ -68,18 +68,20 @@ def predict(model: Path, data: str, *, proba: bool, carry: Sequence[str], thread
     Raises
     ------
     BadArtifact, BadData, SchemaMismatch, UsageError
-        A class without probabilities (a regression) was asked for ``proba``.
+        A regression was asked for ``proba``, or a carried column is called like an answer.
     """
     with open_artifact(model) as artifact:
         manifest = artifact.manifest
         if proba and manifest.kind is TaskKind.REGRESSION:
             raise UsageError(f"{model} predicts values, which have no probabilities", hint="leave --proba out")
-        table = read_with_schema(data, manifest.schema, verbatim=carry)
+        answers = ("prediction", *(f"proba_{label}" for label in manifest.classes if proba))
+        for name in carry:
+            if name in answers:
+                raise UsageError(f"--columns names {name!r}, which the predictions are called", hint="leave it out")
+        table = read_with_schema(data, _asked_for(manifest), verbatim=carry)
         outputs = _outputs(artifact, table, threads)
-        columns: dict[str, Any] = {name: table.texts(name) for name in carry}
-        columns["prediction"] = _answers(outputs, manifest.classes)
-        if proba:
-            columns |= {f"proba_{label}": outputs[:, k] for k, label in enumerate(manifest.classes)}
+        columns: dict[str, Any] = {name: table.strings(name) for name in carry}
+        columns |= zip(answers, (_answers(outputs, manifest.classes), *outputs.T), strict=False)
         return Predictions(columns, table.n_rows, table.notices)
 
 
@@ -91,7 +93,7 @@ def evaluate_model(model: Path, data: str, *, metric: str | None, threads: int) 
     with open_artifact(model) as artifact:
         manifest = artifact.manifest
         chosen = metric_for(metric or manifest.metric, manifest.kind)
-        table = read_with_schema(data, manifest.schema, verbatim=(manifest.target,))
+        table = read_with_schema(data, _asked_for(manifest), verbatim=(manifest.target,))
         y, kept = read_truth(table.strings(manifest.target), manifest.target, manifest.classes)
         outputs = _outputs(artifact, table, threads)[kept]
     fitting = [m for m in METRICS.values() if manifest.kind in m.kinds and _fits(m.name, y)]
@@ -112,6 +114,12 @@ def _fits(metric: str, y: Array) -> bool:
     if metric == "rmsle":
         return bool((y >= 0).all())
     return metric != "mape" or bool((y != 0).all())
+
+
+def _asked_for(manifest: Manifest) -> Schema:
+    """Return the schema with all columns marked as unused that no model sees: target, weight, group."""
+    seen = set(manifest.frame_schema.names)
+    return Schema(tuple(c if c.name in seen else replace(c, kind=Kind.ID) for c in manifest.schema.columns))
 
 
 def _outputs(artifact: Artifact, table: Table, threads: int) -> Array:

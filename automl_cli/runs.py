@@ -91,6 +91,8 @@ def open_run(named: Path | None, *, stem: str, identity: Mapping[str, str], resu
         # The process number tells runs apart that start within the same second.
         folder = unfinished[-1] if resume else runs / f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
         _forget_old(runs)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"the run folder {folder} is a file", hint="name another --run-dir")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder / "lock", f"the run folder {folder}"):

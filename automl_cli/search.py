@@ -88,6 +88,7 @@ class State:
     again: list[Pipeline] = field(default_factory=list)
     ready: tuple[Pipeline, str] | None = None
     exhausted: bool = False
+    families: set[str] = field(default_factory=set)
     incumbent: Success | None = None
 
 
@@ -256,7 +257,12 @@ def _proposal(state: State, rules: Rules, asked: tuple[Pipeline, str], seconds: 
     number = state.next_number
     state.next_number += 1
     seed = int(np.random.SeedSequence([rules.seed, number]).generate_state(1)[0] % 2**31)
-    incumbent = state.incumbent.losses if state.incumbent is not None else ()
+    # The first pipeline of each family is not raced: an ensemble gains from members that err differently, and a
+    # search that overfits its validation rows still has the defaults.
+    family = asked[0].family
+    raced = state.incumbent is not None and family in state.families
+    state.families.add(family)
+    incumbent = state.incumbent.losses if raced and state.incumbent is not None else ()
     return Proposal(number, *asked, seed, rules.threads, incumbent, seconds)
 
 

@@ -26,14 +26,19 @@ STUDENT_T = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 
 
 @dataclass
 class Phases:
-    """Seconds spent in each phase of the run, from the start of the process."""
+    """Seconds spent in each phase of the run, and when what happened, from the start of the process."""
 
     deadline: Deadline
     seconds: dict[str, float] = field(default_factory=dict)
+    milestones: dict[str, float] = field(default_factory=dict)
 
     def end(self, name: str) -> None:
         """Count everything since the last phase ended as ``name``."""
         self.seconds[name] = round(self.deadline.elapsed() - sum(self.seconds.values()), 3)
+
+    def reach(self, name: str) -> None:
+        """Note when something happened for the first time."""
+        self.milestones.setdefault(name, round(self.deadline.elapsed(), 3))
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,7 @@ class Summary:
     members: tuple[dict[str, Any], ...]
     failures: tuple[tuple[str, int], ...]
     phases: Mapping[str, float]
+    milestones: Mapping[str, float]
     seconds: float
     peak_memory_bytes: int
     interrupted: bool
@@ -86,6 +92,7 @@ class Summary:
             "n_trials": self.n_trials,
             "failures": [list(item) for item in self.failures],
             "timings": dict(self.phases),
+            "milestones": dict(self.milestones),
             "peak_memory_bytes": self.peak_memory_bytes,
         }
 

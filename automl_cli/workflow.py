@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from automl_cli.anytime import ModelSoFar
 from automl_cli.clock import Deadline
 from automl_cli.ending import Ending, refit_members, what_mattered
 from automl_cli.errors import NoModel
 from automl_cli.evaluate import evaluate, finished_trial
-from automl_cli.executors import ExecutorKind, ProcessExecutor, Setup, TrialExecutor, open_executor
+from automl_cli.executors import PRELOAD, ExecutorKind, ProcessExecutor, Setup, TrialExecutor, open_executor
 from automl_cli.files import check_writable, locked
 from automl_cli.job import FitOptions, Job, choose_families, manifest_of, prepare, verbatim_columns
 from automl_cli.machine import usable_cores, usable_memory
@@ -27,12 +27,11 @@ from automl_cli.search import Execution, Finished, Rules, Started, search
 from automl_cli.space import build_space, default_pipelines, to_configuration, to_pipeline
 from automl_cli.summary import Phases, Summary, failures, member_rows, naive_loss, natural_interval, shares
 from automl_cli.table import Notice, read_table
-from automl_cli.trial import Proposal, Trial, append_to_journal
+from automl_cli.trial import Pipeline, Proposal, Trial, append_to_journal
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 MEMORY_SHARE = 0.85  # of the machine, where the user sets no limit
-PRELOAD = ("automl_cli.evaluate", "lightgbm")  # what every first trial needs; the rest is imported when it is
 
 
 @dataclass(frozen=True)
@@ -79,6 +78,7 @@ def fit(options: FitOptions, deadline: Deadline, interrupted: Callable[[], bool]
     AutomlError
         Each with its exit code; nothing has been written to ``options.out`` then.
     """
+    options.check_roles()
     check_writable(options.out)
     families = choose_families(options.include, options.exclude)
     identity = options.identity()
@@ -130,15 +130,21 @@ def _search_and_save(
 ) -> Iterator[Event]:
     """Search, keep the model in the run's folder up to date, and write it to its place at the end."""
     deadline = phases.deadline
-    model = ModelSoFar(job.run.model, manifest_of(options, job), OofCache(job.run.folder, job.data))
-    found = _in_background(lambda: profile(job.table, options.target))
-    for event in _trials(options, job, executor, deadline, model, interrupted):
+    model = ModelSoFar(job.run.model, manifest_of(options, job), OofCache(job.run.folder, job.data), deadline)
+    found = Background(lambda: profile(job.table, options.target))
+    learner = Background(lambda: _learner(options, job, deadline))
+    for event in _trials(options, job, Portfolio(_first(job, deadline), learner.result), executor, model, interrupted):
         yield event
+        if isinstance(event, Started):
+            phases.reach("first_trial")
         if isinstance(event, Finished):
+            found.begin()
+            learner.begin()
             if not event.recorded:
                 append_to_journal(job.run.journal, event.trial)
             model.add(event.trial)
-            if model.due(deadline) and model.refresh() and model.chosen is not None:
+            if model.due() and model.refresh() and model.chosen is not None:
+                phases.reach("first_model")
                 yield Improved(model.chosen)
     phases.end("search")
     chosen = model.weigh()
@@ -162,6 +168,7 @@ def _search_and_save(
         members=member_rows(chosen, job.data),
         failures=failures(model.trials),
         phases=phases.seconds,
+        milestones=phases.milestones,
         seconds=deadline.elapsed(),
         peak_memory_bytes=executor.peak_memory(),
         interrupted=interrupted(),
@@ -175,13 +182,13 @@ def _search_and_save(
 def _trials(
     options: FitOptions,
     job: Job,
+    optimizer: Optimizer,
     executor: TrialExecutor,
-    deadline: Deadline,
     model: ModelSoFar,
     interrupted: Callable[[], bool],
 ) -> Iterator[Started | Finished]:
-    """Run the search with this job's optimizer, workers and reserves."""
-    folder = str(job.run.folder)
+    """Run the search with this job's workers and reserves."""
+    folder, deadline = str(job.run.folder), model.deadline
 
     def submit(proposal: Proposal) -> "Future[Trial]":
         # The worker keeps its own time; being killed is for code that does not come back.
@@ -206,7 +213,7 @@ def _trials(
     )
     earlier = deadline.earlier(reserve_seconds(limit, 0.0)) if deadline.limited else deadline
     yield from search(
-        _optimizer(options, job, deadline),
+        optimizer,
         Execution(submit, rescue, enough),
         rules,
         deadline=earlier,
@@ -214,35 +221,54 @@ def _trials(
     )
 
 
-def _optimizer(options: FitOptions, job: Job, deadline: Deadline) -> Optimizer:
-    """Return the portfolio first, then SMAC; its import runs while the first trials do."""
+def _first(job: Job, deadline: Deadline) -> list[Pipeline]:
+    """Return the portfolio; of a timed run that is resumed, what it has not tried yet."""
     tried = {trial.proposal.pipeline for trial in job.recorded.values()} if deadline.limited else set()
-    first = [pipeline for pipeline in default_pipelines(job.families, job.shape) if pipeline not in tried]
-
-    def then() -> Optimizer:
-        space = build_space(job.families, job.shape)
-        if deadline.limited and deadline.total < SHORTEST_FOR_SMAC:
-            return RandomSearch(space, to_pipeline, seed=options.seed)
-        return Smac(space, to_pipeline, to_configuration, seed=options.seed)
-
-    return Portfolio(first, _in_background(then).result)
+    return [pipeline for pipeline in default_pipelines(job.families, job.shape) if pipeline not in tried]
 
 
-def _in_background(work: Callable[[], T]) -> "Future[T]":
-    """Run ``work`` in a thread that does not hold up the end of the process."""
-    future: Future[T] = Future()
+def _learner(options: FitOptions, job: Job, deadline: Deadline) -> Optimizer:
+    """Return what proposes after the portfolio."""
+    space = build_space(job.families, job.shape)
+    if deadline.limited and deadline.total < SHORTEST_FOR_SMAC:
+        return RandomSearch(space, to_pipeline, seed=options.seed)
+    return Smac(space, to_pipeline, to_configuration, seed=options.seed)
 
-    def run() -> None:
+
+class Background(Generic[T]):
+    """Work for a thread that does not hold up the end of the process; begun when asked for, at the latest by `result`.
+
+    It is begun once the first trial has ended: importing SMAC would keep the interpreter from handing out that trial.
+    """
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        self._work = work
+        self._future: Future[T] = Future()
+        self._begun = False
+
+    def begin(self) -> None:
+        """Start the thread, once."""
+        if not self._begun:
+            self._begun = True
+            threading.Thread(target=self._run, daemon=True).start()
+
+    def done(self) -> bool:
+        """Whether the result is there."""
+        return self._future.done()
+
+    def result(self) -> T:
+        """Wait for the result; raises what the work raised."""
+        self.begin()
+        return self._future.result()
+
+    def _run(self) -> None:
         try:
-            future.set_result(work())
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return future
+            self._future.set_result(self._work())
+        except BaseException as error:  # handed to whoever asks for the result
+            self._future.set_exception(error)
 
 
-def _oddities(found: "Future[Profile]", deadline: Deadline) -> tuple[Notice, ...]:
+def _oddities(found: Background[Profile], deadline: Deadline) -> tuple[Notice, ...]:
     """Return the profile's warnings if they are there in time."""
     if deadline.limited and not found.done():
         return ()

@@ -94,13 +94,13 @@ def measure(name: str, entry: dict, folder: Path, limit: float, options: list[st
         row |= {"name": name, "limit_s": limit, "options": options, "error": None}
         summary = json.loads(row["out"]) if row["rc"] == 0 and row["out"].strip() else {}
         del row["out"]
-        row |= {key: summary.get(key) for key in ("n_trials", "n_failed", "score", "phases", "failures")}
+        row |= {key: summary.get(key) for key in ("n_trials", "n_failed", "score", "phases", "failures", "milestones")}
         if row["rc"] == 0:
             row["size"] = (cwd / "model.automl").stat().st_size
             begin = time.perf_counter()
             predict = [*automl, "predict", "model.automl", str(folder / "test.csv"), "-o", "p.csv"]
             predict += ["--proba"] if entry["task"] != "regression" else []
-            answer = subprocess.run(predict, cwd=cwd, capture_output=True, text=True)
+            answer = subprocess.run(predict, check=False, cwd=cwd, capture_output=True, text=True)
             row["predict_s"] = time.perf_counter() - begin
             if answer.returncode == 0:
                 row["error"] = error_of(entry, cwd / "p.csv", folder / "test.csv")

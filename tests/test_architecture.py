@@ -38,6 +38,7 @@ LAYERS = (
     "ensemble",
     "members",
     "importance",
+    "worker",
     "nas",
     "transfer",
     "artifact",

@@ -146,6 +146,11 @@ def fit(
     deadline = Deadline.after(seconds, elapsed=process_age())
     memory_bytes = None if memory is None else parse_bytes(memory)
 
+    if dask is None:
+        from automl_cli.executors import PRELOAD, Setup, start_server
+
+        start_server(Setup(preload=PRELOAD))  # its imports overlap with ours
+
     from automl_cli.cli.signals import Interrupts
     from automl_cli.console.live import show
     from automl_cli.job import FitOptions

@@ -1,5 +1,6 @@
 """``automl predict``: apply a model to new rows."""
 
+import csv
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -42,7 +43,7 @@ def predict(
     from automl_cli.prediction import predict as run_predict
     from automl_cli.table import write_csv
 
-    carry = [name for name in columns.split(",") if name]
+    carry = [name for name in next(csv.reader([columns]), []) if name]
     answer = run_predict(model, data, proba=proba, carry=carry, threads=threads or usable_cores())
     if not quiet:
         tell_notices(answer.notices)

@@ -10,10 +10,11 @@ from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
 from automl_cli.errors import AutomlError
-from automl_cli.executors.processes import MemoryExceeded, ProcessExecutor, Setup, WorkerDied
+from automl_cli.executors.processes import MemoryExceeded, ProcessExecutor, Setup, WorkerDied, start_server
 from automl_cli.machine import tree_memory
 
 __all__ = [
+    "PRELOAD",
     "DaskExecutor",
     "ExecutorKind",
     "MemoryExceeded",
@@ -23,9 +24,13 @@ __all__ = [
     "TrialExecutor",
     "WorkerDied",
     "open_executor",
+    "start_server",
 ]
 
 T = TypeVar("T")
+
+PRELOAD = ("automl_cli.worker",)
+"""What workers import once, in the server that they are forked from."""
 
 
 class ExecutorKind(StrEnum):

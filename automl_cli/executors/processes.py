@@ -148,7 +148,7 @@ class ProcessExecutor(Executor):
         The workers are forked at the first call. Forking them here would leave semaphores behind where the program
         ends before there is a call, because the data cannot be read for example.
         """
-        _start_server(self._setup)
+        start_server(self._setup)
 
     def submit(self, fn: Callable[..., T], /, *args: Any, timeout: float | None = None, **kwargs: Any) -> Future[T]:  # type: ignore[override]
         """Queue a call; ``timeout`` counts from its start in a worker."""
@@ -213,7 +213,7 @@ class ProcessExecutor(Executor):
             if self._pool is not None:  # broken: its calls have failed already
                 self._pool.stop()
                 self._pool.join()
-            _start_server(self._setup)
+            start_server(self._setup)
             setup = self._setup
             self._pool = pebble.ProcessPool(
                 max_workers=setup.workers,
@@ -309,7 +309,7 @@ def _run(number: int, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[
     return fn(*args, **kwargs)
 
 
-def _start_server(setup: Setup) -> None:
+def start_server(setup: Setup) -> None:
     """Start the server that workers are forked from, if it does not run yet; does not wait for its imports."""
     forkserver.set_forkserver_preload(["__main__", __name__, *setup.preload])
     # Ctrl-C reaches every process of the terminal: the server inherits the block, and so do the workers

@@ -17,6 +17,7 @@ from automl_cli.families.boosting import (
     shape_of,
 )
 from automl_cli.families.family import Family, FoldData, Hyperparameters, Limits, Shape, as_probabilities
+from automl_cli.families.lean import import_lean
 from automl_cli.families.lightgbm_text import check_text
 from automl_cli.features.matrix import Array, Matrix
 from automl_cli.task import TaskKind
@@ -124,7 +125,7 @@ def _complete(shape: Shape, published: _Published) -> Hyperparameters:
 
 def fit(data: FoldData, hyperparameters: Hyperparameters, limits: Limits) -> LightGBMModel:
     """Boost until the validation rows stop gaining; keep the best round."""
-    import lightgbm  # noqa: PLC0415
+    lightgbm = import_lean("lightgbm")
 
     deadline = Deadline.after(limits.seconds)
     params = _params(data, hyperparameters, limits)
@@ -184,7 +185,7 @@ def load(folder: Path) -> LightGBMModel:
 
     The text is checked as far as plain reading can, since a malformed one aborts the process that parses it.
     """
-    import lightgbm  # noqa: PLC0415
+    lightgbm = import_lean("lightgbm")
 
     path = folder / _MODEL
     try:

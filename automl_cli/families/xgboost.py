@@ -26,6 +26,7 @@ from automl_cli.families.family import (
     as_probabilities,
     without_infinities,
 )
+from automl_cli.families.lean import import_lean
 from automl_cli.features.matrix import Array, Matrix
 from automl_cli.task import TaskKind
 
@@ -58,7 +59,7 @@ class XGBoostModel:
 
 
 def _matrix(data: Matrix, codes: SeenCodes, threads: int) -> Any:
-    import xgboost  # noqa: PLC0415
+    xgboost = import_lean("xgboost")
 
     return xgboost.DMatrix(
         without_infinities(codes.mask(data.X)),
@@ -139,7 +140,7 @@ def defaults(shape: Shape) -> tuple[Hyperparameters, ...]:
 
 def fit(data: FoldData, hyperparameters: Hyperparameters, limits: Limits) -> XGBoostModel:
     """Boost until the validation rows stop gaining; keep the best round."""
-    import xgboost  # noqa: PLC0415
+    xgboost = import_lean("xgboost")
 
     deadline = Deadline.after(limits.seconds)
     codes = SeenCodes.of(data.train)
@@ -189,7 +190,7 @@ def _params(data: FoldData, hyperparameters: Hyperparameters, limits: Limits) ->
 
 
 def _parse(content: bytes) -> Any:
-    import xgboost  # noqa: PLC0415
+    xgboost = import_lean("xgboost")
 
     return xgboost.Booster({"verbosity": 0}, model_file=bytearray(content))
 
@@ -204,7 +205,7 @@ def load(folder: Path) -> XGBoostModel:
     """Read what `save` wrote; raises `BadArtifact` where that is not what the files hold."""
     import json  # noqa: PLC0415
 
-    import xgboost  # noqa: PLC0415
+    xgboost = import_lean("xgboost")
 
     path = folder / _MODEL
     content = read_native(path, starts=b"{")

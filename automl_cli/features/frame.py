@@ -36,6 +36,11 @@ class FrameSchema:
         if len(self.n_categories) != len(self.categorical):
             raise ValueError("n_categories needs one number per categorical column")
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All of them."""
+        return (*self.numeric, *self.categorical, *self.datetime, *self.text)
+
     def to_json(self) -> dict[str, Any]:
         """Return the schema as JSON values."""
         return {key: list(value) for key, value in asdict(self).items()}

@@ -49,7 +49,10 @@ def read_with_schema(
     kept = dict.fromkeys(verbatim)
     used = [column for column in schema.columns if column.kind not in UNUSED and column.name not in kept]
     known = set(schema.names)
-    _check_complete([*(column.name for column in used), *kept], optional, layout, known, content.name)
+    _check_complete([column.name for column in used], optional, layout, known, content.name)
+    for name in kept:
+        if name not in present and name not in optional:
+            raise SchemaMismatch(f"{content.name} has no column {name!r}", hint=near_names(name, layout.names))
     used = [column for column in used if column.name in present]
     carried = [name for name in kept if name in present]
     names = [*(column.name for column in used), *carried]

@@ -131,7 +131,8 @@ def _conversion(layout: Layout, columns: Sequence[str], types: Mapping[str, pa.D
         true_values=[],
         false_values=[],
         decimal_point=layout.decimal or ".",
-        include_columns=[] if len(columns) == len(layout.names) else list(columns),
+        # None named means all, in the order of the file, which is quicker for a hundred thousand.
+        include_columns=[] if tuple(columns) == layout.names else list(columns),
     )
 
 
