@@ -50,11 +50,11 @@ def write_whole(path: Path) -> Iterator[BinaryIO]:
 def explain(error: OSError, path: Path) -> AutomlError:
     """Say in a user's words why ``path`` could not be written."""
     if error.errno in NO_SPACE:
-        return NoSpace(f"no space to write {path}", hint="free some space or choose another place with -o")
+        return NoSpace(f"no space to write {path}", hint="free some space or choose another place")
     if isinstance(error, FileNotFoundError) and not path.parent.exists():
         return UsageError(f"the folder {path.parent} does not exist", hint="make it first or choose another place")
     if isinstance(error, PermissionError):
-        return UsageError(f"no permission to write {path}", hint="choose another place with -o")
+        return UsageError(f"no permission to write {path}", hint="choose another place")
     if isinstance(error, (IsADirectoryError, NotADirectoryError)):
         return UsageError(f"{path} is not a place for a file", hint="name a file, not a folder")
     return AutomlError(f"cannot write {path} ({error.strerror or error})")

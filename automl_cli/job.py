@@ -197,7 +197,7 @@ def prepare(options: FitOptions, table: Table, families: Mapping[str, Family], r
     return Job(
         table=table,
         task=task,
-        n_left_out=frame.n_rows - len(kept),
+        n_left_out=table.n_rows - len(kept),
         frame_schema=schema,
         plan=plan,
         shape=shape,

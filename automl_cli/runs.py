@@ -47,9 +47,12 @@ class Run:
         return self.folder / "model.automl"
 
     def facts(self) -> dict[str, Any]:
-        """Return what was noted of the run; empty for a new folder."""
-        path = self.folder / FACTS
-        return dict(json.loads(path.read_text())) if path.exists() else {}
+        """Return what was noted of the run; empty for a new folder, and where a crash of the machine left half a note."""
+        try:
+            facts = json.loads((self.folder / FACTS).read_text())
+        except (OSError, ValueError):
+            return {}
+        return facts if isinstance(facts, dict) else {}
 
     def note(self, facts: Mapping[str, Any]) -> None:
         """Write down facts of the run over those noted before."""
@@ -114,6 +117,11 @@ def _check(run: Run, identity: Mapping[str, str], resume: bool) -> None:
         raise UsageError(f"there is no run to resume in {run.folder}", hint="start it without --resume")
     if resume:
         return
+    ours = (run.data, run.folder / "trials", run.journal, run.model, run.folder / FACTS)
+    foreign = [path.name for path in ours if path.exists()]
+    if foreign and "identity" not in known:
+        # they would be removed below, and may be the user's own
+        raise UsageError(f"{run.folder} holds {foreign[0]!r}, which no run left there", hint="name another --run-dir")
     if known.get("status") == "running" and run.journal.exists():
         raise UsageError(
             f"{run.folder} holds an interrupted run", hint="add --resume to go on with it, or name another --run-dir"
@@ -147,7 +155,7 @@ def output_lock(out: Path) -> Path:
 def _unfinished(runs: Path, identity: Mapping[str, str]) -> list[Path]:
     """Return the folders of killed runs of the same job, oldest first."""
     found = []
-    for folder in sorted(runs.glob("*"), key=lambda f: f.stat().st_mtime):
+    for _, folder in sorted(_folders(runs)):
         facts = Run(folder, keep=False).facts()
         same = facts.get("identity") == dict(identity) and facts.get("status") == "running"
         if same and (folder / "journal.jsonl").exists() and not _held(folder):
@@ -166,6 +174,13 @@ def _held(folder: Path) -> bool:
 def _forget_old(runs: Path) -> None:
     """Remove folders that nobody has touched for a month."""
     oldest = time.time() - KEEP_DAYS * 86400
-    for folder in runs.glob("*"):
-        if folder.stat().st_mtime < oldest and not _held(folder):
+    for touched, folder in _folders(runs):
+        if touched < oldest and not _held(folder):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _folders(runs: Path) -> Iterator[tuple[float, Path]]:
+    """Give (time of the last change, folder) of all runs; another process may remove one meanwhile."""
+    for folder in runs.glob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            yield folder.stat().st_mtime, folder

@@ -66,6 +66,8 @@ class Rules:
         Limit of the first trial of a timed run, so that there is a model soon.
     share : float
         Largest share of the seconds left that a later trial may take.
+    again_share : float
+        The same for a trial that was cut short and deserves more.
     """
 
     width: int
@@ -74,6 +76,7 @@ class Rules:
     n_trials: int | None = None
     first_seconds: float = 2.0
     share: float = 0.3
+    again_share: float = 0.5
     shortest_seconds: float = 0.7
 
 
@@ -188,6 +191,7 @@ def _timed(
     state = State(next_number=max(recorded, default=-1) + 1)
     for trial in recorded.values():
         _tell(state, optimizer, trial)
+        state.families.add(trial.proposal.pipeline.family)
         yield Finished(trial, recorded=True)
     last = None if rules.n_trials is None else max(0, rules.n_trials - len(recorded)) + state.next_number
     while not execution.interrupted() and not deadline.passed():
@@ -221,15 +225,16 @@ def _seconds_for_next(state: State, rules: Rules, deadline: Deadline) -> float:
     left = deadline.seconds_left()
     if state.next_number == 0:
         return min(left, rules.first_seconds)
+    share = rules.again_share if state.again else rules.share
     # Near the end a trial may take all that is left: a fit that is cut short still counts.
-    return min(left, max(rules.share * left, min(left, 4.0)))
+    return min(left, max(share * left, 4.0))
 
 
 def _deserves_more(trial: Trial, rules: Rules, deadline: Deadline) -> bool:
     """Whether a trial was cut by its limit although at least twice as much can be had now."""
     if not isinstance(trial, Success) or not trial.cut or trial.proposal.seconds is None:
         return False
-    return rules.share * deadline.seconds_left() >= 2 * trial.proposal.seconds
+    return rules.again_share * deadline.seconds_left() >= 2 * trial.proposal.seconds
 
 
 def _ask(state: State, optimizer: Optimizer) -> tuple[Pipeline, str] | None:

@@ -121,7 +121,9 @@ def natural_interval(data: RunData, losses: Sequence[float]) -> tuple[float, flo
     interval = interval_of(losses)
     if interval is None:
         return None
-    low, high = sorted(data.metric.natural(max(0.0, end)) for end in interval)
+    # Shares such as an AUC end at 0 and 1, whatever the normal approximation says.
+    worst = 1.0 if data.metric.greater_is_better and data.metric.name not in ("mcc", "r2") else math.inf
+    low, high = sorted(data.metric.natural(min(max(0.0, end), worst)) for end in interval)
     return low, high
 
 

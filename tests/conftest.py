@@ -1,5 +1,7 @@
 """What every test stands on: no settings of the machine, and the real command as a fixture."""
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
@@ -55,5 +57,28 @@ def automl() -> Callable[..., subprocess.CompletedProcess[str]]:
             stdin=subprocess.DEVNULL if stdin is None else None,
             timeout=seconds,
         )
+
+    return run
+
+
+@pytest.fixture
+def command() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a command line in this process, which saves what starting one costs; otherwise the same as ``automl``."""
+
+    def run(*arguments: object, cwd: Path, stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
+        from automl_cli.cli import run as run_command
+
+        out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
+        said = io.StringIO()
+        line = [str(argument) for argument in arguments]
+        with (
+            contextlib.chdir(cwd),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(said),
+            pytest.MonkeyPatch.context() as patch,
+        ):
+            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8"))
+            code = run_command(line)
+        return subprocess.CompletedProcess(line, code, out.buffer.getvalue().decode(), said.getvalue())
 
     return run

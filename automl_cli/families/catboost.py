@@ -18,7 +18,6 @@ from automl_cli.families.boosting import (
     shape_of,
 )
 from automl_cli.families.family import Family, FoldData, Hyperparameters, Limits, Shape, present_classes, spread
-from automl_cli.families.lean import import_lean
 from automl_cli.features.matrix import Array, Matrix
 from automl_cli.task import TaskKind
 
@@ -72,7 +71,7 @@ class _Watch:
 
 
 def _pool(data: Matrix, codes: SeenCodes, label: Array | None = None, weight: Array | None = None) -> Any:
-    catboost = import_lean("catboost")
+    import catboost  # noqa: PLC0415
 
     if not data.categorical:
         return catboost.Pool(data.X, label=label, weight=weight)
@@ -146,7 +145,7 @@ def defaults(shape: Shape) -> tuple[Hyperparameters, ...]:
 
 def fit(data: FoldData, hyperparameters: Hyperparameters, limits: Limits) -> CatBoostModel:
     """Boost until the validation rows stop gaining; keep the best round."""
-    catboost = import_lean("catboost")
+    import catboost  # noqa: PLC0415
 
     deadline = Deadline.after(limits.seconds)
     codes = SeenCodes.of(data.train)
@@ -233,7 +232,7 @@ def load(folder: Path) -> CatBoostModel:
 
 
 def _load_booster(path: Path) -> Any:
-    catboost = import_lean("catboost")
+    import catboost  # noqa: PLC0415
 
     content = read_native(path, starts=b"CBM1")
     booster = catboost.CatBoost()

@@ -27,6 +27,10 @@ _OBJECTIVES = {
     TaskKind.MULTICLASS: {"objective": "multiclass", "metric": "multi_logloss"},
     TaskKind.REGRESSION: {"objective": "regression", "metric": "l2"},
 }
+# Without it the Newton steps of a rare class, whose hessians are near zero, blow up: the loss rises by half within a
+# few rounds and boosting stops there.
+LEAST_L2_MULTICLASS = 1.0
+MOST_BUNDLED = 2000
 _MODEL = "model.txt"
 
 
@@ -120,6 +124,8 @@ def defaults(shape: Shape) -> tuple[Hyperparameters, ...]:
 def _complete(shape: Shape, published: _Published) -> Hyperparameters:
     categorical = ("cat_smooth", "cat_l2", "min_data_per_group", "max_cat_to_onehot")
     values = {name: value for name, value in vars(published).items() if shape.n_categorical or name not in categorical}
+    if shape.kind is TaskKind.MULTICLASS:
+        values["lambda_l2"] = max(values["lambda_l2"], LEAST_L2_MULTICLASS)
     return {**values, "bagging": True, "learning_rate": affordable_rate(shape, published.learning_rate)}
 
 
@@ -167,6 +173,8 @@ def _params(data: FoldData, hyperparameters: Hyperparameters, limits: Limits) ->
         "min_data_in_leaf": min(int(hyperparameters["min_data_in_leaf"]), most_per_leaf),
         "max_bin": 255,
         "feature_pre_filter": False,
+        # Looking for columns to bundle takes time quadratic in their number.
+        "enable_bundle": data.train.X.shape[1] <= MOST_BUNDLED,
         "seed": limits.seed % 2**31,
         "num_threads": limits.threads,
         "deterministic": True,

@@ -131,10 +131,12 @@ def defaults(shape: Shape) -> tuple[Hyperparameters, ...]:
     """Return pytabkit's tuned default, then two of AutoGluon's portfolios."""
     tuned = _TUNED_REGRESSION if shape.kind is TaskKind.REGRESSION else _TUNED_CLASSIFICATION
     one_hot = {"max_cat_to_onehot": 4} if shape.n_categorical else {}
-    rated = ((tuned, _TUNED), (_R89, _R89_REST), (_LEAVES, _LEAVES_REST))
+    # The published zero lets the Newton steps of rare classes blow up, see lightgbm.py.
+    rest = {**_TUNED, "reg_lambda": 1.0} if shape.kind is TaskKind.MULTICLASS else _TUNED
+    rated = ((tuned, rest), (_R89, _R89_REST), (_LEAVES, _LEAVES_REST))
     return tuple(
-        {**first, **rest, **one_hot, "learning_rate": affordable_rate(shape, first["learning_rate"])}
-        for first, rest in rated
+        {**first, **others, **one_hot, "learning_rate": affordable_rate(shape, first["learning_rate"])}
+        for first, others in rated
     )
 
 

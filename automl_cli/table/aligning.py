@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from automl_cli.errors import BadData, SchemaMismatch
 from automl_cli.table.columns import Table, coded, count, to_numbers, to_times
-from automl_cli.table.fitting import AS_TEXT, near_names
+from automl_cli.table.fitting import AS_TEXT, near_names, short_name
 from automl_cli.table.layout import Layout
 from automl_cli.table.reading import layout_of, read_cells
 from automl_cli.table.schema import CODED, UNUSED, Column, Kind, Notice, Remark, Schema, gather
@@ -81,7 +81,7 @@ def _check_complete(
     if not missing:
         return
     extra = [name for name in layout.names if name not in known]
-    shown = ", ".join(map(repr, missing[:10])) + (f" and {len(missing) - 10:,} more" if len(missing) > 10 else "")
+    shown = ", ".join(map(short_name, missing[:10])) + (f" and {len(missing) - 10:,} more" if len(missing) > 10 else "")
     what = "column" if len(missing) == 1 else f"{len(missing):,} columns:"
     guesses = [near_names(name, extra) for name in missing[:3]] if extra else []
     near = [f"for {name!r}, {guess}" for name, guess in zip(missing, guesses, strict=False) if guess.startswith("did")]
@@ -92,7 +92,7 @@ def _check_complete(
 
 
 def _listed(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names[:8])) + (f" and {len(names) - 8:,} more" if len(names) > 8 else "")
+    return ", ".join(map(short_name, names[:8])) + (f" and {len(names) - 8:,} more" if len(names) > 8 else "")
 
 
 def _with_decimal(layout: Layout, used: Sequence[Column]) -> Layout:

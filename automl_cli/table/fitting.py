@@ -22,6 +22,7 @@ from automl_cli.table.values import times_of
 SENTINELS = (-99, -999, -9999, -99999, -200, 99, 999, 9999, 99999, 999999)
 NO_KINDS: Mapping[str, Kind] = MappingProxyType({})
 MANY_ROWS = 100_000
+LONGEST_SHOWN = 60
 AS_TEXT = CODED | {Kind.TEXT}
 
 
@@ -103,10 +104,15 @@ def near_names(name: str, names: Iterable[str]) -> str:
     by_lower = {candidate.lower(): candidate for candidate in names}
     near = [by_lower[match] for match in difflib.get_close_matches(name.strip().lower(), list(by_lower)[:5000], n=3)]
     if near:
-        return f"did you mean {' or '.join(map(repr, near))}?"
+        return f"did you mean {' or '.join(map(short_name, near))}?"
     shown = list(by_lower.values())
     more = f" and {len(shown) - 10:,} more" if len(shown) > 10 else ""
-    return f"its columns are {', '.join(map(repr, shown[:10]))}{more}"
+    return f"its columns are {', '.join(map(short_name, shown[:10]))}{more}"
+
+
+def short_name(name: str) -> str:
+    """Quote a name; of a whole paragraph, which a file without line ends may have for one, the beginning will do."""
+    return repr(name if len(name) <= LONGEST_SHOWN else name[: LONGEST_SHOWN - 3] + "...")
 
 
 def _decide(

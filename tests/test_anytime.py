@@ -1,0 +1,121 @@
+"""The model so far: there is one from the first finished trial on, and keeping it current costs little."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from automl_cli.anytime import LONGEST_PAUSE, ModelSoFar
+from automl_cli.artifact import open_artifact
+from automl_cli.clock import Deadline
+from automl_cli.evaluate import evaluate, open_run
+from automl_cli.features.frame import Frame, FrameSchema
+from automl_cli.members import OofCache
+from automl_cli.rundata import save_rundata
+from automl_cli.splits import plan_folds
+from automl_cli.table import Column, Kind, Schema
+from automl_cli.task import make_task
+from automl_cli.trial import Failure, Pipeline, Proposal, Success, Trial
+
+N_ROWS = 80
+FRAME = FrameSchema(numeric=("a",))
+
+
+@pytest.fixture(scope="module")
+def trials(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Trial]]:
+    """A run folder with two finished trials of a regression, the second much better."""
+    run = tmp_path_factory.mktemp("run")
+    a = np.linspace(-1, 1, N_ROWS)
+    frame = Frame(FRAME, a[:, None], np.zeros((N_ROWS, 0), dtype=np.int32), np.zeros((N_ROWS, 0)))
+    task, _ = make_task([f"{3 * value:.6f}" for value in a], target="y")
+    save_rundata(run / "data", frame, task, plan_folds(task, folds=2, seconds=None, n_columns=1, seed=0))
+    made = []
+    for number, C in enumerate((1e-4, 1e3)):
+        pipeline = Pipeline("linear", "one_hot", {"C": C, "elastic_net": False})
+        made.append(evaluate(Proposal(number, pipeline, "smac", 0, 1), str(run)))
+    assert all(isinstance(trial, Success) for trial in made)
+    return run, made
+
+
+class Clock:
+    """Moves only when told."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def model_so_far(run: Path, path: Path, clock: Clock, limit: float | None = 60.0) -> ModelSoFar:
+    schema = Schema((Column("a", Kind.NUMERIC, "numbers"), Column("y", Kind.NUMERIC, "numbers")))
+    task = {"kind": "regression", "target": "y", "classes": [], "metric": "rmse", "reason": "numbers"}
+    manifest = {"task": task, "schema": schema.to_json(), "frame": FRAME.to_json()}
+    data = open_run(str(run)).data
+    return ModelSoFar(path, manifest, OofCache(run, data), Deadline.after(limit, clock=clock))
+
+
+def test_the_first_finished_trial_is_a_model(trials: tuple[Path, list[Trial]], tmp_path: Path) -> None:
+    run, (poor, good) = trials
+    clock = Clock()
+    so_far = model_so_far(run, tmp_path / "model.automl", clock)
+    so_far.add(poor)
+    assert so_far.due()
+    assert so_far.refresh()
+    with open_artifact(so_far.path) as artifact:
+        before = artifact.manifest.data["loss"]
+        assert [member["number"] for member in artifact.manifest.data["members"]] == [0]
+    so_far.add(good)
+    clock.now = 10.0
+    assert so_far.due()
+    assert so_far.refresh()
+    with open_artifact(so_far.path) as artifact:
+        assert artifact.manifest.data["loss"] < before
+        assert [row["number"] for row in artifact.manifest.data["leaderboard"]] == [1, 0]
+
+
+def test_a_trial_that_changes_nothing_writes_nothing(trials: tuple[Path, list[Trial]], tmp_path: Path) -> None:
+    run, (poor, good) = trials
+    clock = Clock()
+    so_far = model_so_far(run, tmp_path / "model.automl", clock)
+    so_far.add(good)
+    assert so_far.refresh()
+    so_far.path.unlink()
+    so_far.add(Failure(poor.proposal, "no", 0.1))
+    assert not so_far.refresh()
+    assert not so_far.path.exists()
+
+
+def test_a_failure_alone_is_no_reason_to_write(trials: tuple[Path, list[Trial]], tmp_path: Path) -> None:
+    run, (poor, _) = trials
+    so_far = model_so_far(run, tmp_path / "model.automl", Clock())
+    so_far.add(Failure(poor.proposal, "no", 0.1))
+    assert not so_far.due()
+    assert so_far.weigh() is None
+    with pytest.raises(ValueError, match="no members"):
+        so_far.write(so_far.path, {})
+
+
+@pytest.mark.parametrize(("saving", "pause"), [(0.01, 2.0), (0.5, 10.0), (20.0, LONGEST_PAUSE)])
+def test_what_is_slow_to_save_is_saved_less_often(
+    trials: tuple[Path, list[Trial]], tmp_path: Path, saving: float, pause: float
+) -> None:
+    clock = Clock()
+    so_far = model_so_far(trials[0], tmp_path / "model.automl", clock, limit=None)
+    so_far.add(trials[1][0])
+    so_far.saved_at, so_far.saving_seconds = 0.0, saving
+    clock.now = pause - 0.1
+    assert not so_far.due()
+    clock.now = pause + 0.1
+    assert so_far.due()
+
+
+def test_near_the_end_the_time_is_left_to_the_last_save(trials: tuple[Path, list[Trial]], tmp_path: Path) -> None:
+    clock = Clock()
+    so_far = model_so_far(trials[0], tmp_path / "model.automl", clock, limit=60.0)
+    so_far.add(trials[1][0])
+    so_far.saved_at, so_far.saving_seconds = 0.0, 2.0
+    clock.now = 50.0
+    assert so_far.due()
+    clock.now = 55.0
+    assert not so_far.due()

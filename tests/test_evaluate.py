@@ -1,0 +1,162 @@
+"""One trial, fold by fold, as a worker runs it."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from automl_cli.evaluate import evaluate, finished_trial, open_run, read_oof, refit, trial_folder
+from automl_cli.features.frame import Frame, FrameSchema
+from automl_cli.rundata import save_rundata
+from automl_cli.splits import plan_folds
+from automl_cli.task import make_task
+from automl_cli.trial import Failure, Pipeline, Proposal, Success
+
+N_ROWS, N_FOLDS = 150, 3
+LINEAR = Pipeline("linear", "one_hot", {"C": 1.0, "elastic_net": False})
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data of a run: two numbers of which one decides, mostly."""
+    folder = tmp_path_factory.mktemp("run")
+    random = np.random.default_rng(0)
+    numbers = random.normal(size=(N_ROWS, 2))
+    labels = np.where(numbers[:, 0] + 0.5 * random.normal(size=N_ROWS) > 0, "yes", "no")
+    schema = FrameSchema(numeric=("a", "b"))
+    frame = Frame(schema, numbers, np.zeros((N_ROWS, 0), dtype=np.int32), np.zeros((N_ROWS, 0)))
+    task, _ = make_task(list(labels), target="y")
+    save_rundata(folder / "data", frame, task, plan_folds(task, folds=N_FOLDS, seconds=None, n_columns=2, seed=0))
+    return folder
+
+
+def proposal(number: int, pipeline: Pipeline = LINEAR, **more: object) -> Proposal:
+    return replace(Proposal(number, pipeline, "smac", 7, 1), **more)  # type: ignore[arg-type]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Everything that matters of the finished folds: models, encoders, predictions."""
+    files = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
+    return {name: path.read_bytes() for name, path in files.items() if path.name != "fold.json"}
+
+
+def test_every_row_is_predicted_by_a_model_that_has_not_seen_it(run: Path) -> None:
+    trial = evaluate(proposal(0), str(run))
+    assert isinstance(trial, Success)
+    assert trial.complete
+    assert len(trial.losses) == N_FOLDS
+    assert trial.loss < 0.2
+    oof = read_oof(run, open_run(str(run)).data, trial)
+    assert oof.shape == (N_ROWS, 2)
+    assert oof.sum(axis=1) == pytest.approx(1.0, abs=1e-5)
+
+
+@pytest.mark.parametrize("family", ["linear", "lightgbm"])
+def test_the_same_seed_leaves_the_same_bytes(run: Path, family: str) -> None:
+    # another number is another folder; a worker may have encoded the folds before or not
+    values = {"learning_rate": 0.1, "num_leaves": 7, "min_data_in_leaf": 5, "feature_fraction": 0.7,
+              "bagging": True, "bagging_fraction": 0.7, "lambda_l1": 0.1, "lambda_l2": 0.1,
+              "extra_trees": False}  # fmt: skip
+    pipeline = LINEAR if family == "linear" else Pipeline("lightgbm", "native", values)
+    first = evaluate(proposal(10, pipeline), str(run))
+    open_run.cache_clear()
+    second = evaluate(proposal(11, pipeline), str(run))
+    assert isinstance(first, Success)
+    assert isinstance(second, Success)
+    assert first.losses == second.losses
+    one, other = contents(trial_folder(run, 10)), contents(trial_folder(run, 11))
+    assert one == other
+    assert any("oof.npy" in name for name in one)
+
+
+def test_a_lost_race_ends_after_its_fold_and_says_why(run: Path) -> None:
+    trial = evaluate(proposal(20, incumbent=(0.0, 0.0, 0.0)), str(run))
+    assert isinstance(trial, Success)
+    assert not trial.complete
+    assert len(trial.losses) == 1
+    assert "no better than the incumbent" in trial.note
+    oof = read_oof(run, open_run(str(run)).data, trial)
+    assert 0 < np.isfinite(oof).all(axis=1).sum() < N_ROWS
+
+
+def test_a_winner_is_raced_to_the_end(run: Path) -> None:
+    trial = evaluate(proposal(21, incumbent=(0.9, 0.9, 0.9)), str(run))
+    assert isinstance(trial, Success)
+    assert trial.complete
+    assert trial.note == ""
+
+
+def test_without_time_for_all_folds_the_first_counts(run: Path) -> None:
+    trial = evaluate(proposal(22, seconds=1e-4), str(run))
+    assert isinstance(trial, Success)
+    assert len(trial.losses) == 1
+    assert trial.note == "out of time after fold 1"
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "reason"),
+    [
+        (Pipeline("linear", "one_hot", {"C": 0.0, "elastic_net": False}), "ZeroDivisionError"),
+        (Pipeline("lightgbm", "native", {}), "KeyError"),
+        (Pipeline("no_family", "one_hot", {}), "KeyError: 'no_family'"),
+        (Pipeline("linear", "no_encoding", {}), "KeyError: 'no_encoding'"),
+    ],
+)
+def test_what_model_code_raises_becomes_a_failure_with_its_reason(run: Path, pipeline: Pipeline, reason: str) -> None:
+    trial = evaluate(proposal(30, pipeline), str(run))
+    assert isinstance(trial, Failure)
+    assert trial.reason.startswith(reason)
+    assert "\n" not in trial.reason
+    assert "Error" in trial.trace
+
+
+def test_folds_of_a_killed_worker_are_read_up_to_the_first_gap(run: Path) -> None:
+    whole = evaluate(proposal(40), str(run))
+    assert isinstance(whole, Success)
+    folder = trial_folder(run, 40)
+    (folder / "fold_2").rename(folder / "fold_2.draft")  # killed while it wrote the last fold
+    rescued = finished_trial(run, proposal(40), 3.0, N_FOLDS, "WorkerDied: killed")
+    assert isinstance(rescued, Success)
+    assert rescued.losses == whole.losses[:2]
+    assert not rescued.complete
+    assert rescued.note == "WorkerDied: killed"
+    shutil.rmtree(folder / "fold_0")
+    nothing = finished_trial(run, proposal(40), 3.0, N_FOLDS, "WorkerDied: killed")
+    assert isinstance(nothing, Failure)
+    assert nothing.reason == "WorkerDied: killed"
+
+
+def test_leftovers_of_an_earlier_attempt_are_replaced(run: Path) -> None:
+    folder = trial_folder(run, 41)
+    for name in ("fold_0.draft", "fold_0"):
+        (folder / name / "model").mkdir(parents=True)
+    (folder / "fold_0" / "fold.json").write_text(json.dumps({"loss": 99.0, "cut": False, "rounds": 0}))
+    trial = evaluate(proposal(41, incumbent=(0.0,)), str(run))
+    assert isinstance(trial, Success)
+    assert trial.losses[0] < 1
+    assert not (folder / "fold_0.draft").exists()
+
+
+def test_a_refit_learns_from_all_rows_with_the_rounds_of_the_folds(run: Path) -> None:
+    import lightgbm
+
+    values = {"learning_rate": 0.3, "num_leaves": 7, "min_data_in_leaf": 5, "feature_fraction": 1.0,
+              "bagging": False, "lambda_l1": 0.1, "lambda_l2": 0.1, "extra_trees": False}  # fmt: skip
+    trial = evaluate(proposal(50, Pipeline("lightgbm", "native", values)), str(run))
+    assert isinstance(trial, Success)
+    assert min(trial.rounds) > 0
+    folder = refit(trial, str(run), None)
+    booster = lightgbm.Booster(model_file=folder / "model" / "model.txt")
+    assert booster.num_trees() == round(sum(trial.rounds) / N_FOLDS)
+    counts = booster.dump_model()["tree_info"][0]["tree_structure"]["internal_count"]
+    assert counts == N_ROWS
+
+
+def test_a_refit_without_time_says_so(run: Path) -> None:
+    trial = evaluate(proposal(51), str(run))
+    assert isinstance(trial, Success)
+    with pytest.raises(TimeoutError):
+        refit(trial, str(run), 1e-9)

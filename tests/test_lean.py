@@ -1,0 +1,35 @@
+"""Boosting libraries without pandas and scikit-learn, which only their wrappers need."""
+
+import subprocess
+import sys
+
+import pytest
+
+from automl_cli.families.lean import import_lean
+
+BOOSTED = """
+import sys
+import numpy as np
+from automl_cli.families.lean import import_lean
+lightgbm, xgboost = import_lean("lightgbm"), import_lean("xgboost")
+print([name for name in ("pandas", "sklearn") if name in sys.modules])
+X = np.arange(80.0).reshape(40, 2)
+y = (X[:, 0] > 30).astype(float)
+booster = lightgbm.train({"verbose": -1, "min_data_in_leaf": 1}, lightgbm.Dataset(X, y), 2)
+print(len(booster.predict(X)), len(xgboost.train({}, xgboost.DMatrix(X, y), 2).predict(xgboost.DMatrix(X))))
+import pandas
+print(pandas.DataFrame({"a": [1]}).shape, import_lean("lightgbm") is lightgbm)
+"""
+
+
+def test_they_learn_without_them_and_leave_them_importable() -> None:
+    answer = subprocess.run([sys.executable, "-c", BOOSTED], capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.splitlines() == ["[]", "40 40", "(1, 1) True"]
+
+
+def test_a_library_that_is_not_there_is_reported_and_hides_nothing() -> None:
+    before = {name for name in sys.modules if sys.modules[name] is None}
+    with pytest.raises(ModuleNotFoundError, match="no_such_library"):
+        import_lean("no_such_library")
+    assert {name for name in sys.modules if sys.modules[name] is None} == before

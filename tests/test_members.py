@@ -1,0 +1,151 @@
+"""Which trials become the model."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from automl_cli.evaluate import trial_folder
+from automl_cli.features.frame import Frame, FrameSchema
+from automl_cli.features.matrix import Array
+from automl_cli.members import MOST_CANDIDATES, OofCache, choose_members
+from automl_cli.metrics import METRICS
+from automl_cli.rundata import RunData
+from automl_cli.task import TaskKind
+from automl_cli.trial import Failure, Pipeline, Proposal, Success, Trial
+
+N_ROWS = 40
+EMPTY = Frame(FrameSchema(), np.zeros((N_ROWS, 0)), np.zeros((N_ROWS, 0), dtype=np.int32), np.zeros((N_ROWS, 0)))
+TRUTH = np.random.default_rng(0).normal(size=N_ROWS)
+
+
+def run_data(weight: Array | None = None, n_validated: int = N_ROWS) -> RunData:
+    """A regression whose folds are the even and the odd rows, as far as they are validated."""
+    rows = np.arange(N_ROWS)
+    validated = rows[N_ROWS - n_validated :]
+    folds = tuple((rows, validated[validated % 2 == k]) for k in range(2))
+    return RunData(EMPTY, TRUTH, weight, folds, TaskKind.REGRESSION, 1, METRICS["rmse"])
+
+
+def finished(run: Path, data: RunData, number: int, predictions: Array, *, n_folds: int = 2,
+             family: str = "linear") -> Success:  # fmt: skip
+    """Write a trial's folds as a worker does, and return it."""
+    losses = []
+    for k, (_, valid) in enumerate(data.folds[:n_folds]):
+        folder = trial_folder(run, number) / f"fold_{k}"
+        folder.mkdir(parents=True)
+        np.save(folder / "oof.npy", predictions[valid, None].astype(np.float32))
+        weight = None if data.weight is None else data.weight[valid]
+        losses.append(data.metric.loss(TRUTH[valid], predictions[valid, None], weight))
+    proposal = Proposal(number, Pipeline(family, "one_hot", {"C": float(number)}), "smac", 0, 1)
+    return Success(proposal, tuple(losses), 1.0, complete=n_folds == 2)
+
+
+def noisy(number: int, noise: float) -> Array:
+    return TRUTH + noise * np.random.default_rng(number + 1).normal(size=N_ROWS)
+
+
+def weights_of(trials: Sequence[Trial], run: Path, data: RunData) -> dict[int, float]:
+    chosen = choose_members(trials, OofCache(run, data))
+    assert chosen is not None
+    return {trial.proposal.number: weight for trial, weight in chosen.members}
+
+
+def test_without_a_finished_fold_there_is_no_model(tmp_path: Path) -> None:
+    data = run_data()
+    failed = Failure(Proposal(0, Pipeline("linear", "one_hot", {}), "smac", 0, 1), "no", 0.1)
+    assert choose_members([], OofCache(tmp_path, data)) is None
+    assert choose_members([failed], OofCache(tmp_path, data)) is None
+
+
+@given(noises=st.lists(st.floats(0.05, 3.0), min_size=1, max_size=6))
+def test_together_they_are_no_worse_than_the_best_alone(
+    tmp_path_factory: pytest.TempPathFactory, noises: list[float]
+) -> None:
+    run, data = tmp_path_factory.mktemp("run"), run_data()
+    trials = [finished(run, data, k, noisy(k, noise)) for k, noise in enumerate(noises)]
+    chosen = choose_members(trials, OofCache(run, data))
+    assert chosen is not None
+    alone = [data.metric.loss(TRUTH, noisy(k, noise).astype(np.float32)[:, None], None) for k, noise in enumerate(noises)]
+    assert chosen.loss <= min(alone) + 1e-9
+    weights = [weight for _, weight in chosen.members]
+    assert sum(weights) == pytest.approx(1.0)
+    assert min(weights) > 0
+    assert [trial.proposal.number for trial, _ in chosen.members] == sorted({t.proposal.number for t, _ in chosen.members})
+
+
+def test_errors_in_opposite_directions_are_put_together(tmp_path: Path) -> None:
+    data = run_data()
+    trials = [finished(tmp_path, data, 0, TRUTH + 1.0), finished(tmp_path, data, 1, TRUTH - 1.0)]
+    chosen = choose_members(trials, OofCache(tmp_path, data))
+    assert chosen is not None
+    assert weights_of(trials, tmp_path, data) == pytest.approx({0: 0.5, 1: 0.5})
+    assert chosen.loss == pytest.approx(0.0, abs=1e-6)
+    assert chosen.mean_loss == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_partial_trial_is_no_member_where_there_is_a_complete_one(tmp_path: Path) -> None:
+    data = run_data()
+    better = finished(tmp_path, data, 0, noisy(0, 0.01), n_folds=1)
+    worse = finished(tmp_path, data, 1, noisy(1, 1.0))
+    assert weights_of([better, worse], tmp_path, data) == {1: 1.0}
+
+
+def test_where_none_is_complete_the_one_with_most_folds_is_the_model(tmp_path: Path) -> None:
+    data = run_data()
+    trials = [finished(tmp_path, data, k, noisy(k, noise), n_folds=1) for k, noise in enumerate((0.9, 0.1, 0.5))]
+    chosen = choose_members(trials, OofCache(tmp_path, data))
+    assert chosen is not None
+    assert [(t.proposal.number, w) for t, w in chosen.members] == [(1, 1.0)]
+    assert len(chosen.fold_losses) == 1
+    assert np.isfinite(chosen.loss)
+
+
+def test_rows_that_no_fold_predicts_do_not_count(tmp_path: Path) -> None:
+    # As under a time order, where the earliest rows are never validated.
+    data = run_data(n_validated=20)
+    trials = [finished(tmp_path, data, k, noisy(k, 0.3)) for k in range(2)]
+    chosen = choose_members(trials, OofCache(tmp_path, data))
+    assert chosen is not None
+    assert np.isfinite(chosen.loss)
+    assert np.isfinite(chosen.fold_losses).all()
+
+
+def test_weights_of_rows_decide_who_is_better(tmp_path: Path) -> None:
+    left = np.arange(N_ROWS) < N_ROWS // 2
+    good_left, good_right = np.where(left, TRUTH, TRUTH + 5.0), np.where(left, TRUTH + 5.0, TRUTH)
+    for name, weight, expected in (("a", left.astype(float), 0), ("b", 1.0 - left, 1)):
+        data = run_data(weight=weight)
+        run = tmp_path / name
+        trials = [finished(run, data, 0, good_left), finished(run, data, 1, good_right)]
+        assert weights_of(trials, run, data) == {expected: 1.0}
+
+
+def test_the_order_in_which_trials_ended_does_not_matter(tmp_path: Path) -> None:
+    data = run_data()
+    trials = [finished(tmp_path, data, k, noisy(k, 0.2 + 0.1 * k)) for k in range(5)]
+    assert weights_of(trials, tmp_path, data) == weights_of(trials[::-1], tmp_path, data)
+
+
+def test_the_best_of_each_family_is_looked_at_however_many_are_better(tmp_path: Path) -> None:
+    data = run_data()
+    # Many near-copies that all err by +1; the only one that errs the other way is worse than each of them.
+    copies = [finished(tmp_path, data, k, TRUTH + 1.0 + 1e-3 * k) for k in range(MOST_CANDIDATES + 5)]
+    other = finished(tmp_path, data, 99, TRUTH - 1.5, family="lightgbm")
+    assert 99 in weights_of([*copies, other], tmp_path, data)
+
+
+def test_predictions_are_read_once_and_forgotten_with_their_trial(tmp_path: Path) -> None:
+    data = run_data()
+    cache = OofCache(tmp_path, data)
+    trials = [finished(tmp_path, data, k, noisy(k, 0.3)) for k in range(2)]
+    before = cache.stack(trials)
+    for file in tmp_path.rglob("oof.npy"):
+        file.unlink()
+    assert (cache.stack(trials) == before).all()
+    cache.stack(trials[:1])
+    with pytest.raises(FileNotFoundError):
+        cache.stack(trials)

@@ -1,0 +1,173 @@
+"""Run folders: what is kept, what is found again, and what is given back."""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from automl_cli.errors import Locked, UsageError
+from automl_cli.runs import KEEP_DAYS, finish, interrupted_run, open_run, output_lock, state_folder
+
+JOB = {"data": "/d.csv", "target": "y", "out": "/m.automl"}
+OTHER = {**JOB, "target": "z"}
+
+
+@pytest.fixture(autouse=True)
+def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    yield tmp_path / "state" / "automl" / "runs"
+    shutil.rmtree(tmp_path / "state", ignore_errors=True)
+
+
+def killed(identity: dict[str, str] = JOB, named: Path | None = None, stem: str = "d") -> Path:
+    """A run that ended in the middle, with one trial on disk."""
+    with open_run(named, stem=stem, identity=identity, resume=False) as run:
+        run.data.mkdir()
+        (run.folder / "trials" / "00000").mkdir(parents=True)
+        run.journal.write_text("a trial\n")
+        run.model.write_bytes(b"a model")
+        return run.folder
+
+
+def test_nothing_lies_about_after_a_run_but_what_it_was(own_state: Path) -> None:
+    with open_run(None, stem="d", identity=JOB, resume=False) as run:
+        run.data.mkdir()
+        (run.folder / "trials").mkdir()
+        run.journal.write_text("a trial\n")
+        run.model.write_bytes(b"a model")
+        finish(run)
+    assert run.folder.parent == own_state
+    assert not run.data.exists()
+    assert not (run.folder / "trials").exists()
+    assert not run.model.exists()
+    assert run.facts()["status"] == "done"
+    assert interrupted_run(JOB) is None
+
+
+def test_a_named_folder_is_kept(tmp_path: Path) -> None:
+    with open_run(tmp_path / "run", stem="d", identity=JOB, resume=False) as run:
+        run.data.mkdir()
+        run.model.write_bytes(b"a model")
+        finish(run)
+    assert run.data.exists()
+    assert run.model.exists()
+
+
+def test_a_killed_run_is_found_and_resumed() -> None:
+    folder = killed()
+    assert interrupted_run(JOB) == folder
+    assert interrupted_run(OTHER) is None
+    with open_run(None, stem="d", identity=JOB, resume=True) as run:
+        assert run.folder == folder
+        assert run.journal.read_text() == "a trial\n"
+        assert interrupted_run(JOB) is None, "it goes on: nothing to resume"
+        finish(run)
+    assert interrupted_run(JOB) is None
+
+
+def test_the_newest_of_two_killed_runs_is_resumed() -> None:
+    older, newer = killed(stem="b"), killed(stem="a")
+    os.utime(older, (time.time() - 60, time.time() - 60))
+    with open_run(None, stem="d", identity=JOB, resume=True) as run:
+        assert run.folder == newer
+
+
+def test_a_run_that_was_killed_before_its_first_trial_is_not_resumed() -> None:
+    with open_run(None, stem="d", identity=JOB, resume=False):
+        pass
+    with pytest.raises(UsageError, match="no interrupted run"), open_run(None, stem="d", identity=JOB, resume=True):
+        pass
+
+
+def test_two_runs_in_one_folder_keep_apart(tmp_path: Path) -> None:
+    with open_run(tmp_path / "run", stem="d", identity=JOB, resume=False):
+        with pytest.raises(Locked), open_run(tmp_path / "run", stem="d", identity=JOB, resume=False):
+            pass
+
+
+def test_an_interrupted_run_is_not_overwritten_by_accident(tmp_path: Path) -> None:
+    folder = killed(named=tmp_path / "run")
+    with pytest.raises(UsageError, match="--resume"), open_run(folder, stem="d", identity=JOB, resume=False):
+        pass
+    assert (folder / "journal.jsonl").exists()
+
+
+def test_a_folder_of_another_job_is_not_resumed(tmp_path: Path) -> None:
+    folder = killed(named=tmp_path / "run")
+    with pytest.raises(UsageError, match="other data, target"), open_run(folder, stem="d", identity=OTHER, resume=True):
+        pass
+    with pytest.raises(UsageError, match="no run to resume"), open_run(
+        tmp_path / "new", stem="d", identity=JOB, resume=True
+    ):
+        pass
+
+
+def test_a_finished_named_folder_is_used_again_from_the_start(tmp_path: Path) -> None:
+    with open_run(tmp_path / "run", stem="d", identity=JOB, resume=False) as run:
+        (run.folder / "trials").mkdir()
+        run.journal.write_text("old\n")
+        finish(run)
+    with open_run(tmp_path / "run", stem="d", identity=JOB, resume=False) as run:
+        assert not run.journal.exists()
+        assert not (run.folder / "trials").exists()
+
+
+def test_folders_that_nobody_touched_for_a_month_are_forgotten() -> None:
+    old, recent, held = killed(stem="old"), killed(stem="recent"), killed(stem="held")
+    long_ago = time.time() - (KEEP_DAYS + 1) * 86400
+    for folder in (old, held):
+        os.utime(folder, (long_ago, long_ago))
+    with open_run(held, stem="held", identity=JOB, resume=True):
+        os.utime(held, (long_ago, long_ago))
+        with open_run(None, stem="d", identity=OTHER, resume=False):
+            assert not old.exists()
+            assert recent.exists()
+            assert held.exists(), "somebody works in it"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "\0\0\0"])
+def test_a_damaged_note_of_an_old_run_stops_no_new_one(text: str) -> None:
+    folder = killed(stem="old")
+    (folder / "run.json").write_text(text)
+    assert interrupted_run(JOB) is None
+    with open_run(None, stem="d", identity=JOB, resume=False) as run:
+        finish(run)
+
+
+@pytest.mark.parametrize("name", ["data", "trials", "journal.jsonl", "model.automl", "run.json"])
+def test_what_a_user_had_in_the_folder_is_not_removed(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "mine"
+    own = folder / name / "precious.csv" if name in ("data", "trials") else folder / name
+    own.parent.mkdir(parents=True)
+    own.write_text("precious")
+    with pytest.raises(UsageError, match=name), open_run(folder, stem="d", identity=JOB, resume=False):
+        pass
+    assert own.read_text() == "precious"
+
+
+def test_a_folder_with_other_files_can_be_named(tmp_path: Path) -> None:
+    (tmp_path / "data.csv").write_text("x")
+    with open_run(tmp_path, stem="d", identity=JOB, resume=False) as run:
+        finish(run)
+    assert (tmp_path / "data.csv").read_text() == "x"
+
+
+def test_facts_are_added_to_what_was_noted() -> None:
+    with open_run(None, stem="d", identity=JOB, resume=False) as run:
+        run.note({"settings": {"seed": "1"}})
+        run.note({"more": 2})
+        assert run.facts()["identity"] == JOB
+        assert run.facts()["settings"] == {"seed": "1"}
+        assert json.loads((run.folder / "run.json").read_text())["more"] == 2
+
+
+def test_one_output_has_one_lock_however_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert output_lock(Path("m.automl")) == output_lock(tmp_path / "m.automl") == output_lock(Path("link/m.automl"))
+    assert output_lock(Path("m.automl")) != output_lock(Path("n.automl"))
+    assert output_lock(Path("m.automl")).is_relative_to(state_folder())
