@@ -1,5 +1,6 @@
 """The model so far: from the first finished trial on, a complete model lies in the run's folder."""
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,12 +9,15 @@ from typing import Any
 
 from automl_cli.artifact import write_artifact
 from automl_cli.clock import Deadline
+from automl_cli.errors import AutomlError
 from automl_cli.members import Chosen, OofCache, choose_members
 from automl_cli.summary import artifact_members, leaderboard
 from automl_cli.trial import Success, Trial
 
+logger = logging.getLogger(__name__)
+REFIT_SHARE = 0.15  # of the limit, where the members are refitted on all rows at the end
 REFRESH_SHARE = 0.05  # of the time may go into refreshing the model in the run's folder
-LONGEST_PAUSE = 30.0
+WRITTEN_PER_SECOND = 50e6  # bytes hashed, deflated and on disk; slow on purpose
 
 
 @dataclass
@@ -37,10 +41,24 @@ class ModelSoFar:
     saving_seconds: float = 0.0
     saved_at: float | None = None
     weighed: int = 0
+    n_trials: int = 0
 
-    def add(self, trial: Trial) -> None:
-        """Take in a trial."""
-        self.trials.append(trial)
+    def add(self, trial: Trial, *, stopped: bool = False) -> None:
+        """Take in a trial; one that was stopped with the search counts only if it has finished folds."""
+        if not stopped or isinstance(trial, Success):
+            self.trials.append(trial)
+        self.n_trials += not stopped
+
+    def ending_seconds(self) -> float:
+        """Return what weighing, refitting and saving will take once the search ends."""
+        refits = REFIT_SHARE * self.deadline.total if self.cache.data.plan.refit else 0.0
+        if self.chosen is None:
+            return self.saving_seconds + refits
+        writing = sum(self.cache.model_bytes(trial) for trial, _ in self.chosen.members) / WRITTEN_PER_SECOND
+        if self.cache.data.plan.refit:
+            # all rows instead of a part, the members one after another at worst
+            refits = max(refits, sum(2.0 * trial.seconds / len(trial.losses) for trial, _ in self.chosen.members))
+        return max(1.5 * self.saving_seconds, writing) + refits
 
     def weigh(self) -> Chosen | None:
         """Choose and weigh the members among all trials so far, in number order."""
@@ -48,6 +66,7 @@ class ModelSoFar:
             in_order = sorted(self.trials, key=lambda trial: trial.proposal.number)
             self.chosen = choose_members(in_order, self.cache)
             self.weighed = len(self.trials)
+            self.cache.prune(in_order)
         return self.chosen
 
     def due(self) -> bool:
@@ -56,7 +75,7 @@ class ModelSoFar:
             return False
         if self.saved_at is None:
             return True
-        pause = min(LONGEST_PAUSE, max(2.0, self.saving_seconds / REFRESH_SHARE))
+        pause = max(2.0, self.saving_seconds / REFRESH_SHARE)
         return self.deadline.clock() - self.saved_at > pause and self.deadline.seconds_left() > 3 * self.saving_seconds
 
     def refresh(self) -> bool:
@@ -66,7 +85,10 @@ class ModelSoFar:
         now = self.weigh()
         changed = now is not None and now != before
         if now is not None and changed:
-            self.write(self.path, {})
+            try:
+                self.write(self.path, {})
+            except AutomlError:  # the disk of the run's folder is full, say: the search goes on, --out may be elsewhere
+                logger.warning("the model so far could not be written", exc_info=True)
         self.saved_at = self.deadline.clock()
         self.saving_seconds = max(0.5 * self.saving_seconds, self.saved_at - began)
         return changed

@@ -1,6 +1,7 @@
 """The end of a fit: members refitted on all rows where time orders them, and what mattered."""
 
 import logging
+from concurrent.futures import wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,18 +36,21 @@ def refit_members(ending: Ending) -> dict[int, Path]:
 
     A member that cannot be refitted in time keeps its fold models.
     """
-    refitted: dict[int, Path] = {}
     folder = str(ending.run_folder)
-    for trial, _ in sorted(ending.chosen.members, key=lambda member: -member[1]):
-        spare = ending.spare_seconds()
-        if spare is not None and spare < 0.5:
-            break
-        seconds = None if spare is None else 0.8 * spare
-        future = ending.executor.submit(refit, trial, folder, seconds, timeout=spare)
+    spare = ending.spare_seconds()
+    seconds = None if spare is None else 0.8 * spare
+    heaviest_first = sorted(ending.chosen.members, key=lambda member: -member[1])
+    pending = {
+        trial.proposal.number: ending.executor.submit(refit, trial, folder, seconds, timeout=spare)
+        for trial, _ in heaviest_first
+    }
+    wait(pending.values(), timeout=spare)
+    refitted: dict[int, Path] = {}
+    for number, future in pending.items():
         try:
-            refitted[trial.proposal.number] = future.result(timeout=spare)
-        except Exception:
-            logger.info("trial %d could not be refitted", trial.proposal.number, exc_info=True)
+            refitted[number] = future.result(timeout=0)
+        except Exception:  # its fold models are still there
+            logger.info("trial %d could not be refitted", number, exc_info=True)
             future.cancel()
     return refitted
 

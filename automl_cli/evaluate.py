@@ -3,6 +3,7 @@
 import functools
 import json
 import shutil
+import threading
 import time
 import traceback
 from collections import OrderedDict
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from automl_cli.families import find_families
 from automl_cli.families.family import Family, FoldData, Limits
@@ -46,18 +48,20 @@ class OpenRun:
     folder: Path
     data: RunData
     encoded: OrderedDict[tuple[str, int], Encoded] = field(default_factory=OrderedDict)
+    lock: threading.Lock = field(default_factory=threading.Lock)  # a cluster's workers are threads
 
     def encode(self, encoding: str, fold: int) -> Encoded:
         """Encode a fold, or take it from what this worker encoded before."""
         key = (encoding, fold)
-        if key in self.encoded:
-            self.encoded.move_to_end(key)
-            return self.encoded[key]
-        made = _encode(self.data, encoding, fold)
-        self.encoded[key] = made
-        while sum(e.n_bytes for e in self.encoded.values()) > ENCODED_BYTES and len(self.encoded) > 1:
-            self.encoded.popitem(last=False)
-        return made
+        with self.lock:
+            if key in self.encoded:
+                self.encoded.move_to_end(key)
+                return self.encoded[key]
+            made = _encode(self.data, encoding, fold)
+            self.encoded[key] = made
+            while sum(e.n_bytes for e in self.encoded.values()) > ENCODED_BYTES and len(self.encoded) > 1:
+                self.encoded.popitem(last=False)
+            return made
 
 
 @functools.lru_cache(maxsize=1)
@@ -126,7 +130,8 @@ def _fit_fold(
         loss=data.metric.loss,
     )
     left = None if seconds is None else max(0.05, seconds - (time.perf_counter() - began))
-    model = family.fit(fold_data, proposal.pipeline.hyperparameters, Limits(proposal.threads, proposal.seed, left))
+    with threadpool_limits(proposal.threads):
+        model = family.fit(fold_data, proposal.pipeline.hyperparameters, Limits(proposal.threads, proposal.seed, left))
     predictions = model.predict(encoded.valid, proposal.threads)
     if not np.isfinite(predictions).all():
         raise ValueError("the model predicts values that are not finite")
@@ -153,7 +158,7 @@ def _write_fold(
     (draft / "encoder").mkdir()
     family.save(model, draft / "model")
     ENCODINGS[facts["encoding"]].save(encoder, draft / "encoder")
-    np.save(draft / "oof.npy", predictions.astype(np.float32))
+    np.save(draft / "oof.npy", predictions if predictions.shape[1] == 1 else predictions.astype(np.float32))
     (draft / "fold.json").write_text(json.dumps(facts))
     draft.rename(folder)
 
@@ -209,12 +214,16 @@ def read_oof(run_folder: Path, data: RunData, trial: Success) -> Array:
 
     Returns
     -------
-    ndarray of shape (n_rows, n_outputs), float32; NaN where no finished fold predicted the row
+    ndarray of shape (n_valid, n_outputs)
+        Fold after fold; NaN for the folds that were not finished. Probabilities are float32, values float64: a target
+        may be large beside its spread.
     """
-    oof = np.full((data.n_rows, data.n_outputs), np.nan, dtype=np.float32)
+    oof = np.full((data.n_valid, data.n_outputs), np.nan, dtype=np.float64 if data.n_outputs == 1 else np.float32)
     folder = trial_folder(run_folder, trial.proposal.number)
-    for fold in range(len(trial.losses)):
-        oof[data.folds[fold][1]] = np.load(folder / f"fold_{fold}" / "oof.npy")
+    end = 0
+    for fold, (_, valid) in enumerate(data.folds[: len(trial.losses)]):
+        start, end = end, end + len(valid)
+        oof[start:end] = np.load(folder / f"fold_{fold}" / "oof.npy")
     return oof
 
 

@@ -3,21 +3,25 @@
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from automl_cli.errors import AutomlError, Locked, NoSpace, UsageError
 
+logger = logging.getLogger(__name__)
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @contextlib.contextmanager
 def write_whole(path: Path) -> Iterator[BinaryIO]:
     """Open a temporary file beside ``path`` that takes its place once it is complete and on disk.
+
+    A link stays: the file that it names is replaced. A device or pipe is written to, never replaced.
 
     Raises
     ------
@@ -26,6 +30,11 @@ def write_whole(path: Path) -> Iterator[BinaryIO]:
     UsageError
         The folder is missing or cannot be written to.
     """
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        with _opened(path) as file:
+            yield file
+        return
     temporary: Path | None = None
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name[:80]}.", suffix=".tmp", dir=path.parent)
@@ -47,6 +56,27 @@ def write_whole(path: Path) -> Iterator[BinaryIO]:
             temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    try:
+        with path.open("wb") as file:
+            yield file
+    except OSError as error:
+        raise explain(error, path) from error
+
+
+def refuse_to_overwrite(out: Path, used: Iterable[Path]) -> None:
+    """Refuse an output that is a file which the same command reads.
+
+    Raises
+    ------
+    UsageError
+    """
+    for path in used:
+        if out.exists() and path.exists() and out.samefile(path):
+            raise UsageError(f"{out} would be overwritten, and it is read by this command", hint="choose another -o")
+
+
 def explain(error: OSError, path: Path) -> AutomlError:
     """Say in a user's words why ``path`` could not be written."""
     if error.errno in NO_SPACE:
@@ -60,8 +90,13 @@ def explain(error: OSError, path: Path) -> AutomlError:
     return AutomlError(f"cannot write {path} ({error.strerror or error})")
 
 
-def check_writable(path: Path) -> None:
+def check_writable(path: Path, *, only_file: bool = False) -> None:
     """Find out before the work starts whether ``path`` can be written.
+
+    Parameters
+    ----------
+    only_file : bool
+        Whether devices and pipes are refused.
 
     Raises
     ------
@@ -70,6 +105,11 @@ def check_writable(path: Path) -> None:
     """
     if path.is_dir():
         raise UsageError(f"{path} is a folder", hint="name a file")
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        if only_file:
+            raise UsageError(f"{path} is no place for a model", hint="name a file")
+        return
     try:
         with tempfile.NamedTemporaryFile(prefix=".automl-check.", dir=path.parent) as file:
             file.write(b"\0" * 4096)
@@ -97,14 +137,21 @@ def locked(lock: Path, what: str, *, wait_seconds: float = 0.0) -> Iterator[None
     Locked
         Another process holds it and still does after ``wait_seconds``.
     """
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("a") as file:
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        file = lock.open("a")
+    except OSError as error:
+        raise explain(error, lock) from error
+    with file:
         give_up = time.monotonic() + wait_seconds
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except OSError as error:
+                if error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
+                    logger.warning("no locks on %s (%s): two runs on one output are not told apart", lock, error)
+                    break
                 if time.monotonic() >= give_up:
                     raise Locked(
                         f"{what} is in use by another run", hint="wait for it, or choose another -o"

@@ -194,17 +194,18 @@ def prepare(options: FitOptions, table: Table, families: Mapping[str, Family], r
     recorded = {trial.proposal.number: trial for trial in read_journal(run.journal)}
     if not recorded:
         save_rundata(run.data, frame, task, plan)
+    data = open_rundata(run.data)
     return Job(
         table=table,
         task=task,
         n_left_out=table.n_rows - len(kept),
         frame_schema=schema,
-        plan=plan,
+        plan=data.plan,
         shape=shape,
         families=offered,
         resources=share_cores(shape, usable_cores(), options.workers),
         run=run,
-        data=open_rundata(run.data),
+        data=data,
         recorded=recorded,
     )
 
@@ -242,4 +243,5 @@ def manifest_of(options: FitOptions, job: Job) -> dict[str, Any]:
         "n_rows": len(task.y),
         "validation": job.plan.reason,
         "seed": options.seed,
+        "weight_column": options.weight_column,
     }

@@ -1,5 +1,6 @@
 """Which trials become the model: out-of-fold predictions side by side, weighed greedily."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,12 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from automl_cli.ensemble import combine, greedy_weights
-from automl_cli.evaluate import read_oof
+from automl_cli.evaluate import read_oof, trial_folder
 from automl_cli.features.matrix import Array
 from automl_cli.rundata import RunData
 from automl_cli.trial import Success, Trial
 
 MOST_CANDIDATES = 40  # published ensembles look at 25 to 50; more overfits the validation rows
+MOST_MODEL_BYTES = 300 * 10**6  # of one trial: a forest of many classes takes gigabytes, and seconds to save
 MOST_BYTES = 192 * 2**20  # of out-of-fold predictions held at once
 
 
@@ -52,6 +54,8 @@ class OofCache:
     run_folder: Path
     data: RunData
     read: dict[int, Array] = field(default_factory=dict)
+    sizes: dict[int, int] = field(default_factory=dict)
+    pruned: set[int] = field(default_factory=set)
 
     def stack(self, trials: Sequence[Success]) -> Array:
         """Return the predictions of ``trials``, shape (n_trials, n_rows, n_outputs)."""
@@ -63,6 +67,29 @@ class OofCache:
                 self.read[trial.proposal.number] = read_oof(self.run_folder, self.data, trial)
         return np.stack([self.read[trial.proposal.number] for trial in trials])
 
+    def model_bytes(self, trial: Success) -> int:
+        """Return the size of a trial's models on disk."""
+        folder = trial_folder(self.run_folder, trial.proposal.number)
+        if trial.proposal.number not in self.sizes:
+            files = folder.glob("fold_*/*/*")
+            self.sizes[trial.proposal.number] = sum(file.stat().st_size for file in files)
+        return self.sizes[trial.proposal.number]
+
+    def prune(self, trials: Sequence[Trial]) -> None:
+        """Delete the models of trials that cannot become members any more; their figures stay.
+
+        A trial that is no candidate now never will be: candidates are only ever pushed out by better trials.
+        """
+        kept = {trial.proposal.number for trial in candidates(trials, self)}
+        if not any(isinstance(trial, Success) and trial.complete for trial in trials):
+            return
+        for trial in trials:
+            number = trial.proposal.number
+            if number not in kept and number not in self.pruned:
+                self.pruned.add(number)
+                for folder in trial_folder(self.run_folder, number).glob("fold_*/*/"):
+                    shutil.rmtree(folder, ignore_errors=True)
+
 
 def choose_members(trials: Sequence[Trial], cache: OofCache) -> Chosen | None:
     """Weigh the best trials by greedy selection; None while no fold of any trial is finished.
@@ -70,45 +97,53 @@ def choose_members(trials: Sequence[Trial], cache: OofCache) -> Chosen | None:
     Complete trials only, since partial ones leave rows without a prediction; where not one is complete, the
     partial trial with the most folds is the model.
     """
-    candidates = _candidates(trials, cache.data)
-    if not candidates:
+    members_to_be = candidates(trials, cache)
+    if not members_to_be:
         return None
     data = cache.data
-    oof = cache.stack(candidates)
+    oof = cache.stack(members_to_be)
+    y, weight = data.validated()
     rows = np.flatnonzero(np.isfinite(oof).all(axis=2).any(axis=0))
-    y = np.asarray(data.y)[rows]
-    weight = None if data.weight is None else np.asarray(data.weight)[rows]
-    everywhere = len(rows) == data.n_rows
-    weights = greedy_weights(oof if everywhere else oof[:, rows], y, data.metric, weight)
-    members = [(trial, float(w)) for trial, w in zip(candidates, weights, strict=True) if w > 0]
-    chosen = weights > 0
-    together = combine(oof[chosen], weights[chosen])
+    if len(rows) < len(y):
+        oof, y, weight = oof[:, rows], y[rows], None if weight is None else weight[rows]
+    weights = greedy_weights(oof, y, data.metric, weight)
+    members = [(trial, float(w)) for trial, w in zip(members_to_be, weights, strict=True) if w > 0]
+    together = combine(oof[weights > 0], weights[weights > 0])
     return Chosen(
         members=tuple(sorted(members, key=lambda member: member[0].proposal.number)),
-        loss=float(data.metric.loss(y, together[rows], weight)),
-        fold_losses=_fold_losses(data, together),
+        loss=float(data.metric.loss(y, together, weight)),
+        fold_losses=_fold_losses(data, y, together, weight),
     )
 
 
-def _candidates(trials: Sequence[Trial], data: RunData) -> list[Success]:
-    """Return the best complete trials and the best of each family, in trial order."""
+def candidates(trials: Sequence[Trial], cache: OofCache) -> list[Success]:
+    """Return the trials that may become members, in trial order: the best ones, and the best of each family.
+
+    Their number is bounded by the memory that their predictions take, and each by the size of its models.
+    """
+    data = cache.data
     successes = [trial for trial in trials if isinstance(trial, Success)]
     complete = sorted((t for t in successes if t.complete), key=lambda t: (t.loss, t.proposal.number))
     if not complete:
         return sorted(successes, key=lambda t: (-len(t.losses), t.loss))[:1]
-    bytes_each = 4 * data.n_rows * data.n_outputs
-    most = max(4, min(MOST_CANDIDATES, MOST_BYTES // bytes_each))
-    best_of_family = {t.proposal.pipeline.family: t for t in reversed(complete)}
-    kept = {t.proposal.number: t for t in [*complete[:most], *best_of_family.values()]}
-    return [kept[number] for number in sorted(kept)]
+    # A run that is resumed meets trials whose models were deleted before.
+    there = [t for t in complete if cache.model_bytes(t)]
+    light = [t for t in there if cache.model_bytes(t) <= MOST_MODEL_BYTES] or there[:1]
+    most = max(4, min(MOST_CANDIDATES, MOST_BYTES // (4 * data.n_valid * data.n_outputs)))
+    best_of_family = {t.proposal.pipeline.family: t for t in reversed(light)}
+    # A family's best errs differently from the others and stays, as far as there is room.
+    ranked = [*light[: max(1, most - len(best_of_family))], *best_of_family.values(), *light]
+    return sorted(list(dict.fromkeys(ranked))[:most], key=lambda t: t.proposal.number)
 
 
-def _fold_losses(data: RunData, predictions: Array) -> tuple[float, ...]:
+def _fold_losses(data: RunData, y: Array, predictions: Array, weight: Array | None) -> tuple[float, ...]:
+    """Score fold by fold; the rows come fold after fold, and end with the last fold that was finished."""
     losses = []
+    end = 0
     for _, valid in data.folds:
-        rows = np.asarray(valid)
-        rows = rows[np.isfinite(predictions[rows]).all(axis=1)]
-        if len(rows):
-            weight = None if data.weight is None else np.asarray(data.weight)[rows]
-            losses.append(float(data.metric.loss(np.asarray(data.y)[rows], predictions[rows], weight)))
+        start, end = end, end + len(valid)
+        if end > len(y):
+            break
+        part = slice(start, end)
+        losses.append(float(data.metric.loss(y[part], predictions[part], None if weight is None else weight[part])))
     return tuple(losses)

@@ -33,12 +33,12 @@ def first_trial_seconds(limit: float) -> float:
     return min(10.0, max(1.2, 0.04 * limit))
 
 
-def reserve_seconds(limit: float, saving: float) -> float:
+def reserve_seconds(limit: float, ending: float) -> float:
     """Return what to keep for weighing, saving and leaving.
 
     Parameters
     ----------
-    saving : float
-        Seconds that the last refresh of the model took; the final one does the same work once more.
+    ending : float
+        Seconds that weighing, refitting and saving are expected to take.
     """
-    return max(1.0, 0.025 * limit) + 1.5 * saving
+    return max(1.0, 0.025 * limit) + ending

@@ -32,11 +32,22 @@ class RunData:
     kind: TaskKind
     n_outputs: int
     metric: Metric
+    plan: ValidationPlan
 
     @property
     def n_rows(self) -> int:
         """Rows that have a target."""
         return len(self.y)
+
+    @property
+    def n_valid(self) -> int:
+        """Rows that are validated in some fold: as many as there are out-of-fold predictions."""
+        return sum(len(valid) for _, valid in self.folds)
+
+    def validated(self) -> tuple[Array, Array | None]:
+        """Return target and weight of the validated rows, fold after fold, each of shape (n_valid,)."""
+        rows = np.concatenate([valid for _, valid in self.folds])
+        return np.asarray(self.y)[rows], None if self.weight is None else np.asarray(self.weight)[rows]
 
 
 def save_rundata(folder: Path, frame: Frame, task: Task, plan: ValidationPlan) -> None:
@@ -49,7 +60,13 @@ def save_rundata(folder: Path, frame: Frame, task: Task, plan: ValidationPlan) -
     for k, (train, valid) in enumerate(plan.folds):
         np.save(folder / f"train_{k}.npy", train)
         np.save(folder / f"valid_{k}.npy", valid)
-    facts = {"kind": task.kind, "n_outputs": task.n_outputs, "metric": task.metric.name, "folds": len(plan.folds)}
+    facts = {
+        "kind": task.kind,
+        "n_outputs": task.n_outputs,
+        "metric": task.metric.name,
+        "folds": len(plan.folds),
+        "plan": {"reason": plan.reason, "random": plan.random, "refit": plan.refit},
+    }
     (folder / "task.json").write_text(json.dumps(facts))
 
 
@@ -57,15 +74,17 @@ def open_rundata(folder: Path) -> RunData:
     """Map what `save_rundata` wrote; nothing is read before it is used."""
     facts = json.loads((folder / "task.json").read_text())
     weight = folder / "weight.npy"
+    folds = tuple(
+        (np.load(folder / f"train_{k}.npy", mmap_mode="r"), np.load(folder / f"valid_{k}.npy", mmap_mode="r"))
+        for k in range(facts["folds"])
+    )
     return RunData(
         frame=open_frame(folder / "frame"),
         y=np.load(folder / "y.npy", mmap_mode="r"),
         weight=np.load(weight, mmap_mode="r") if weight.exists() else None,
-        folds=tuple(
-            (np.load(folder / f"train_{k}.npy", mmap_mode="r"), np.load(folder / f"valid_{k}.npy", mmap_mode="r"))
-            for k in range(facts["folds"])
-        ),
+        folds=folds,
         kind=TaskKind(facts["kind"]),
         n_outputs=facts["n_outputs"],
         metric=METRICS[facts["metric"]],
+        plan=ValidationPlan(folds, **facts["plan"]),
     )

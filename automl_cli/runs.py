@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from automl_cli.errors import Locked, UsageError
+from automl_cli.errors import AutomlError, Locked, NoSpace, UsageError
 from automl_cli.files import NO_SPACE, explain, locked
 
 FACTS = "run.json"
@@ -47,7 +47,7 @@ class Run:
         return self.folder / "model.automl"
 
     def facts(self) -> dict[str, Any]:
-        """Return what was noted of the run; empty for a new folder, and where a crash of the machine left half a note."""
+        """Return what was noted of the run; empty for a new folder, and where a crash left half a note."""
         try:
             facts = json.loads((self.folder / FACTS).read_text())
         except (OSError, ValueError):
@@ -98,11 +98,17 @@ def open_run(named: Path | None, *, stem: str, identity: Mapping[str, str], resu
         raise UsageError(f"the run folder {folder} is a file", hint="name another --run-dir")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder / "lock", f"the run folder {folder}"):
+        with locked(folder / "lock", f"the run folder {folder}", wait_seconds=1.0):  # others look at it for a moment
             run = Run(folder, keep=named is not None)
             _check(run, identity, resume)
             run.note({"identity": dict(identity), "status": "running", "pid": os.getpid()})
-            yield run
+            try:
+                yield run
+            except AutomlError as error:
+                # A run that is resumed stays: a mistake in the options must not cost its trials.
+                if not resume and not isinstance(error, NoSpace):
+                    _free(run)
+                raise
     except OSError as error:
         if error.errno in NO_SPACE or error.filename in (str(folder), str(folder / "lock")):
             raise explain(error, folder / FACTS) from error
@@ -135,10 +141,16 @@ def _check(run: Run, identity: Mapping[str, str], resume: bool) -> None:
 def finish(run: Run) -> None:
     """Note that the run is done, and free the disk unless the user named the folder."""
     run.note({"status": "done"})
+    _free(run)
+
+
+def _free(run: Run) -> None:
+    """Give the disk back, unless the user named the folder."""
     if not run.keep:
         for big in (run.data, run.folder / "trials"):
             shutil.rmtree(big, ignore_errors=True)
         run.model.unlink(missing_ok=True)
+        run.journal.unlink(missing_ok=True)
 
 
 def interrupted_run(identity: Mapping[str, str]) -> Path | None:

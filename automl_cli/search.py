@@ -13,6 +13,7 @@ from automl_cli.optimizer import Optimizer, SpaceExhausted
 from automl_cli.trial import Failure, Pipeline, Proposal, Success, Trial
 
 LAG = 4  # proposal k sees exactly the trials up to k - LAG, so that up to LAG workers give the same run
+STOPPED = "stopped with the search"
 POLL_SECONDS = 0.2  # how soon an interrupt is noticed
 
 
@@ -44,10 +45,19 @@ class Started:
 
 @dataclass(frozen=True)
 class Finished:
-    """A trial ended; ``recorded`` if it was taken from the journal of an interrupted run."""
+    """A trial ended.
+
+    Attributes
+    ----------
+    recorded : bool
+        It was taken from the journal of an interrupted run.
+    stopped : bool
+        It was ended because the search was: its folds count for the model, but it says nothing about its pipeline.
+    """
 
     trial: Trial
     recorded: bool = False
+    stopped: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,7 +98,7 @@ class State:
     pending: dict["Future[Trial]", tuple[Proposal, float]] = field(default_factory=dict)
     trials: dict[int, Trial] = field(default_factory=dict)
     told: int = 0
-    again: list[Pipeline] = field(default_factory=list)
+    again: Pipeline | None = None
     ready: tuple[Pipeline, str] | None = None
     exhausted: bool = False
     families: set[str] = field(default_factory=set)
@@ -212,7 +222,7 @@ def _timed(
         for trial in _collect(state, execution, min(POLL_SECONDS, max(0.0, deadline.seconds_left()))):
             state.trials[trial.proposal.number] = trial
             if _deserves_more(trial, rules, deadline):
-                state.again.append(trial.proposal.pipeline)
+                state.again = trial.proposal.pipeline
                 _keep_incumbent(state, trial)
             else:
                 _tell(state, optimizer, trial)
@@ -225,13 +235,16 @@ def _seconds_for_next(state: State, rules: Rules, deadline: Deadline) -> float:
     left = deadline.seconds_left()
     if state.next_number == 0:
         return min(left, rules.first_seconds)
-    share = rules.again_share if state.again else rules.share
+    share = rules.share if state.again is None else rules.again_share
     # Near the end a trial may take all that is left: a fit that is cut short still counts.
     return min(left, max(share * left, 4.0))
 
 
 def _deserves_more(trial: Trial, rules: Rules, deadline: Deadline) -> bool:
-    """Whether a trial was cut by its limit although at least twice as much can be had now."""
+    """Whether a trial was cut by its limit although at least twice as much can be had now.
+
+    In practice this is the first one, whose limit is short so that there is a model soon.
+    """
     if not isinstance(trial, Success) or not trial.cut or trial.proposal.seconds is None:
         return False
     return rules.again_share * deadline.seconds_left() >= 2 * trial.proposal.seconds
@@ -250,8 +263,9 @@ def _ask(state: State, optimizer: Optimizer) -> tuple[Pipeline, str] | None:
 
 def _next_pipeline(state: State, optimizer: Optimizer) -> tuple[Pipeline, str] | None:
     """Return what to try next; a pipeline that was cut by its limit is given more time once."""
-    if state.again:
-        return state.again.pop(0), "again"
+    if state.again is not None:
+        again, state.again = state.again, None
+        return again, "again"
     if state.ready is not None:
         ready, state.ready = state.ready, None
         return ready
@@ -296,7 +310,7 @@ def _outcome(future: "Future[Trial]", proposal: Proposal, seconds: float, execut
     try:
         return future.result(timeout=0)
     except CancelledError:
-        return execution.rescue(proposal, "stopped: the time was up", seconds)
+        return execution.rescue(proposal, STOPPED, seconds)
     except Exception as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         trial = execution.rescue(proposal, reason, seconds)
@@ -306,9 +320,10 @@ def _outcome(future: "Future[Trial]", proposal: Proposal, seconds: float, execut
 def _stop(state: State, execution: Execution) -> Iterator[Finished]:
     """End what still runs, and keep the folds it had finished."""
     for future, (proposal, started) in sorted(state.pending.items(), key=lambda item: item[1][0].number):
-        if future.done():
-            yield Finished(_outcome(future, proposal, time.perf_counter() - started, execution))
+        seconds = time.perf_counter() - started
+        if future.done() and not future.cancelled() and future.exception() is None:
+            yield Finished(future.result())
             continue
         future.cancel()
-        yield Finished(execution.rescue(proposal, "stopped: the time was up", time.perf_counter() - started))
+        yield Finished(execution.rescue(proposal, STOPPED, seconds), stopped=True)
     state.pending.clear()

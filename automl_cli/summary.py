@@ -51,6 +51,7 @@ class Summary:
         In the metric's natural direction, on rows that the models had not seen; the interval is the mean over the
         folds plus and minus Student's t times its standard error, None for a single fold.
     mattered : tuple of (column, share of the total added loss)
+        Of the ``n_measured`` of ``n_columns`` columns that were shuffled in the time there was.
     odd : tuple of Notice
         What was unusual in the data.
     """
@@ -62,6 +63,8 @@ class Summary:
     interval: tuple[float, float] | None
     naive: float
     mattered: tuple[tuple[str, float], ...]
+    n_measured: int
+    n_columns: int
     odd: tuple[Notice, ...]
     n_trials: int
     members: tuple[dict[str, Any], ...]
@@ -88,6 +91,7 @@ class Summary:
             "interval": None if self.interval is None else list(self.interval),
             "naive_score": self.naive,
             "mattered": [list(item) for item in self.mattered],
+            "n_measured": self.n_measured,
             "warnings": [notice.message for notice in self.odd],
             "n_trials": self.n_trials,
             "failures": [list(item) for item in self.failures],

@@ -10,13 +10,12 @@ import pyarrow.compute as pc
 
 from automl_cli.errors import BadData, UsageError
 from automl_cli.metrics import Array, Metric, TaskKind, metric_for
+from automl_cli.table.reading import meant_markers
 
 __all__ = ["MISSING_LABELS", "Task", "TaskKind", "make_task"]
 
 # texts that mean: not known (compared without blanks around them)
 MISSING_LABELS = ("", "?", "-", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "none", "<NA>")
-# two of them are words of their own: a label, where all other rows say the same, and `-` beside `+`
-_PERHAPS_LABELS = ("-", "None")
 _MAX_CLASSES = 1000
 # integers with at most this many distinct values may be classes as well as amounts
 _FEW = 20
@@ -218,7 +217,7 @@ def _known(cells: Any, markers: Any) -> Array:
 def _labelled(labels: Any, target: str) -> tuple[Any, Array]:
     """Return the labelled cells as a pyarrow array, and their positions."""
     cells = _cells(labels)
-    meant = _meant(pc.unique(pc.utf8_trim_whitespace(cells)))
+    meant = meant_markers(pc.unique(pc.utf8_trim_whitespace(cells)))
     kept = _known(cells, pa.array(sorted(set(MISSING_LABELS) - meant), pa.string()))
     if len(kept) < 2:
         raise BadData(
@@ -226,15 +225,6 @@ def _labelled(labels: Any, target: str) -> tuple[Any, Array]:
             hint="name another column with --target, or give labelled rows",
         )
     return cells.take(pa.array(kept)), kept
-
-
-def _meant(texts: Any) -> set[str]:
-    """Return the markers that are labels here, given the distinct texts."""
-    plain = set(texts.filter(pc.invert(pc.is_in(texts, value_set=pa.array(MISSING_LABELS)))).drop_null().to_pylist())
-    found = [text for text in _PERHAPS_LABELS if pc.index(texts, text).as_py() >= 0]
-    if len(plain) == 1 and len(found) == 1:
-        return set(found)
-    return {"-"} if "+" in plain else set()
 
 
 def _distinct(cells: Any, target: str) -> _Labels:

@@ -1,7 +1,7 @@
 """What every worker needs: imported once, by the server that they are forked from, while the table is being read."""
 
 from automl_cli import evaluate, importance
-from automl_cli.families.lean import import_lean
+from automl_cli.lean import import_lean
 
 __all__ = ["evaluate", "importance"]
 

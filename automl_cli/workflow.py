@@ -12,10 +12,10 @@ from typing import Generic, TypeVar
 from automl_cli.anytime import ModelSoFar
 from automl_cli.clock import Deadline
 from automl_cli.ending import Ending, refit_members, what_mattered
-from automl_cli.errors import NoModel
+from automl_cli.errors import NoModel, UsageError
 from automl_cli.evaluate import evaluate, finished_trial
 from automl_cli.executors import PRELOAD, ExecutorKind, ProcessExecutor, Setup, TrialExecutor, open_executor
-from automl_cli.files import check_writable, locked
+from automl_cli.files import check_writable, locked, refuse_to_overwrite
 from automl_cli.job import FitOptions, Job, choose_families, manifest_of, prepare, verbatim_columns
 from automl_cli.machine import usable_cores, usable_memory
 from automl_cli.members import Chosen, OofCache
@@ -79,7 +79,10 @@ def fit(options: FitOptions, deadline: Deadline, interrupted: Callable[[], bool]
         Each with its exit code; nothing has been written to ``options.out`` then.
     """
     options.check_roles()
-    check_writable(options.out)
+    check_writable(options.out, only_file=True)
+    refuse_to_overwrite(options.out, [Path(options.data)])
+    if options.dask is not None and options.run_dir is None:
+        raise UsageError("--dask needs a --run-dir that all machines see", hint="name a folder on a shared disk")
     families = choose_families(options.include, options.exclude)
     identity = options.identity()
     phases = Phases(deadline)
@@ -140,9 +143,9 @@ def _search_and_save(
         if isinstance(event, Finished):
             found.begin()
             learner.begin()
-            if not event.recorded:
+            if not event.recorded and not event.stopped:
                 append_to_journal(job.run.journal, event.trial)
-            model.add(event.trial)
+            model.add(event.trial, stopped=event.stopped)
             if model.due() and model.refresh() and model.chosen is not None:
                 phases.reach("first_model")
                 yield Improved(model.chosen)
@@ -153,8 +156,9 @@ def _search_and_save(
     ending = Ending(executor, chosen, job.run.folder, deadline, model.saving_seconds)
     refitted = refit_members(ending) if job.plan.refit else {}
     mattered = what_mattered(ending)
-    odd = (*job.table.notices, *_oddities(found, deadline))
+    odd = (*job.table.notices, *_oddities(found, deadline, options))
     phases.end("weigh")
+    stopped_by_user = interrupted()
     summary = Summary(
         out=options.out,
         metric=job.data.metric.name,
@@ -163,19 +167,22 @@ def _search_and_save(
         interval=natural_interval(job.data, chosen.fold_losses),
         naive=job.data.metric.natural(naive_loss(job.data)),
         mattered=shares(mattered),
+        n_measured=len(mattered),
+        n_columns=len(job.frame_schema.names),
         odd=odd,
-        n_trials=len(model.trials),
+        n_trials=model.n_trials,
         members=member_rows(chosen, job.data),
         failures=failures(model.trials),
         phases=phases.seconds,
         milestones=phases.milestones,
         seconds=deadline.elapsed(),
         peak_memory_bytes=executor.peak_memory(),
-        interrupted=interrupted(),
+        interrupted=stopped_by_user,
     )
     model.write(options.out, summary.to_manifest(), refitted)
     phases.end("save")
-    finish(job.run)
+    if not stopped_by_user:  # else --resume can go on with it
+        finish(job.run)
     yield replace(summary, phases=phases.seconds, seconds=deadline.elapsed())
 
 
@@ -188,7 +195,7 @@ def _trials(
     interrupted: Callable[[], bool],
 ) -> Iterator[Started | Finished]:
     """Run the search with this job's workers and reserves."""
-    folder, deadline = str(job.run.folder), model.deadline
+    folder, deadline = str(job.run.folder.resolve()), model.deadline
 
     def submit(proposal: Proposal) -> "Future[Trial]":
         # The worker keeps its own time; being killed is for code that does not come back.
@@ -201,11 +208,11 @@ def _trials(
     def enough() -> bool:
         if interrupted():
             return True
-        return deadline.limited and deadline.seconds_left() < reserve_seconds(deadline.total, model.saving_seconds)
+        return deadline.limited and deadline.seconds_left() < reserve_seconds(deadline.total, model.ending_seconds())
 
     limit = deadline.total if deadline.limited else 0.0
     rules = Rules(
-        width=job.resources.workers,
+        width=executor.workers if options.dask and options.workers is None else job.resources.workers,
         threads=job.resources.threads,
         seed=options.seed,
         n_trials=options.n_trials,
@@ -268,11 +275,17 @@ class Background(Generic[T]):
             self._future.set_exception(error)
 
 
-def _oddities(found: Background[Profile], deadline: Deadline) -> tuple[Notice, ...]:
+def _oddities(found: Background[Profile], deadline: Deadline, options: FitOptions) -> tuple[Notice, ...]:
     """Return the profile's warnings if they are there in time."""
     if deadline.limited and not found.done():
         return ()
-    return found.result().warnings
+    try:
+        warnings = found.result().warnings
+    except Exception:  # remarks for the screen must not cost the model
+        logger.warning("the table could not be profiled", exc_info=True)
+        return ()
+    # what the user has already seen to needs no remark
+    return tuple(notice for notice in warnings if notice.topic != "time_order" or options.time_column is None)
 
 
 def _no_model(trials: list[Trial], options: FitOptions) -> NoModel:

@@ -61,7 +61,7 @@ def automl() -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def command() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run a command line in this process, which saves what starting one costs; otherwise the same as ``automl``."""
 

@@ -16,6 +16,7 @@ LAYERS = (
     "clock",
     "files",
     "machine",
+    "lean",
     "trial",
     "table",
     "metrics",
@@ -57,7 +58,7 @@ LAYERS = (
 
 # library -> the files or packages that may import it, at any depth
 OWNERS = {
-    "pyarrow": ("table", "task", "features", "artifact/probe.py"),
+    "pyarrow": ("table", "task", "features", "artifact/probe.py", "lean.py"),
     "pandas": ("table",),
     "lightgbm": ("families/lightgbm.py",),
     "xgboost": ("families/xgboost.py",),

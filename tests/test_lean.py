@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-from automl_cli.families.lean import import_lean
+from automl_cli.lean import import_lean
 
 BOOSTED = """
 import sys
 import numpy as np
-from automl_cli.families.lean import import_lean
+from automl_cli.lean import import_lean
 lightgbm, xgboost = import_lean("lightgbm"), import_lean("xgboost")
 print([name for name in ("pandas", "sklearn") if name in sys.modules])
 X = np.arange(80.0).reshape(40, 2)

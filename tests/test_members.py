@@ -14,6 +14,7 @@ from automl_cli.features.matrix import Array
 from automl_cli.members import MOST_CANDIDATES, OofCache, choose_members
 from automl_cli.metrics import METRICS
 from automl_cli.rundata import RunData
+from automl_cli.splits import ValidationPlan
 from automl_cli.task import TaskKind
 from automl_cli.trial import Failure, Pipeline, Proposal, Success, Trial
 
@@ -27,7 +28,8 @@ def run_data(weight: Array | None = None, n_validated: int = N_ROWS) -> RunData:
     rows = np.arange(N_ROWS)
     validated = rows[N_ROWS - n_validated :]
     folds = tuple((rows, validated[validated % 2 == k]) for k in range(2))
-    return RunData(EMPTY, TRUTH, weight, folds, TaskKind.REGRESSION, 1, METRICS["rmse"])
+    plan = ValidationPlan(folds, "two folds", random=False, refit=False)
+    return RunData(EMPTY, TRUTH, weight, folds, TaskKind.REGRESSION, 1, METRICS["rmse"], plan)
 
 
 def finished(run: Path, data: RunData, number: int, predictions: Array, *, n_folds: int = 2,
@@ -36,7 +38,8 @@ def finished(run: Path, data: RunData, number: int, predictions: Array, *, n_fol
     losses = []
     for k, (_, valid) in enumerate(data.folds[:n_folds]):
         folder = trial_folder(run, number) / f"fold_{k}"
-        folder.mkdir(parents=True)
+        (folder / "model").mkdir(parents=True)
+        (folder / "model" / "model.txt").write_text("a model")
         np.save(folder / "oof.npy", predictions[valid, None].astype(np.float32))
         weight = None if data.weight is None else data.weight[valid]
         losses.append(data.metric.loss(TRUTH[valid], predictions[valid, None], weight))
@@ -69,12 +72,16 @@ def test_together_they_are_no_worse_than_the_best_alone(
     trials = [finished(run, data, k, noisy(k, noise)) for k, noise in enumerate(noises)]
     chosen = choose_members(trials, OofCache(run, data))
     assert chosen is not None
-    alone = [data.metric.loss(TRUTH, noisy(k, noise).astype(np.float32)[:, None], None) for k, noise in enumerate(noises)]
+    alone = [
+        data.metric.loss(TRUTH, noisy(k, noise).astype(np.float32)[:, None], None) for k, noise in enumerate(noises)
+    ]
     assert chosen.loss <= min(alone) + 1e-9
     weights = [weight for _, weight in chosen.members]
     assert sum(weights) == pytest.approx(1.0)
     assert min(weights) > 0
-    assert [trial.proposal.number for trial, _ in chosen.members] == sorted({t.proposal.number for t, _ in chosen.members})
+    assert [trial.proposal.number for trial, _ in chosen.members] == sorted(
+        {t.proposal.number for t, _ in chosen.members}
+    )
 
 
 def test_errors_in_opposite_directions_are_put_together(tmp_path: Path) -> None:
@@ -136,6 +143,22 @@ def test_the_best_of_each_family_is_looked_at_however_many_are_better(tmp_path: 
     copies = [finished(tmp_path, data, k, TRUTH + 1.0 + 1e-3 * k) for k in range(MOST_CANDIDATES + 5)]
     other = finished(tmp_path, data, 99, TRUTH - 1.5, family="lightgbm")
     assert 99 in weights_of([*copies, other], tmp_path, data)
+
+
+def test_models_of_trials_that_lost_for_good_are_deleted_and_not_missed(tmp_path: Path) -> None:
+    data = run_data()
+    trials = [finished(tmp_path, data, k, TRUTH + 2.0 - 1e-2 * k) for k in range(MOST_CANDIDATES + 8)]
+    cache = OofCache(tmp_path, data)
+    chosen = choose_members(trials, cache)
+    cache.prune(trials)
+    models = {int(path.parents[2].name) for path in tmp_path.rglob("model.txt")}
+    assert chosen is not None
+    assert {trial.proposal.number for trial, _ in chosen.members} <= models
+    assert len(models) == MOST_CANDIDATES
+    # A resumed run begins with the first trials, whose models are gone, and with a new cache.
+    assert weights_of(trials[:10], tmp_path, data) == {9: 1.0}
+    assert choose_members(trials[:3], OofCache(tmp_path, data)) is None
+    assert weights_of(trials, tmp_path, data) == {t.proposal.number: w for t, w in chosen.members}
 
 
 def test_predictions_are_read_once_and_forgotten_with_their_trial(tmp_path: Path) -> None:

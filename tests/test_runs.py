@@ -84,9 +84,9 @@ def test_a_run_that_was_killed_before_its_first_trial_is_not_resumed() -> None:
 
 
 def test_two_runs_in_one_folder_keep_apart(tmp_path: Path) -> None:
-    with open_run(tmp_path / "run", stem="d", identity=JOB, resume=False):
-        with pytest.raises(Locked), open_run(tmp_path / "run", stem="d", identity=JOB, resume=False):
-            pass
+    first, second = (open_run(tmp_path / "run", stem="d", identity=JOB, resume=False) for _ in range(2))
+    with first, pytest.raises(Locked), second:
+        pass
 
 
 def test_an_interrupted_run_is_not_overwritten_by_accident(tmp_path: Path) -> None:
@@ -100,10 +100,21 @@ def test_a_folder_of_another_job_is_not_resumed(tmp_path: Path) -> None:
     folder = killed(named=tmp_path / "run")
     with pytest.raises(UsageError, match="other data, target"), open_run(folder, stem="d", identity=OTHER, resume=True):
         pass
-    with pytest.raises(UsageError, match="no run to resume"), open_run(
-        tmp_path / "new", stem="d", identity=JOB, resume=True
+    with (
+        pytest.raises(UsageError, match="no run to resume"),
+        open_run(tmp_path / "new", stem="d", identity=JOB, resume=True),
     ):
         pass
+
+
+def test_resuming_with_a_mistake_does_not_cost_the_run() -> None:
+    folder = killed()
+    with pytest.raises(UsageError, match="other settings"), open_run(None, stem="d", identity=JOB, resume=True):
+        raise UsageError("the interrupted run had other settings")
+    assert interrupted_run(JOB) == folder
+    with open_run(None, stem="d", identity=JOB, resume=True) as run:
+        assert run.journal.read_text() == "a trial\n"
+        assert (run.folder / "trials" / "00000").exists()
 
 
 def test_a_finished_named_folder_is_used_again_from_the_start(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from automl_cli.clock import Deadline
 from automl_cli.features.frame import Frame, FrameSchema
 from automl_cli.metrics import METRICS
 from automl_cli.rundata import RunData
+from automl_cli.splits import ValidationPlan
 from automl_cli.summary import Phases, failures, interval_of, leaderboard, naive_loss, natural_interval, shares
 from automl_cli.task import TaskKind
 from automl_cli.trial import Failure, Pipeline, Proposal, Success
@@ -24,8 +25,9 @@ def run_data(metric: str) -> RunData:
     rows = np.arange(N_ROWS)
     folds = tuple((rows[rows % 3 != k], rows[rows % 3 == k]) for k in range(3))
     folds = folds if kind is TaskKind.REGRESSION else tuple((rows, part) for part in np.array_split(rows, 3))
+    plan = ValidationPlan(folds, "three folds", random=False, refit=False)
     frame = Frame(FrameSchema(), np.zeros((N_ROWS, 0)), np.zeros((N_ROWS, 0), dtype=np.int32), np.zeros((N_ROWS, 0)))
-    return RunData(frame, y, None, folds, kind, 1 if kind is TaskKind.REGRESSION else 2, METRICS[metric])
+    return RunData(frame, y, None, folds, kind, 1 if kind is TaskKind.REGRESSION else 2, METRICS[metric], plan)
 
 
 def success(number: int, *losses: float, complete: bool = True) -> Success:
@@ -75,7 +77,12 @@ def test_the_guess_that_ignores_all_columns() -> None:
 
 
 def test_the_leaderboard_puts_complete_trials_first_then_the_better() -> None:
-    trials = [success(0, 0.3, 0.3), success(1, 0.01, complete=False), success(2, 0.125, 0.25), success(3, 0.1875, 0.1875)]
+    trials = [
+        success(0, 0.3, 0.3),
+        success(1, 0.01, complete=False),
+        success(2, 0.125, 0.25),
+        success(3, 0.1875, 0.1875),
+    ]
     failed = Failure(trials[0].proposal, "no", 0.1)
     board = leaderboard([*trials, failed], run_data("roc_auc"))
     assert [row["number"] for row in board] == [2, 3, 0, 1]

@@ -23,6 +23,9 @@ def evaluate(
 ) -> int:
     """Score a model on rows whose target is known."""
     check_settings(context)
+    from automl_cli.lean import arrow_without_pandas
+
+    arrow_without_pandas()
     from automl_cli.console.tell import tell_notices, tell_scores
     from automl_cli.machine import usable_cores
     from automl_cli.prediction import evaluate_model

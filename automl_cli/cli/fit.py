@@ -151,8 +151,12 @@ def fit(
 
         start_server(Setup(preload=PRELOAD))  # its imports overlap with ours
 
+    from automl_cli.lean import arrow_without_pandas
+
+    arrow_without_pandas()
     from automl_cli.cli.signals import Interrupts
     from automl_cli.console.live import show
+    from automl_cli.errors import NoModel
     from automl_cli.job import FitOptions
     from automl_cli.metrics import TaskKind
     from automl_cli.workflow import fit as run_fit
@@ -184,7 +188,7 @@ def fit(
     with Interrupts() as interrupts:
         try:
             summary = show(run_fit(options, deadline, interrupts.seen), deadline, quiet=quiet)
-        except Exception:
+        except NoModel:
             if interrupts.exit_code:
                 typer.echo("automl: interrupted before there was a model", err=True)
                 return interrupts.exit_code

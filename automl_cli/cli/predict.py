@@ -17,7 +17,7 @@ def predict(
     data: Data,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", envvar="AUTOML_OUT", help="The CSV to write. Default: standard output."),
+        typer.Option("--out", "-o", help="The CSV to write. Default: standard output."),
     ] = None,
     proba: Annotated[
         bool, typer.Option("--proba", envvar="AUTOML_PROBA", help="Add a column with the probability of each class.")
@@ -34,10 +34,14 @@ def predict(
 ) -> int:
     """Predict every row of a file and write CSV."""
     check_settings(context)
-    from automl_cli.files import check_writable, write_whole
+    from automl_cli.files import check_writable, refuse_to_overwrite, write_whole
 
     if out is not None and str(out) != "-":
         check_writable(out)
+        refuse_to_overwrite(out, [model, Path(data)])
+    from automl_cli.lean import arrow_without_pandas
+
+    arrow_without_pandas()
     from automl_cli.console.tell import tell_notices
     from automl_cli.machine import usable_cores
     from automl_cli.prediction import predict as run_predict

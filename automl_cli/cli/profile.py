@@ -22,6 +22,9 @@ def profile(
 ) -> int:
     """Show each column's kind and what is odd in a table."""
     check_settings(context)
+    from automl_cli.lean import arrow_without_pandas
+
+    arrow_without_pandas()
     from automl_cli.console.tell import tell_profile
     from automl_cli.profile import profile as make_profile
     from automl_cli.table import read_table

@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,13 @@ BYTES = {"": 1, "b": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2
 SOURCES = {"COMMANDLINE": "flag", "ENVIRONMENT": "environment", "DEFAULT_MAP": str(SETTINGS_FILE), "DEFAULT": "default"}
 
 
-def load_settings() -> dict[str, Any]:
+def load_settings(commands: Collection[str]) -> dict[str, Any]:
     """Read automl.toml of the current folder: one table per command, keys spelled like the options.
 
     Raises
     ------
     UsageError
-        The file is not TOML or not made of tables.
+        The file is not TOML or not made of tables, or a table is called like no command.
     """
     if not SETTINGS_FILE.exists():
         return {}
@@ -36,6 +37,10 @@ def load_settings() -> dict[str, Any]:
     for command, table in data.items():
         if not isinstance(table, dict):
             raise UsageError(f"{SETTINGS_FILE}: {command!r} stands outside a table", hint="begin with a line [fit]")
+        if command not in commands:
+            near = difflib.get_close_matches(command, commands, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "commands are " + ", ".join(commands)
+            raise UsageError(f"{SETTINGS_FILE} has a table [{command}], which is no command", hint=hint)
         tables[command] = {key.replace("-", "_"): _as_option(value) for key, value in table.items()}
     return tables
 

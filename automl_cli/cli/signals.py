@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM end the search and save the best so far; a second one ends the process."""
+"""SIGINT, SIGTERM and a hang-up end the search and save the best so far; a second one ends the process."""
 
 import os
 import signal
@@ -28,8 +28,9 @@ class Interrupts:
         self.exit_code = 128 + number
 
     def __enter__(self) -> "Interrupts":
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._note)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves it
+                self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(

@@ -163,7 +163,11 @@ def tell_summary(console: Console, summary: Summary) -> None:
     console.print(Text(f"{summary.metric_title} {summary.score:.5g}{interval}", style="bold green"))
     console.print(Text(f"a guess that ignores all columns reaches {summary.naive:.5g}"))
     if summary.mattered:
-        console.print(Text("what mattered: " + ", ".join(f"{name} {share:.0%}" for name, share in summary.mattered)))
+        part = f" ({summary.n_measured} of {summary.n_columns:,} columns measured)"
+        part = part if summary.n_measured < summary.n_columns else ""
+        console.print(
+            Text(f"what mattered{part}: " + ", ".join(f"{name} {share:.0%}" for name, share in summary.mattered))
+        )
     shown = summary.members[:6]
     more = f" and {len(summary.members) - len(shown)} more" if len(summary.members) > len(shown) else ""
     console.print(Text("model: " + ", ".join(f"{m['weight']:.0%} {m['family']}" for m in shown) + more))

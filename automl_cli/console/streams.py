@@ -1,9 +1,32 @@
 """Talk goes to stderr, answers to stdout; colour only where a person watches and wants it."""
 
+import contextlib
 import os
 import sys
+from typing import TextIO, cast
 
 from rich.console import Console
+
+
+class Talk:
+    """A stream whose reader may leave: what nobody hears must not end a fit."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, or not."""
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush, or not."""
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
 
 
 def make_console(*, answer: bool = False) -> Console:
@@ -15,4 +38,9 @@ def make_console(*, answer: bool = False) -> Console:
         Whether what is printed is the command's result rather than talk about it.
     """
     plain = "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
-    return Console(file=sys.stdout if answer else sys.stderr, highlight=False, soft_wrap=True, no_color=plain or None)
+    return Console(
+        file=sys.stdout if answer else cast(TextIO, Talk(sys.stderr)),
+        highlight=False,
+        soft_wrap=True,
+        no_color=plain or None,
+    )

@@ -30,7 +30,7 @@ def tell_scores(scores: "Scores") -> None:
     own = scores.scores[scores.metric]
     console.print(Text(f"{scores.metric} {own:.5g} (95 % interval over rows {low:.5g} to {high:.5g})", style="bold"))
     console.print(Text(f"a guess that ignores all columns reaches {scores.naive:.5g}"))
-    console.print(Text(f"{scores.n_rows:,} rows{left_out}"))
+    console.print(Text(f"{scores.n_rows:,} rows{left_out}" + (", weighted" if scores.weighted else "")))
     for name, value in scores.scores.items():
         if name != scores.metric:
             console.print(Text(f"  {name:18} {value:.5g}"))

@@ -18,6 +18,7 @@ from automl_cli.families.boosting import (
     shape_of,
 )
 from automl_cli.families.family import Family, FoldData, Hyperparameters, Limits, Shape, present_classes, spread
+from automl_cli.families.target_scale import standardised
 from automl_cli.features.matrix import Array, Matrix
 from automl_cli.task import TaskKind
 
@@ -256,14 +257,16 @@ def seconds(shape: Shape, hyperparameters: Hyperparameters) -> float:
     return 0.2 + _seconds_per_round(shape, hyperparameters) * rounds
 
 
-FAMILY = Family(
-    name="catboost",
-    package="catboost",
-    encodings=("native", "target"),
-    space=space,
-    defaults=defaults,
-    fit=fit,
-    save=save,
-    load=load,
-    seconds=seconds,
+FAMILY = standardised(
+    Family(
+        name="catboost",
+        package="catboost",
+        encodings=("native", "target"),
+        space=space,
+        defaults=defaults,
+        fit=fit,
+        save=save,
+        load=load,
+        seconds=seconds,
+    )
 )

@@ -17,9 +17,10 @@ from automl_cli.families.boosting import (
     shape_of,
 )
 from automl_cli.families.family import Family, FoldData, Hyperparameters, Limits, Shape, as_probabilities
-from automl_cli.families.lean import import_lean
 from automl_cli.families.lightgbm_text import check_text
+from automl_cli.families.target_scale import standardised
 from automl_cli.features.matrix import Array, Matrix
+from automl_cli.lean import import_lean
 from automl_cli.task import TaskKind
 
 _OBJECTIVES = {
@@ -223,14 +224,16 @@ def seconds(shape: Shape, hyperparameters: Hyperparameters) -> float:
     return 0.05 + _seconds_per_round(shape, hyperparameters) * rounds
 
 
-FAMILY = Family(
-    name="lightgbm",
-    package="lightgbm",
-    encodings=("native", "target"),
-    space=space,
-    defaults=defaults,
-    fit=fit,
-    save=save,
-    load=load,
-    seconds=seconds,
+FAMILY = standardised(
+    Family(
+        name="lightgbm",
+        package="lightgbm",
+        encodings=("native", "target"),
+        space=space,
+        defaults=defaults,
+        fit=fit,
+        save=save,
+        load=load,
+        seconds=seconds,
+    )
 )

@@ -26,8 +26,9 @@ from automl_cli.families.family import (
     as_probabilities,
     without_infinities,
 )
-from automl_cli.families.lean import import_lean
+from automl_cli.families.target_scale import standardised
 from automl_cli.features.matrix import Array, Matrix
+from automl_cli.lean import import_lean
 from automl_cli.task import TaskKind
 
 _OBJECTIVES = {
@@ -236,14 +237,16 @@ def seconds(shape: Shape, hyperparameters: Hyperparameters) -> float:
     return 0.1 + _seconds_per_round(shape, hyperparameters) * rounds
 
 
-FAMILY = Family(
-    name="xgboost",
-    package="xgboost",
-    encodings=("native", "target"),
-    space=space,
-    defaults=defaults,
-    fit=fit,
-    save=save,
-    load=load,
-    seconds=seconds,
+FAMILY = standardised(
+    Family(
+        name="xgboost",
+        package="xgboost",
+        encodings=("native", "target"),
+        space=space,
+        defaults=defaults,
+        fit=fit,
+        save=save,
+        load=load,
+        seconds=seconds,
+    )
 )

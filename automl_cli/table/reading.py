@@ -79,11 +79,47 @@ def read_cells(content: Content, layout: Layout, columns: Sequence[str], text: C
         _refuse_open_quote(content, layout)
     if not columns:
         return pa.table({})
-    return _read_csv(content, layout, columns, text, " \r\n")
+    table = _read_csv(content, layout, columns, text, " \r\n")
+    return _with_meant_markers(content, layout, table, text)
+
+
+def _with_meant_markers(content: Content, layout: Layout, table: pa.Table, text: Collection[str]) -> pa.Table:
+    """Give verbatim columns back the cells that look missing but are labels, such as ``-`` beside ``+``."""
+    for i, name in enumerate(table.column_names):
+        if name not in text or not table.column(i).null_count:
+            continue
+        raw = _read_csv(content, layout, [name], [name], " \r\n", markers=())
+        cells = raw.column(0).slice(0, table.num_rows)
+        meant = meant_markers(pc.unique(cells))
+        if meant:
+            absent = pc.is_in(cells, value_set=pa.array(sorted(set(MISSING) - meant), pa.string()))
+            table = table.set_column(i, name, pc.if_else(absent, None, cells))
+    return table
+
+
+def meant_markers(texts: pa.Array) -> set[str]:
+    """Return the usual signs for a missing cell that are values here, given the distinct texts.
+
+    ``-`` is one beside ``+``, and ``-`` or ``None`` where all other cells hold one and the same text.
+
+    >>> meant_markers(pa.array(["+", "-", "?"]))
+    {'-'}
+    """
+    plain = set(texts.filter(pc.invert(pc.is_in(texts, value_set=pa.array(MISSING)))).drop_null().to_pylist())
+    found = {text for text in ("-", "None") if pc.index(texts, text).as_py() >= 0}
+    if len(plain) == 1 and len(found) == 1:
+        return found
+    return {"-"} if "+" in plain else set()
 
 
 def _read_csv(
-    content: Content, layout: Layout, columns: Sequence[str], text: Collection[str], blank_cells: str
+    content: Content,
+    layout: Layout,
+    columns: Sequence[str],
+    text: Collection[str],
+    blank_cells: str,
+    *,
+    markers: Sequence[str] = MISSING,
 ) -> pa.Table:
     single = len(layout.names) == 1
     parse = pyarrow.csv.ParseOptions(
@@ -102,7 +138,7 @@ def _read_csv(
         options = pyarrow.csv.ReadOptions(column_names=layout.names, block_size=block)
         try:
             with content.open(layout.offset) as stream:
-                convert = _conversion(layout, columns, {**guessed, **types})
+                convert = _conversion(layout, columns, {**guessed, **types}, markers)
                 table = pyarrow.csv.read_csv(stream, options, parse, convert)
             return _without_trailing_blanks(content, table) if single else table
         except pa.ArrowInvalid as error:
@@ -122,11 +158,13 @@ def _read_csv(
     return _after_ragged_line(content, layout, columns, text, blank_cells)
 
 
-def _conversion(layout: Layout, columns: Sequence[str], types: Mapping[str, pa.DataType]) -> pyarrow.csv.ConvertOptions:
+def _conversion(
+    layout: Layout, columns: Sequence[str], types: Mapping[str, pa.DataType], markers: Sequence[str] = MISSING
+) -> pyarrow.csv.ConvertOptions:
     return pyarrow.csv.ConvertOptions(
         column_types=types,
-        null_values=MISSING,
-        strings_can_be_null=True,
+        null_values=markers,
+        strings_can_be_null=bool(markers),
         # True and False stay text: they are categories, and must look at prediction as they look here.
         true_values=[],
         false_values=[],

@@ -1,0 +1,99 @@
+"""How a model is judged on labelled rows."""
+
+import random
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from automl_cli.errors import BadData, UsageError
+from automl_cli.prediction import evaluate_model, predict
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+N_ROWS = 200
+
+
+@pytest.fixture(scope="module")
+def folder(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A binary table whose first number says the label, mostly, and its model."""
+    folder = tmp_path_factory.mktemp("binary")
+    chance = random.Random(5)
+    lines = ["x,z,y"]
+    for _ in range(N_ROWS):
+        x = chance.gauss(0, 1)
+        lines.append(f"{x:.4f},{chance.random():.4f},{'yes' if x + chance.gauss(0, 0.8) > 0 else 'no'}")
+    (folder / "d.csv").write_text("\n".join(lines) + "\n")
+    done = command("fit", "d.csv", "-t", "y", "--trials", "1", "--folds", "2", "--include", "linear", "-q", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def some(folder: Path, path: Path, n_rows: int) -> str:
+    lines = (folder / "d.csv").read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[: n_rows + 1]))
+    return str(path)
+
+
+def test_the_interval_narrows_with_the_rows(folder: Path, tmp_path: Path) -> None:
+    few, many = (
+        evaluate_model(folder / "d.automl", some(folder, tmp_path / f"{n}.csv", n), metric=None, threads=1)
+        for n in (40, N_ROWS)
+    )
+    for scores in (few, many):
+        low, high = scores.interval
+        assert low < scores.scores["roc_auc"] < high
+        assert scores.naive == pytest.approx(0.5)
+    assert few.interval[1] - few.interval[0] > many.interval[1] - many.interval[0]
+
+
+def test_the_same_rows_give_the_same_scores_and_interval(folder: Path) -> None:
+    one, two = (evaluate_model(folder / "d.automl", str(folder / "d.csv"), metric=None, threads=n) for n in (1, 2))
+    assert one == two
+
+
+def test_another_metric_is_judged_by_its_own_guess(folder: Path) -> None:
+    scores = evaluate_model(folder / "d.automl", str(folder / "d.csv"), metric="accuracy", threads=1)
+    y = [line.rsplit(",", 1)[1] for line in (folder / "d.csv").read_text().split()[1:]]
+    assert scores.metric == "accuracy"
+    assert scores.naive == pytest.approx(max(y.count("yes"), y.count("no")) / N_ROWS)
+
+
+@pytest.mark.parametrize("metric", ["rmse", "no_metric"])
+def test_a_metric_that_does_not_fit_is_refused(folder: Path, metric: str) -> None:
+    with pytest.raises(UsageError, match=metric):
+        evaluate_model(folder / "d.automl", str(folder / "d.csv"), metric=metric, threads=1)
+
+
+def test_rows_of_one_class_only_have_scores_where_they_are_defined(folder: Path, tmp_path: Path) -> None:
+    lines = (folder / "d.csv").read_text().splitlines()
+    (tmp_path / "one.csv").write_text("\n".join([lines[0], *(line for line in lines if line.endswith(",no"))]) + "\n")
+    scores = evaluate_model(folder / "d.automl", str(tmp_path / "one.csv"), metric="accuracy", threads=1)
+    assert 0 < scores.scores["accuracy"] <= 1
+    assert scores.interval[0] <= scores.scores["accuracy"] <= scores.interval[1]
+
+
+@pytest.mark.parametrize(
+    ("table", "says"), [(b"x,z,y\n1,1,maybe\n", "'maybe'"), (b"x,z,y\n1,1,\n", "no row has a value")]
+)
+def test_rows_that_cannot_be_judged(folder: Path, tmp_path: Path, table: bytes, says: str) -> None:
+    (tmp_path / "t.csv").write_bytes(table)
+    with pytest.raises(BadData, match=says):
+        evaluate_model(folder / "d.automl", str(tmp_path / "t.csv"), metric=None, threads=1)
+
+
+@pytest.mark.parametrize(("name", "proba"), [("prediction", False), ("proba_yes", True)])
+def test_a_carried_column_may_not_be_called_like_an_answer(
+    folder: Path, tmp_path: Path, name: str, proba: bool
+) -> None:
+    (tmp_path / "t.csv").write_text(f"x,z,{name}\n1,1,5\n")
+    with pytest.raises(UsageError, match=name):
+        predict(folder / "d.automl", str(tmp_path / "t.csv"), proba=proba, carry=[name], threads=1)
+
+
+def test_one_row_is_predicted_as_among_many(folder: Path, tmp_path: Path) -> None:
+    whole = predict(folder / "d.automl", str(folder / "d.csv"), proba=True, carry=(), threads=2)
+    first = predict(folder / "d.automl", some(folder, tmp_path / "1.csv", 1), proba=True, carry=(), threads=1)
+    assert first.n_rows == 1
+    assert np.asarray(first.columns["proba_yes"])[0] == np.asarray(whole.columns["proba_yes"])[0]
