@@ -30,14 +30,14 @@ def write_whole(path: Path) -> Iterator[BinaryIO]:
     UsageError
         The folder is missing or cannot be written to.
     """
-    path = path.resolve()
-    if path.exists() and not path.is_file():
+    place = path.resolve()
+    if place.exists() and not place.is_file():
         with _opened(path) as file:
             yield file
         return
     temporary: Path | None = None
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name[:80]}.", suffix=".tmp", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{place.name[:80]}.", suffix=".tmp", dir=place.parent)
         temporary = Path(name)
         with os.fdopen(handle, "wb") as file:
             yield file
@@ -47,8 +47,8 @@ def write_whole(path: Path) -> Iterator[BinaryIO]:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
-        _sync_folder(path.parent)
+        temporary.replace(place)
+        _sync_folder(place.parent)
     except OSError as error:
         raise explain(error, path) from error
     finally:
@@ -105,13 +105,13 @@ def check_writable(path: Path, *, only_file: bool = False) -> None:
     """
     if path.is_dir():
         raise UsageError(f"{path} is a folder", hint="name a file")
-    path = path.resolve()
-    if path.exists() and not path.is_file():
+    place = path.resolve()
+    if place.exists() and not place.is_file():
         if only_file:
             raise UsageError(f"{path} is no place for a model", hint="name a file")
         return
     try:
-        with tempfile.NamedTemporaryFile(prefix=".automl-check.", dir=path.parent) as file:
+        with tempfile.NamedTemporaryFile(prefix=".automl-check.", dir=place.parent) as file:
             file.write(b"\0" * 4096)
             file.flush()
     except OSError as error:

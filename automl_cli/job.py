@@ -24,7 +24,27 @@ from automl_cli.trial import Trial, read_journal
 
 @dataclass(frozen=True)
 class FitOptions:
-    """What a user can say about a fit; None means: decide from the data."""
+    """What a user can say about a fit; None means: decide from the data.
+
+    Attributes
+    ----------
+    data : str
+        A path, or ``-`` for standard input.
+    seconds : float or None
+        Limit of the whole command, counted from the start of its process.
+    n_trials : int or None
+        With a number and without ``seconds`` the result is reproducible.
+    workers : int or None
+        Trials side by side.
+    memory_bytes : int or None
+        Limit of the whole process tree.
+    include, exclude : tuple of str
+        Names of families.
+    run_dir : Path or None
+        Kept after the run where it is named.
+    dask : str or None
+        Address of a scheduler.
+    """
 
     data: str
     target: str
@@ -66,6 +86,10 @@ class FitOptions:
                 raise UsageError(f"{option} {name!r} is the target", hint="name another column")
             if name in self.ignore:
                 raise UsageError(f"{option} {name!r} is ignored as well", hint=f"leave out --ignore {name}")
+        names = [name for _, name in self._role_options()]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise UsageError(f"column {twice!r} is given two roles", hint="name another column for one of them")
 
     def check_present(self, table: Table) -> None:
         """Refuse a role of a column that is not in the table.

@@ -14,6 +14,7 @@ from automl_cli.trial import Failure, Pipeline, Proposal, Success, Trial
 
 LAG = 4  # proposal k sees exactly the trials up to k - LAG, so that up to LAG workers give the same run
 STOPPED = "stopped with the search"
+HOPELESS = 20  # failures, and nothing else: something is wrong that trying on does not mend
 POLL_SECONDS = 0.2  # how soon an interrupt is noticed
 
 
@@ -78,6 +79,8 @@ class Rules:
         Largest share of the seconds left that a later trial may take.
     again_share : float
         The same for a trial that was cut short and deserves more.
+    shortest_seconds : float
+        A trial that would have less is not started.
     """
 
     width: int
@@ -147,7 +150,7 @@ def _counted(
     """Search by number of trials: nothing depends on a clock or on which trial ended first."""
     state = State()
     last = rules.n_trials
-    while not execution.interrupted():
+    while not (execution.interrupted() or _hopeless(state)):
         while (last is None or state.next_number < last) and len(state.pending) < rules.width:
             if not _seen_up_to(state, optimizer, state.next_number - LAG):
                 break
@@ -204,7 +207,7 @@ def _timed(
         state.families.add(trial.proposal.pipeline.family)
         yield Finished(trial, recorded=True)
     last = None if rules.n_trials is None else max(0, rules.n_trials - len(recorded)) + state.next_number
-    while not execution.interrupted() and not deadline.passed():
+    while not (execution.interrupted() or deadline.passed() or _hopeless(state)):
         while len(state.pending) < rules.width and (last is None or state.next_number < last):
             seconds = _seconds_for_next(state, rules, deadline)
             if seconds < rules.shortest_seconds:
@@ -238,6 +241,11 @@ def _seconds_for_next(state: State, rules: Rules, deadline: Deadline) -> float:
     share = rules.share if state.again is None else rules.again_share
     # Near the end a trial may take all that is left: a fit that is cut short still counts.
     return min(left, max(share * left, 4.0))
+
+
+def _hopeless(state: State) -> bool:
+    """Whether there have been nothing but failures, and many of them."""
+    return len(state.trials) >= HOPELESS and all(isinstance(trial, Failure) for trial in state.trials.values())
 
 
 def _deserves_more(trial: Trial, rules: Rules, deadline: Deadline) -> bool:

@@ -14,7 +14,7 @@ from automl_cli.clock import Deadline
 from automl_cli.ending import Ending, refit_members, what_mattered
 from automl_cli.errors import NoModel, UsageError
 from automl_cli.evaluate import evaluate, finished_trial
-from automl_cli.executors import PRELOAD, ExecutorKind, ProcessExecutor, Setup, TrialExecutor, open_executor
+from automl_cli.executors import PRELOAD, ExecutorKind, ProcessExecutor, Setup, TrialExecutor, WorkerDied, open_executor
 from automl_cli.files import check_writable, locked, refuse_to_overwrite
 from automl_cli.job import FitOptions, Job, choose_families, manifest_of, prepare, verbatim_columns
 from automl_cli.machine import usable_cores, usable_memory
@@ -31,6 +31,7 @@ from automl_cli.trial import Pipeline, Proposal, Trial, append_to_journal
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
+SHORTEST_SEARCH = 1.0  # seconds; with less no trial can end
 MEMORY_SHARE = 0.85  # of the machine, where the user sets no limit
 
 
@@ -98,6 +99,9 @@ def fit(options: FitOptions, deadline: Deadline, interrupted: Callable[[], bool]
             verbatim=verbatim_columns(options),
         )
         phases.end("read")
+        if deadline.limited and deadline.seconds_left() < SHORTEST_SEARCH:
+            took = f"reading {table.source} took {phases.seconds['read']:.1f} s of the {deadline.total:g} s"
+            raise NoModel(took, hint="give it more --time")
         stem = Path(options.data).name.split(".")[0] or "table"
         run = stack.enter_context(open_run(options.run_dir, stem=stem, identity=identity, resume=options.resume))
         job = prepare(options, table, families, run)
@@ -200,7 +204,12 @@ def _trials(
     def submit(proposal: Proposal) -> "Future[Trial]":
         # The worker keeps its own time; being killed is for code that does not come back.
         limit = None if proposal.seconds is None else 1.5 * proposal.seconds + 2.0
-        return executor.submit(evaluate, proposal, folder, timeout=limit)
+        try:
+            return executor.submit(evaluate, proposal, folder, timeout=limit)
+        except (RuntimeError, OSError, WorkerDied) as error:  # no process could be started, for the moment at least
+            future: Future[Trial] = Future()
+            future.set_exception(error)
+            return future
 
     def rescue(proposal: Proposal, reason: str, seconds: float) -> Trial:
         return finished_trial(job.run.folder, proposal, seconds, len(job.plan.folds), reason)

@@ -1,6 +1,7 @@
 """The command line: parse, one call, and one map from errors to exit codes."""
 
 import atexit
+import logging
 import os
 import sys
 from typing import Annotated, NoReturn
@@ -78,6 +79,9 @@ def _open_missing_streams() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code; the one place where errors become messages."""
     debug = "--debug" in arguments or bool(os.environ.get("AUTOML_DEBUG"))
+    if not debug:  # what the library notes on the way is for whoever asks for it
+        logging.getLogger("automl_cli").addHandler(logging.NullHandler())
+        logging.getLogger("automl_cli").propagate = False
     try:
         code = app(args=arguments, prog_name="automl", standalone_mode=False)
         return code if isinstance(code, int) else 0

@@ -2,13 +2,16 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from automl_cli.cli.options import Data, Debug, Ignore, Json, Kinds, Quiet, parse_kinds, print_json
 from automl_cli.cli.settings import check_settings, parse_bytes, parse_seconds, settings_table
 from automl_cli.clock import Deadline, process_age
+
+if TYPE_CHECKING:
+    from automl_cli.job import FitOptions
 
 DEFAULT_TIME = "5m"
 
@@ -146,20 +149,9 @@ def fit(
     deadline = Deadline.after(seconds, elapsed=process_age())
     memory_bytes = None if memory is None else parse_bytes(memory)
 
-    if dask is None:
-        from automl_cli.executors import PRELOAD, Setup, start_server
-
-        start_server(Setup(preload=PRELOAD))  # its imports overlap with ours
-
-    from automl_cli.lean import arrow_without_pandas
-
-    arrow_without_pandas()
-    from automl_cli.cli.signals import Interrupts
-    from automl_cli.console.live import show
-    from automl_cli.errors import NoModel
+    _begin_imports(local=dask is None)
     from automl_cli.job import FitOptions
     from automl_cli.metrics import TaskKind
-    from automl_cli.workflow import fit as run_fit
 
     options = FitOptions(
         data=data,
@@ -185,6 +177,27 @@ def fit(
         resume=resume,
         dask=dask,
     )
+    return _run(options, deadline, quiet=quiet, json=json)
+
+
+def _begin_imports(*, local: bool) -> None:
+    """Start the server that workers are forked from first: its imports overlap with ours."""
+    if local:
+        from automl_cli.executors import PRELOAD, Setup, start_server
+
+        start_server(Setup(preload=PRELOAD))
+    from automl_cli.lean import arrow_without_pandas
+
+    arrow_without_pandas()
+
+
+def _run(options: "FitOptions", deadline: Deadline, *, quiet: bool, json: bool) -> int:
+    """Fit on screen; return 0, or 128 + the signal that ended the search."""
+    from automl_cli.cli.signals import Interrupts
+    from automl_cli.console.live import show
+    from automl_cli.errors import NoModel
+    from automl_cli.workflow import fit as run_fit
+
     with Interrupts() as interrupts:
         try:
             summary = show(run_fit(options, deadline, interrupts.seen), deadline, quiet=quiet)
