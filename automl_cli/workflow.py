@@ -31,6 +31,7 @@ from automl_cli.trial import Pipeline, Proposal, Trial, append_to_journal
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
+USUAL_ENDING = 0.4  # seconds of weighing and saving on small tables
 SHORTEST_SEARCH = 1.0  # seconds; with less no trial can end
 MEMORY_SHARE = 0.85  # of the machine, where the user sets no limit
 
@@ -56,7 +57,14 @@ class Improved:
     chosen: Chosen
 
 
-Event = Prepared | Started | Finished | Improved | Summary
+@dataclass(frozen=True)
+class Entered:
+    """A phase of the fit began: ``reading``, ``searching``, ``weighing``, ``saving``."""
+
+    phase: str
+
+
+Event = Entered | Prepared | Started | Finished | Improved | Summary
 
 
 def fit(options: FitOptions, deadline: Deadline, interrupted: Callable[[], bool]) -> Iterator[Event]:
@@ -91,6 +99,7 @@ def fit(options: FitOptions, deadline: Deadline, interrupted: Callable[[], bool]
         stack.enter_context(locked(output_lock(options.out), str(options.out)))
         executor = stack.enter_context(_open_executor(options))
         before = None if options.resume else interrupted_run(identity)
+        yield Entered("reading")
         table = read_table(
             options.data,
             target=options.target,
@@ -107,6 +116,7 @@ def fit(options: FitOptions, deadline: Deadline, interrupted: Callable[[], bool]
         job = prepare(options, table, families, run)
         phases.end("frame")
         yield Prepared(job, before)
+        yield Entered("searching")
         yield from _search_and_save(options, job, executor, phases, interrupted)
 
 
@@ -154,6 +164,7 @@ def _search_and_save(
                 phases.reach("first_model")
                 yield Improved(model.chosen)
     phases.end("search")
+    yield Entered("weighing")
     chosen = model.weigh()
     if chosen is None:
         raise _no_model(model.trials, options)
@@ -162,6 +173,7 @@ def _search_and_save(
     mattered = what_mattered(ending)
     odd = (*job.table.notices, *_oddities(found, deadline, options))
     phases.end("weigh")
+    yield Entered("saving")
     stopped_by_user = interrupted()
     summary = Summary(
         out=options.out,
@@ -227,7 +239,8 @@ def _trials(
         n_trials=options.n_trials,
         first_seconds=first_trial_seconds(limit),
     )
-    earlier = deadline.earlier(reserve_seconds(limit, 0.0)) if deadline.limited else deadline
+    # A little more than the last save is likely to need: a trial that keeps to its limit is not stopped before its end.
+    earlier = deadline.earlier(reserve_seconds(limit, USUAL_ENDING)) if deadline.limited else deadline
     yield from search(
         optimizer,
         Execution(submit, rescue, enough),

@@ -14,7 +14,10 @@ show() {
 mkdir -p "$out"
 "$venv/bin/python" scripts/hold_out.py sample_data/churn.csv "$out/train.csv" "$out/new.csv"
 
-show automl fit "$out/train.csv" --target churned --time "$seconds" --out "$out/churn.automl"
+show automl profile "$out/train.csv" --target churned
+echo
+echo "One column gives the answer away: it is filled in after a customer has left. It is ignored."
+show automl fit "$out/train.csv" --target churned --ignore cancellation_fee --time "$seconds" --out "$out/churn.automl"
 show automl predict "$out/churn.automl" "$out/new.csv" --proba --out "$out/predictions.csv"
 show head -n 4 "$out/predictions.csv"
 show automl evaluate "$out/churn.automl" "$out/new.csv"

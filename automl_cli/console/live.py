@@ -16,7 +16,7 @@ from automl_cli.console.streams import make_console
 from automl_cli.search import Finished, Started
 from automl_cli.summary import Summary
 from automl_cli.trial import Failure, Success
-from automl_cli.workflow import Event, Improved, Prepared
+from automl_cli.workflow import Entered, Event, Improved, Prepared
 
 PLAIN_SECONDS = 10.0  # between two lines where nobody watches
 
@@ -39,8 +39,10 @@ class View:
     def take(self, event: Event) -> None:
         """Note what an event says."""
         match event:
+            case Entered(phase=phase):
+                self.phase = phase
             case Prepared():
-                self.prepared, self.phase = event, "searching"
+                self.prepared = event
             case Started(proposal=proposal):
                 self.running[proposal.number] = proposal.pipeline.family
             case Finished(trial=trial):
@@ -65,10 +67,10 @@ class View:
 
     def line(self) -> str:
         """Return the state of the search in one line."""
-        running = ", ".join(sorted(self.running.values())) or "nothing"
+        running = " | running " + ", ".join(sorted(self.running.values())) if self.running else ""
         failed = f", {self.n_failed} failed" if self.n_failed else ""
         best = f"{self.best} ({self.best_at:.0f} s)" if self.members else self.best
-        return f"{self.left()} | {self.n_done} trials{failed} | best {best} | running {running}"
+        return f"{self.left()} | {self.n_done} trials{failed} | best {best}{running}"
 
     def __rich__(self) -> Group:
         grid = Grid.grid(padding=(0, 2))
@@ -119,15 +121,15 @@ def _drawn(events: Iterable[Event], view: View, console: Console) -> Iterator[Ev
 
 
 def _plain(events: Iterable[Event], view: View, console: Console) -> Iterator[Event]:
-    said = 0.0
+    said, model_told = 0.0, False
     for event in events:
         view.take(event)
         if isinstance(event, Prepared):
             tell_prepared(console, event)
         elif isinstance(event, Summary):
             tell_summary(console, event)
-        elif (said == 0.0 and isinstance(event, Improved)) or view.deadline.elapsed() - said > PLAIN_SECONDS:
-            said = view.deadline.elapsed()
+        elif (not model_told and isinstance(event, Improved)) or view.deadline.elapsed() - said > PLAIN_SECONDS:
+            said, model_told = view.deadline.elapsed(), model_told or isinstance(event, Improved)
             console.print(Text(view.line()))
         yield event
 

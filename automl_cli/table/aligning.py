@@ -106,8 +106,8 @@ def _extra(layout: Layout, known: set[str], kept: Iterable[str]) -> list[Notice]
     extra = [name for name in layout.names if name not in known and name not in kept]
     if not extra:
         return []
-    what = "column that is" if len(extra) == 1 else f"{len(extra):,} columns that are"
-    return [Notice("extra_columns", f"the model does not know the {what} not used: {_listed(extra)}")]
+    what = "1 column is" if len(extra) == 1 else f"{len(extra):,} columns are"
+    return [Notice("extra_columns", f"{what} unknown to the model and not used: {_listed(extra)}")]
 
 
 def _carried(name: str, schema: Schema) -> Column:
