@@ -259,7 +259,9 @@ def _in_time(task: Task, order: Array, count: _Count, *, blocks: int) -> list[Fo
 
 
 def _learnable(task: Task, train: Array) -> bool:
-    """Whether the rows can be learned from: at least one, and two classes."""
+    """Whether the rows can be learned from: at least one, and two classes, and not all of weight 0."""
+    if task.weight is not None and not task.weight[train].sum() > 0:
+        return False
     if task.kind is TaskKind.REGRESSION:
         return len(train) > 0
     return len(train) > 1 and bool((task.y[train] != task.y[train[0]]).any())

@@ -15,7 +15,7 @@ from automl_cli.table.reading import meant_markers
 __all__ = ["MISSING_LABELS", "Task", "TaskKind", "make_task"]
 
 # texts that mean: not known (compared without blanks around them)
-MISSING_LABELS = ("", "?", "-", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "none", "<NA>")
+MISSING_LABELS = ("", "?", "-", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "<NA>")
 _MAX_CLASSES = 1000
 # integers with at most this many distinct values may be classes as well as amounts
 _FEW = 20
@@ -351,7 +351,8 @@ def _weight(weight: Array, kept: Array) -> Array:
         )
     if not weight[kept].sum() > 0:
         raise BadData("all weights are 0", hint="name another column with --weight-column")
-    return np.asarray(weight[kept])
+    # On average 1: the penalties and least weights of leaves in every library are made for rows that count once.
+    return np.asarray(weight[kept] / weight[kept].mean())
 
 
 def _groups(groups: Any, kept: Array) -> Array:

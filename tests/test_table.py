@@ -105,7 +105,7 @@ def test_decimal_comma(csv_file, separator):
     assert later.numbers("x").tolist() == [7.25]
 
 
-@pytest.mark.parametrize("marker", ["?", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "none", "-", "", " ", " ?"])
+@pytest.mark.parametrize("marker", ["?", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "-", "", " ", " ?"])
 def test_missing_markers(csv_file, marker):
     table = read_table(csv_file(f"x,c\n1,red\n{marker},{marker}\n2,blue\n3,red\n"))
     assert np.isnan(table.numbers("x")).tolist() == [False, True, False, False]

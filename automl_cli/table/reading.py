@@ -16,7 +16,7 @@ from automl_cli.errors import BadData
 from automl_cli.table.layout import Layout, sniff, unique_names
 from automl_cli.table.source import Content
 
-MARKERS = ("?", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "none", "-")
+MARKERS = ("?", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "-")
 # A blank after the separator is common; numbers are trimmed by arrow, markers are not.
 MISSING = ("", " ", "  ", *MARKERS, *(f" {marker}" for marker in MARKERS), *(f"{marker} " for marker in MARKERS))
 BLOCK_BYTES = 4 << 20
