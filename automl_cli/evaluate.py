@@ -1,6 +1,7 @@
 """Proposal -> Trial: fit fold by fold in a worker, keep what is finished, stop what cannot win."""
 
 import functools
+import importlib
 import json
 import shutil
 import threading
@@ -84,6 +85,9 @@ def evaluate(proposal: Proposal, run_folder: str) -> Trial:
     try:
         run = open_run(run_folder)
         family = find_families()[proposal.pipeline.family]
+        for module in family.modules:  # once per worker, and not a trial's fault
+            importlib.import_module(module)
+        started = time.perf_counter()
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         (folder / "proposal.json").write_text(json.dumps(proposal.pipeline.to_json()))
@@ -128,6 +132,7 @@ def _fit_fold(
         y_valid=data.y[valid_rows],
         weight_valid=None if data.weight is None else data.weight[valid_rows],
         loss=data.metric.loss,
+        metric=data.metric.name,
     )
     left = None if seconds is None else max(0.05, seconds - (time.perf_counter() - began))
     with threadpool_limits(proposal.threads):
@@ -252,6 +257,7 @@ def refit(trial: Success, run_folder: str, seconds: float | None) -> Path:
         y_valid=y[-LAST_ROWS:],
         weight_valid=None if data.weight is None else np.asarray(data.weight)[-LAST_ROWS:],
         loss=data.metric.loss,
+        metric=data.metric.name,
     )
     limits = Limits(
         proposal.threads, proposal.seed, seconds, rounds=round(sum(rounds) / len(rounds)) if rounds else None

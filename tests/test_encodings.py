@@ -46,33 +46,59 @@ def days_of(*moments: str) -> list[list[float]]:
 
 class TestNative:
     def test_keeps_numbers_and_codes_and_declares_categories(self) -> None:
-        train = frame_of([[1.5], [np.nan], [2.0]], [[0], [1], [-1]], (2,))
+        train = frame_of([[1.5], [np.nan], [2.0], [1.5]], [[0], [1], [0], [1]], (2,))
         matrix = encode("native", train)
-        np.testing.assert_array_equal(matrix.X, np.float32([[1.5, 0], [np.nan, 1], [2, np.nan]]))
+        np.testing.assert_array_equal(matrix.X, np.float32([[1.5, 0], [np.nan, 1], [2, 0], [1.5, 1]]))
         assert matrix.categorical == (1,)
         assert matrix.names == ("f0", "f1")
 
-    def test_value_seen_only_outside_the_training_rows_is_missing(self) -> None:
-        train, other = frame_of(codes=[[0], [2]], sizes=(3,)), frame_of(codes=[[1], [2]], sizes=(3,))
-        np.testing.assert_array_equal(encode("native", train, other).X, np.float32([[np.nan], [2]]))
-        np.testing.assert_array_equal(encode("ordinal", train, other).X, np.float32([[-1], [2]]))
+    def test_missing_and_rare_values_can_be_learned_and_what_training_lacks_is_missing(self) -> None:
+        train = frame_of(codes=[[0], [0], [1], [2], [-1]], sizes=(4,))
+        other = frame_of(codes=[[0], [1], [2], [-1], [3], [-2]], sizes=(4,))
+        np.testing.assert_array_equal(encode("native", train, other).X[:, 0], [0, 4, 4, 5, np.nan, np.nan])
+
+    def test_missing_value_is_missing_where_training_has_none(self) -> None:
+        train, other = frame_of(codes=[[0], [1]] * 2, sizes=(2,)), frame_of(codes=[[-1]], sizes=(2,))
+        assert np.isnan(encode("native", train, other).X).all()
 
     def test_rarest_of_very_many_values_share_one_code(self) -> None:
         size = MAX_NATIVE_LEVELS + 500
-        X = encode("native", frame_of(codes=np.arange(size)[:, None], sizes=(size,))).X[:, 0]
+        X = encode("native", frame_of(codes=np.arange(2 * size)[:, None] % size, sizes=(size,))).X[:size, 0]
         assert X[:MAX_NATIVE_LEVELS].tolist() == list(range(MAX_NATIVE_LEVELS))
         assert set(X[MAX_NATIVE_LEVELS:]) == {MAX_NATIVE_LEVELS}
 
-    def test_seconds_since_1970_stay_apart_in_single_precision(self) -> None:
-        seconds = 1.7e9 + np.arange(1000.0)
-        assert len(np.unique(encode("native", frame_of(seconds[:, None])).X)) == 1000
+    @pytest.mark.parametrize("start", [1.7e9, 2459000.5417, -2459000.5417, 1e15])
+    def test_numbers_far_from_zero_stay_apart_in_single_precision(self, start: float) -> None:
+        numbers = start + np.arange(1000.0) / 8
+        later = frame_of([[start + 500.0], [np.nan], [np.inf]])
+        X = encode("native", frame_of(numbers[:, None])).X
+        assert (np.diff(X[:, 0]) > 0).all()
+        new = encode("native", frame_of(numbers[:, None]), later).X[:, 0]
+        assert X.max() < new[0] < new[2]
+        assert np.isnan(new[1])
+
+    def test_lightgbm_learns_from_a_missing_category(self) -> None:
+        from lightgbm import LGBMClassifier
+
+        rng = np.random.default_rng(0)
+        known = rng.integers(0, 4, 1200) == 0
+        codes = np.where(known, np.arange(1200) % 150, -1)[:, None]
+        matrix = encode("native", frame_of(codes=codes, sizes=(150,)))
+        model = LGBMClassifier(n_estimators=20, verbose=-1, n_jobs=1)
+        model.fit(matrix.X, known, categorical_feature=list(matrix.categorical))
+        assert roc_auc_score(known, model.booster_.predict(matrix.X)) > 0.99
 
 
 class TestOrdinal:
     def test_missing_has_its_own_code_and_nothing_is_declared(self) -> None:
-        matrix = encode("ordinal", frame_of([[np.nan], [1.0]], [[0], [-1]], (1,)))
-        np.testing.assert_array_equal(matrix.X, np.float32([[np.nan, 0], [1, -1]]))
+        matrix = encode("ordinal", frame_of([[np.nan], [1.0], [1.0]], [[0], [-1], [0]], (1,)))
+        np.testing.assert_array_equal(matrix.X, np.float32([[np.nan, 0], [1, -1], [1, 0]]))
         assert matrix.categorical == ()
+
+    def test_what_training_lacks_comes_behind_the_rare_values(self) -> None:
+        train = frame_of(codes=[[0], [0], [1], [2], [-1]], sizes=(4,))
+        other = frame_of(codes=[[0], [1], [2], [-1], [3], [-2]], sizes=(4,))
+        assert encode("ordinal", train, other).X[:, 0].tolist() == [0, 4, 4, -1, 5, 5]
 
 
 class TestDates:
@@ -119,9 +145,10 @@ class TestText:
 class TestOneHot:
     def test_each_frequent_value_has_a_column_and_the_rest_share_one(self) -> None:
         codes = np.array([0] * 5 + [1] * 4 + [2] * 3 + [3])[:, None]
-        other = frame_of(codes=[[0], [2], [3], [4], [-1]], sizes=(5,))
+        other = frame_of(codes=[[0], [2], [3], [4], [-2], [-1]], sizes=(5,))
         X = encode("one_hot", frame_of(codes=codes, sizes=(5,)), other).X
-        np.testing.assert_array_equal(X, [[1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [0, 0, 0, 1], [0, 0, 0, 0]])
+        rest = [0, 0, 0, 1]
+        np.testing.assert_array_equal(X, [[1, 0, 0, 0], [0, 0, 1, 0], rest, rest, rest, [0, 0, 0, 0]])
 
     def test_two_values_are_one_column(self) -> None:
         assert encode("one_hot", frame_of(codes=[[0], [1]] * 4, sizes=(2,))).X.shape[1] == 1
@@ -170,6 +197,14 @@ class TestTarget:
     def test_numbers_and_two_valued_columns_stay_as_they_are(self) -> None:
         X = encode("target", frame_of([[7.0], [np.nan]], [[1], [-1]], (2,))).X
         np.testing.assert_array_equal(X, np.float32([[7, 1], [np.nan, np.nan]]))
+
+    def test_unknown_value_gets_the_overall_mean_and_not_what_missing_ones_had(self) -> None:
+        codes = np.array([0] * 20 + [1] * 10 + [2] * 10 + [-1] * 20)
+        y = np.where(codes == -1, 1, np.arange(60) % 3 == 0).astype(int)
+        other = frame_of(codes=[[-1], [-2]], sizes=(3,))
+        missing, unknown = encode("target", frame_of(codes=codes[:, None], sizes=(3,)), other, y).X
+        np.testing.assert_allclose(missing, [(20 + ALPHA * y.mean()) / (20 + ALPHA), 1 / 3], rtol=1e-6)
+        np.testing.assert_allclose(unknown, [y.mean(), 0], rtol=1e-6)
 
     @pytest.mark.parametrize(("n_classes", "n_columns"), [(1, 2), (2, 2), (5, 6), (30, 11)])
     def test_one_column_a_class_up_to_ten(self, n_classes: int, n_columns: int) -> None:
@@ -230,3 +265,18 @@ def test_only_training_rows_decide(name: str) -> None:
     first = encoder.transform(train).X
     encoder.transform(odd)
     np.testing.assert_array_equal(encoder.transform(train).X, first)
+
+
+@pytest.mark.parametrize("name", ENCODINGS)
+def test_value_nobody_knows_looks_like_one_that_a_fold_lacks(name: str) -> None:
+    """Else a model would be judged in cross-validation on other features than it gets for a new file."""
+    rng = np.random.default_rng(0)
+    sizes = (2, 4, 40)
+    codes = np.column_stack([rng.integers(-1, size - 1, 200) for size in sizes])
+    y = (codes.min(axis=1) < 0).astype(int)
+    in_fold, nowhere = (frame_of(codes=[row], sizes=sizes) for row in ([1, 3, 39], [-2, -2, -2]))
+    encoder, _ = ENCODINGS[name].fit(frame_of(codes=codes, sizes=sizes), y, TaskKind.BINARY, 2, 0)
+    np.testing.assert_array_equal(encoder.transform(in_fold).X, encoder.transform(nowhere).X)
+    if name != "target":  # its two-valued columns leave both missing
+        missing = encoder.transform(frame_of(codes=[[-1, -1, -1]], sizes=sizes)).X
+        assert (missing != encoder.transform(nowhere).X).any()

@@ -17,8 +17,8 @@ from automl_cli.task import TaskKind
 NO_LIMIT = Deadline.after(None)
 
 
-def stops_after(losses, *, n_rows, deadline=NO_LIMIT):
-    stopping = Stopping(n_rows, deadline)
+def stops_after(losses, *, n_rows, deadline=NO_LIMIT, floor=0.0):
+    stopping = Stopping(n_rows, deadline, floor=floor)
     for number, loss in enumerate(losses, start=1):
         if stopping.should_stop(loss):
             return number, stopping
@@ -41,7 +41,7 @@ def test_patience_grows_with_the_best_round_and_shrinks_with_the_rows(n_rows, be
 
 
 def test_gains_that_nobody_can_see_are_not_waited_for():
-    last, stopping = stops_after((0.5 ** min(i, 900) for i in range(1, 5_000)), n_rows=100_000)
+    last, stopping = stops_after((0.5 ** min(i, 900) for i in range(1, 5_000)), n_rows=100_000, floor=1e-5)
     assert last < 100
     assert stopping.best_round == last
 
@@ -136,7 +136,63 @@ def test_changed_trees_are_refused(text, pattern, replacement):
         check_text(changed(text, pattern, replacement))
 
 
+@pytest.mark.parametrize(
+    ("line", "replacement"),
+    [
+        ("objective=binary sigmoid:1", "objective=multiclass num_class:1000000"),
+        ("objective=binary sigmoid:1", "objective=multiclass num_class:1"),
+        ("objective=binary sigmoid:1", "objective=lambdarank"),
+        ("num_class=1", "num_class=3"),
+        ("num_class=1", "num_class=-1"),
+        ("num_class=1", "num_class=1\nnum_class=3"),
+        ("num_tree_per_iteration=1", "num_tree_per_iteration=3"),
+        ("label_index=0", "label_index=0\n\u00e9=1"),
+    ],
+)
+def test_headers_that_contradict_themselves_are_refused(text, line, replacement):
+    assert f"\n{line}\n" in text
+    with pytest.raises((ValueError, KeyError, IndexError)):
+        check_text(text.replace(f"\n{line}\n", f"\n{replacement}\n", 1))
+
+
+def test_a_line_that_is_there_twice_is_refused(text):
+    # LightGBM reads only so many lines of a tree, and takes another of the two than we might
+    with pytest.raises(ValueError, match="twice"):
+        check_text(changed(text, r"^(shrinkage=.*)$", r"\1\nleft_child=-1 -2 -3"))
+
+
 @given(st.integers(0, 10_000))
 def test_cut_texts_are_refused(text, position):
     with pytest.raises((ValueError, KeyError, IndexError)):
         check_text(text[: position % (len(text) - 100)])
+
+
+@given(st.floats(0.01, 0.3), st.floats(1e-3, 1.0), st.floats(0.5, 60.0))
+def test_the_rate_is_raised_only_where_the_seconds_are_too_few(rate, seconds_per_round, limit):
+    now = 0.0
+    stopping = Stopping(1000, Deadline.after(limit, clock=lambda: now))
+    raised = None
+    for k in range(10):
+        now += seconds_per_round
+        if stopping.should_stop(1.0 / (k + 1)):
+            return
+        answer = stopping.coarser_rate(rate)
+        assert answer is None or raised is None, "asked again, it answers once"
+        raised = raised or answer
+    possible = limit / seconds_per_round
+    if raised is None:
+        assert possible * rate > 10 or rate > 0.27
+    else:
+        assert rate < raised <= 0.3
+        assert possible * rate < 15
+        assert stopping.shortened
+        assert stopping.rounds_at_rate >= stopping.best_round
+
+
+def test_the_rate_stays_where_nothing_is_timed():
+    stopping = Stopping(1000, Deadline.after(None))
+    for k in range(10):
+        stopping.should_stop(1.0 / (k + 1))
+        assert stopping.coarser_rate(0.01) is None
+    assert stopping.rounds_at_rate == stopping.best_round
+    assert not stopping.shortened

@@ -297,6 +297,9 @@ KINDS = {
     "compact": (Kind.DATETIME, lambda i: f"2024{i % 12 + 1:02d}{i % 28 + 1:02d}"),
     "clock": (Kind.DATETIME, lambda i: f"{i % 24:02d}:{i % 60:02d}"),
     "review": (Kind.TEXT, lambda i: " ".join(WORDS[i * k % 8] for k in range(3, 9)) + f" {i}"),
+    "person": (Kind.TEXT, lambda i: f"{WORDS[i % 8]} {WORDS[i // 8 % 8].title()}{i // 64 or ''}"),
+    "ticket": (Kind.HIGH_CARDINALITY, lambda i: f"{('A/5 ', 'PC ', 'SC ')[i * 3 // 4 % 3]}{i * 3 // 4 * 37}"),
+    "order_no": (Kind.ID, lambda i: f"K{i * 37 % 1009}"),
     "row": (Kind.ID, lambda i: str(i + 1)),
     "customer_id": (Kind.ID, lambda i: str(i * 7919 % 100_003)),
     "uuid": (Kind.ID, lambda i: f"{i * 2654435761 % 2**32:08x}-aa"),
@@ -407,16 +410,26 @@ def test_missing_columns_are_all_named_with_near_names(csv_file):
     assert "did you mean 'colour'" in caught.value.hint
 
 
-def test_unreadable_and_unseen_values_become_missing_and_are_counted(csv_file):
+def test_unreadable_values_become_missing_and_unseen_ones_unknown_and_both_are_counted(csv_file):
     schema = read_table(
         csv_file("x,c,d\n" + rows(30, lambda i: f"{i}.5,{'red' if i % 3 else 'tan'},2024-01-{i % 28 + 1:02d}"))
     ).schema
-    table = read_with_schema(csv_file("x,c,d\nabc,red,2024-05-01\n2,pink,soon\n,tan,\n"), schema)
-    np.testing.assert_array_equal(table.numbers("x"), [np.nan, 2, np.nan])
-    assert (table.codes("c") < 0).tolist() == [False, True, False]
-    assert np.isnan(table.days("d")).tolist() == [False, True, True]
+    table = read_with_schema(csv_file("x,c,d\nabc,red,2024-05-01\n2,pink,soon\n,tan,\n3,,2024-05-02\n"), schema)
+    np.testing.assert_array_equal(table.numbers("x"), [np.nan, 2, np.nan, 3])
+    assert table.codes("c").tolist() == [0, -2, 1, -1]
+    np.testing.assert_array_equal(table.numbers("c"), [0, np.nan, 1, np.nan])
+    assert table.texts("c") == ["red", None, "tan", None]
+    assert np.isnan(table.days("d")).tolist() == [False, True, True, False]
     messages = " ".join(notice.message for notice in table.notices)
     assert all(shown in messages for shown in ("1 cell", "'abc'", "'pink'", "'soon'"))
+
+
+def test_column_that_stays_text_knows_unseen_values_as_well(csv_file):
+    schema = read_table(csv_file("c\n" + "red\ntan\nsky\n" * 9)).schema
+    table = read_with_schema(csv_file("c\ntan\npink\n?\nred\n"), schema, verbatim=["c"])
+    assert [code if code < 0 else table.schema.column("c").categories[code] for code in table.codes("c")] == [
+        "tan", -2, -1, "red",
+    ]  # fmt: skip
 
 
 def test_prediction_never_drops_rows(csv_file):

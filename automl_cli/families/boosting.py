@@ -8,14 +8,21 @@ import numpy as np
 
 from automl_cli.clock import Deadline
 from automl_cli.families.arrays import Expected, bad_model, load_arrays, save_arrays
-from automl_cli.families.family import FoldData, Shape
+from automl_cli.families.family import FoldData, Limits, Shape
 from automl_cli.features.matrix import Array, Matrix
+from automl_cli.task import TaskKind
 
 MOST_ROUNDS = 10_000
 # Gains below this share of the best loss, summed up over the whole patience, are noise.
 _NOISE = 1e-4
-# ... and below this share of the loss at the first round nobody can see them (separable classes gain for ever).
+# ... and below this share of the loss at the first round nobody can see them. For classes only: the log loss of
+# separable ones falls for ever.
 _INVISIBLE = 1e-5
+# Boosting needs about this many rounds times its rate to converge.
+_ROUNDS_TIMES_RATE = 15.0
+_COARSEST_RATE = 0.3
+_WARM_ROUNDS = 6
+_ABSOLUTE = frozenset({"mae", "median_ae", "mape"})
 
 
 @dataclass
@@ -28,22 +35,28 @@ class Stopping:
     Attributes
     ----------
     n_rows : int
-        Training rows times trees per round.
+        Training rows.
     best_round : int
         How many rounds gave the lowest loss, and so how many are kept.
     cut : bool
         Whether the deadline ended the training.
     fixed : int or None
         Boost exactly so often instead.
+    floor : float
+        Gains below this share of the first loss count as none.
+    raised : float
+        By how much the rate was raised so that the fit converges in its seconds.
     """
 
     n_rows: int
     deadline: Deadline
     fixed: int | None = None
+    floor: float = 0.0
     best_loss: float = inf
     best_round: int = 1
     rounds: int = 0
     cut: bool = False
+    raised: float = 1.0
     _reference: float = inf
     _gained: int = 0
     _first: float = 0.0
@@ -56,9 +69,9 @@ class Stopping:
             self._first, self._started = abs(loss), self.deadline.elapsed()
         if loss < self.best_loss:
             self.best_loss, self.best_round = loss, self.rounds
-        if loss < self._reference - max(_NOISE * abs(self._reference), _INVISIBLE * self._first) or self.rounds == 1:
+        if loss < self._reference - max(_NOISE * abs(self._reference), self.floor * self._first) or self.rounds == 1:
             self._reference, self._gained = loss, self.rounds
-        self.cut = self.deadline.limited and self._too_late()
+        self.late()
         if self.fixed is not None:
             self.best_loss, self.best_round = loss, self.rounds
             return self.cut or self.rounds >= self.fixed
@@ -69,11 +82,63 @@ class Stopping:
         least = max(round(300 * min(1.0, 10_000 / max(self.n_rows, 1))), 20)
         return max(least, 0.3 * self.best_round + 20)
 
+    def coarser_rate(self, rate: float) -> float | None:
+        """Return a larger rate for the rest of a timed fit that would be cut long before ``rate`` converges.
+
+        Asked after every round, it answers once, when the first rounds have shown what a round takes.
+        """
+        if self.fixed is not None or not self.deadline.limited or self.rounds != _WARM_ROUNDS:
+            return None
+        seconds_per_round = (self.deadline.elapsed() - self._started) / (self.rounds - 1)
+        possible = self.rounds + self.deadline.seconds_left() / max(seconds_per_round, 1e-9)
+        wanted = min(_COARSEST_RATE, _ROUNDS_TIMES_RATE / possible)
+        if wanted <= 1.1 * rate:
+            return None
+        self.raised = wanted / rate
+        return wanted
+
+    @property
+    def shortened(self) -> bool:
+        """Whether more seconds would have given another model: the fit was cut, or made coarser."""
+        return self.cut or self.raised > 1.0
+
+    @property
+    def rounds_at_rate(self) -> int:
+        """The kept rounds, as many as the unchanged rate would need for the same."""
+        return max(1, round(self.best_round * self.raised))
+
+    def late(self) -> bool:
+        """Say whether the next round would end after the deadline, and remember it in ``cut``."""
+        self.cut = self.deadline.limited and self._too_late()
+        return self.cut
+
     def _too_late(self) -> bool:
         # The finished rounds have to be written out and parsed again: about a twentieth of their time.
         seconds_per_round = (self.deadline.elapsed() - self._started) / max(self.rounds - 1, 1)
         reserve = 2 * seconds_per_round + 0.05 * (self.deadline.elapsed() - self._started)
         return self.deadline.seconds_left() <= reserve
+
+
+def stopping_for(data: FoldData, deadline: Deadline, limits: Limits) -> Stopping:
+    """Return the stopping rule of a fold."""
+    floor = 0.0 if data.kind is TaskKind.REGRESSION else _INVISIBLE
+    return Stopping(len(data.y), deadline, limits.rounds, floor)
+
+
+def is_absolute(data: FoldData) -> bool:
+    """Whether the user's metric is about absolute errors: a median is then a better guess than a mean."""
+    return data.kind is TaskKind.REGRESSION and data.metric in _ABSOLUTE
+
+
+def median(y: Array, weight: Array | None) -> float:
+    """Return the value at which half of the weight is reached.
+
+    >>> median(np.array([3.0, 1.0, 2.0]), np.array([0.1, 5.0, 0.1]))
+    1.0
+    """
+    order = np.argsort(y, kind="stable")
+    reached = np.cumsum(np.ones(len(y)) if weight is None else weight[order])
+    return float(y[order[np.searchsorted(reached, 0.5 * reached[-1])]])
 
 
 def n_trees_per_round(shape: Shape) -> int:
@@ -99,7 +164,7 @@ def most_rounds(seconds_per_round: float) -> int:
 def expected_rounds(shape: Shape, learning_rate: float) -> float:
     """Guess the rounds that training takes, the patience after the best one included."""
     best = 15 / learning_rate
-    patience = max(300 * min(1.0, 10_000 / max(shape.n_rows * n_trees_per_round(shape), 1)), 20, 0.3 * best + 20)
+    patience = max(300 * min(1.0, 10_000 / max(shape.n_rows, 1)), 20, 0.3 * best + 20)
     return min(best + patience, MOST_ROUNDS)
 
 

@@ -13,9 +13,12 @@ from automl_cli.families.boosting import (
     Stopping,
     affordable_rate,
     expected_rounds,
+    is_absolute,
+    median,
     most_rounds,
     n_trees_per_round,
     shape_of,
+    stopping_for,
 )
 from automl_cli.families.family import Family, FoldData, Hyperparameters, Limits, Shape, present_classes, spread
 from automl_cli.families.target_scale import standardised
@@ -154,13 +157,14 @@ def fit(data: FoldData, hyperparameters: Hyperparameters, limits: Limits) -> Cat
     if len(np.unique(y)) == 1 or _all_constant(data.train.X):
         return _constant(data, codes, classes, y)
     shape = shape_of(data)
-    watch = _Watch(Stopping(shape.n_rows * n_trees_per_round(shape), deadline, limits.rounds), _LOSSES[data.kind])
+    loss = "MAE" if is_absolute(data) else _LOSSES[data.kind]
+    watch = _Watch(stopping_for(data, deadline, limits), loss)
     # A validation row of a class that training never saw cannot be scored.
     known = np.isin(data.y_valid, classes) if len(classes) else np.ones(len(data.y_valid), dtype=bool)
     y_valid = np.searchsorted(classes, data.y_valid[known]) if len(classes) else data.y_valid
     valid = Matrix(data.valid.X[known], data.valid.categorical, data.valid.names)
     weight_valid = None if data.weight_valid is None else data.weight_valid[known]
-    booster = catboost.CatBoost(_params(shape, hyperparameters, limits))
+    booster = catboost.CatBoost(_params(shape, hyperparameters, limits, loss))
     booster.fit(
         _pool(data.train, codes, y, data.weight),
         eval_set=_pool(valid, codes, y_valid, weight_valid),
@@ -177,14 +181,19 @@ def _all_constant(X: Array) -> bool:
 
 
 def _constant(data: FoldData, codes: SeenCodes, classes: Array, y: Array) -> CatBoostModel:
-    mean = float(np.average(data.y, weights=data.weight)) if not len(classes) else 0.0
-    return CatBoostModel(None, codes, classes, data.n_outputs, mean, rounds=0)
+    if len(classes):
+        constant = 0.0
+    elif is_absolute(data):
+        constant = median(data.y, data.weight)
+    else:
+        constant = float(np.average(data.y, weights=data.weight))
+    return CatBoostModel(None, codes, classes, data.n_outputs, constant, rounds=0)
 
 
-def _params(shape: Shape, hyperparameters: Hyperparameters, limits: Limits) -> dict[str, Any]:
+def _params(shape: Shape, hyperparameters: Hyperparameters, limits: Limits, loss: str) -> dict[str, Any]:
     return {
         **hyperparameters,
-        "loss_function": _LOSSES[shape.kind],
+        "loss_function": loss,
         "iterations": most_rounds(_seconds_per_round(shape, hyperparameters)),
         "boosting_type": "Plain",
         "bootstrap_type": "Bernoulli",
@@ -261,6 +270,7 @@ FAMILY = standardised(
     Family(
         name="catboost",
         package="catboost",
+        modules=("catboost",),
         encodings=("native", "target"),
         space=space,
         defaults=defaults,

@@ -5,6 +5,7 @@ from typing import Any
 
 from automl_cli.families.family import Family, FoldData, Hyperparameters, Limits, Shape
 from automl_cli.families.forest import fit_forest, forest_default, forest_seconds, forest_space
+from automl_cli.families.target_scale import standardised
 from automl_cli.families.trees import Trees, load_trees, save_trees
 
 
@@ -38,14 +39,17 @@ def seconds(shape: Shape, hyperparameters: Hyperparameters) -> float:
     return 0.4 * forest_seconds(shape, hyperparameters)
 
 
-FAMILY = Family(
-    name="extra_trees",
-    package="sklearn",
-    encodings=("ordinal", "target"),
-    space=space,
-    defaults=defaults,
-    fit=fit,
-    save=save_trees,
-    load=load_trees,
-    seconds=seconds,
+FAMILY = standardised(
+    Family(
+        name="extra_trees",
+        package="sklearn",
+        modules=("sklearn.ensemble",),
+        encodings=("ordinal", "target"),
+        space=space,
+        defaults=defaults,
+        fit=fit,
+        save=save_trees,
+        load=load_trees,
+        seconds=seconds,
+    )
 )

@@ -44,6 +44,8 @@ class FoldData:
     weight_valid: Array | None
     loss: Callable[[Array, Array, Array | None], float]
     """``loss(y, predictions, weight)`` of the user's metric: 0 is best."""
+    metric: str = ""
+    """Name of the user's metric: boosters minimise what comes nearest to it; empty means the squared error."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,8 @@ class Family:
     seconds: Callable[[Shape, Hyperparameters], float]
     offered: Callable[[Shape], bool] = lambda shape: True
     """Whether the family is offered for a problem of this shape at all."""
+    modules: tuple[str, ...] = ()
+    """What a fit imports: a worker does so once, before the seconds of a trial are counted."""
 
     def installed(self) -> bool:
         """Whether the package is there, without importing it."""
@@ -132,6 +136,37 @@ def as_probabilities(raw: Array) -> Array:
         return np.hstack([1.0 - p, p])
     normal: Array = p / np.maximum(p.sum(axis=1, keepdims=True), np.finfo(float).tiny)
     return normal
+
+
+def smoothing_prior(data: FoldData) -> Array:
+    """Return float64 of shape (n_outputs,): what a class is worth before any neighbour or tree has voted.
+
+    Shares of the classes in training, by weight, with one row more for each class: none is impossible. Empty for a
+    regression.
+    """
+    if data.kind is TaskKind.REGRESSION:
+        return np.zeros(0)
+    weight = data.weight if data.weight is not None and data.weight.sum() > 0 else np.ones(len(data.y))
+    shares = np.bincount(data.y, weights=weight / weight.sum(), minlength=data.n_outputs)
+    prior: Array = (shares * len(data.y) + 1.0) / (len(data.y) + data.n_outputs)
+    return prior
+
+
+def is_prior(prior: Array, n_outputs: int, *, regression: bool) -> bool:
+    """Whether an array that was read can be what `smoothing_prior` returned."""
+    if regression:
+        return len(prior) == 0
+    return len(prior) == n_outputs and bool((prior >= 0).all()) and abs(float(prior.sum()) - 1.0) < 1e-6
+
+
+def smoothed(probabilities: Array, prior: Array, n_votes: int) -> Array:
+    """Mix the mean of ``n_votes`` votes with one vote for the prior: no probability is 0, which log loss punishes.
+
+    >>> smoothed(np.array([[1.0, 0.0]]), np.array([0.5, 0.5]), 4)
+    array([[0.9, 0.1]])
+    """
+    mixed: Array = (n_votes * probabilities + prior) / (n_votes + 1)
+    return mixed
 
 
 def present_classes(data: FoldData) -> tuple[Array, Array]:

@@ -1,14 +1,22 @@
 """What the two forest families share: their space, their cost and their fit, stopped between batches of trees."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from automl_cli.clock import Deadline
 from automl_cli.families.boosting import shape_of
-from automl_cli.families.family import FoldData, Hyperparameters, Limits, Shape, present_classes, without_infinities
-from automl_cli.families.trees import Nodes, Trees, from_scikit_learn, join
+from automl_cli.families.family import (
+    FoldData,
+    Hyperparameters,
+    Limits,
+    Shape,
+    present_classes,
+    smoothing_prior,
+    without_infinities,
+)
+from automl_cli.families.trees import Nodes, Trees, from_scikit_learn, join, n_bytes
 from automl_cli.features.matrix import Array
 from automl_cli.task import TaskKind
 
@@ -16,6 +24,10 @@ N_TREES = 300
 """AutoGluon's number of trees."""
 MOST_LEAVES = 15_000
 """AutoGluon's bound; it keeps files and memory in check."""
+MOST_BYTES = 40_000_000
+"""Of one forest: its leaves hold a number per class, so that many classes leave room for fewer trees and leaves."""
+_FEWEST_TREES = 50
+"""That many fit always (TabArena's number): the bound on a tree's leaves sees to it."""
 # (trees done, trees of the next batch). The first batches are small: they tell what a tree costs. The schedule is
 # fixed, so that a forest which was cut short holds the first trees of the full one.
 _BATCHES = ((0, 4), (4, 4), (8, 8), (16, 16))
@@ -75,7 +87,7 @@ def forest_default(
 
 
 def fit_forest(data: FoldData, hyperparameters: Hyperparameters, limits: Limits, make: MakeForest) -> Trees:
-    """Fit 300 trees, or as many as the seconds allow.
+    """Fit 300 trees, or as many as `MOST_BYTES` and the seconds allow.
 
     Where even a few trees would take too long, they learn from a sample of the rows.
     """
@@ -90,11 +102,10 @@ def fit_forest(data: FoldData, hyperparameters: Hyperparameters, limits: Limits,
         # a sample may lose a class that the fold has
         kept, y = np.unique(y, return_inverse=True) if not regression else (classes, y)
         classes = classes[kept] if not regression else classes
-    parameters = _parameters(hyperparameters, len(y), limits.threads)
+    parameters = _parameters(hyperparameters, len(y), data.n_outputs, limits.threads)
     trees: list[Nodes] = []
     cut = False
-    while len(trees) < N_TREES and not cut:
-        batch = min(_batch(len(trees)), N_TREES - len(trees))
+    while (batch := _next_batch(trees)) and not cut:
         started = deadline.elapsed()
         seed = np.random.SeedSequence([limits.seed, len(trees)]).generate_state(1)[0]
         forest = make(
@@ -103,13 +114,27 @@ def fit_forest(data: FoldData, hyperparameters: Hyperparameters, limits: Limits,
         forest.fit(X, y, sample_weight=weight)
         trees += [from_scikit_learn(estimator.tree_, classes, data.n_outputs) for estimator in forest.estimators_]
         seconds_per_tree = (deadline.elapsed() - started) / batch
-        next_batch = min(_batch(len(trees)), N_TREES - len(trees))
-        cut = next_batch > 0 and deadline.limited and deadline.seconds_left() < 1.1 * seconds_per_tree * next_batch
-    return join(trees, n_features=X.shape[1], regression=regression, cut=cut or rows is not None)
+        more = _next_batch(trees)
+        cut = more > 0 and deadline.limited and deadline.seconds_left() < 1.1 * seconds_per_tree * more
+    return join(trees, n_features=X.shape[1], prior=smoothing_prior(data), cut=cut or rows is not None)
+
+
+def _next_batch(trees: Sequence[Nodes]) -> int:
+    """Return how many trees to grow next; 0 where there are enough, or where no more of their size have room."""
+    most = min(_batch(len(trees)), N_TREES - len(trees))
+    if not trees:
+        return most
+    taken = sum(n_bytes(tree) for tree in trees)
+    return max(0, min(most, (MOST_BYTES - taken) * len(trees) // taken))
 
 
 def _batch(n_done: int) -> int:
     return next((size for done, size in _BATCHES if done == n_done), _LATER_BATCH)
+
+
+def _most_leaves(n_outputs: int) -> int:
+    per_leaf = 11 + (4 * n_outputs if n_outputs > 1 else 8)
+    return max(2, min(MOST_LEAVES, MOST_BYTES // (_FEWEST_TREES * per_leaf)))
 
 
 def _affordable_rows(data: FoldData, hyperparameters: Hyperparameters, limits: Limits) -> Array | None:
@@ -125,7 +150,8 @@ def _affordable_rows(data: FoldData, hyperparameters: Hyperparameters, limits: L
     return np.sort(rng.choice(n_rows, size=max(int(share * n_rows), 1_000), replace=False))
 
 
-def _parameters(hyperparameters: Hyperparameters, n_rows: int, threads: int) -> dict[str, Any]:
+def _parameters(hyperparameters: Hyperparameters, n_rows: int, n_outputs: int, threads: int) -> dict[str, Any]:
+    most_leaves = _most_leaves(n_outputs)
     bootstrap = bool(hyperparameters["bootstrap"])
     rule = hyperparameters["max_features_rule"]
     parameters: dict[str, Any] = {
@@ -134,7 +160,7 @@ def _parameters(hyperparameters: Hyperparameters, n_rows: int, threads: int) -> 
         "max_features": "sqrt" if rule == "sqrt" else float(hyperparameters["max_features"]),
         "min_samples_leaf": int(hyperparameters["min_samples_leaf"]),
         # Only where it binds: the bound makes scikit-learn grow trees best-first, which is slower.
-        "max_leaf_nodes": MOST_LEAVES if n_rows > MOST_LEAVES else None,
+        "max_leaf_nodes": most_leaves if n_rows // int(hyperparameters["min_samples_leaf"]) > most_leaves else None,
         "n_jobs": threads,
     }
     return parameters | ({"criterion": hyperparameters["criterion"]} if "criterion" in hyperparameters else {})

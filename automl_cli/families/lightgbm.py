@@ -12,9 +12,11 @@ from automl_cli.families.boosting import (
     Stopping,
     affordable_rate,
     expected_rounds,
+    is_absolute,
     most_rounds,
     n_trees_per_round,
     shape_of,
+    stopping_for,
 )
 from automl_cli.families.family import Family, FoldData, Hyperparameters, Limits, Shape, as_probabilities
 from automl_cli.families.lightgbm_text import check_text
@@ -26,11 +28,16 @@ from automl_cli.task import TaskKind
 _OBJECTIVES = {
     TaskKind.BINARY: {"objective": "binary", "metric": "binary_logloss"},
     TaskKind.MULTICLASS: {"objective": "multiclass", "metric": "multi_logloss"},
-    TaskKind.REGRESSION: {"objective": "regression", "metric": "l2"},
+    TaskKind.REGRESSION: {"objective": "regression", "metric": "rmse"},
 }
+_ABSOLUTE = {"objective": "regression_l1", "metric": "l1"}
+# Rounds in a row that found no split: others may, since each draws rows and features of its own.
+_MOST_STUCK = 20
 # Without it the Newton steps of a rare class, whose hessians are near zero, blow up: the loss rises by half within a
 # few rounds and boosting stops there.
 LEAST_L2_MULTICLASS = 1.0
+# LGBM_TD's; rare classes need LightGBM's own, for the reason above.
+_LEAST_HESSIAN = {TaskKind.BINARY: 1e-7, TaskKind.REGRESSION: 1e-7, TaskKind.MULTICLASS: 1e-3}
 MOST_BUNDLED = 2000
 _MODEL = "model.txt"
 
@@ -147,16 +154,32 @@ def fit(data: FoldData, hyperparameters: Hyperparameters, limits: Limits) -> Lig
     valid = train.create_valid(data.valid.X, label=data.y_valid, weight=data.weight_valid, params=params)
     booster = lightgbm.Booster(params=params, train_set=train)
     booster.add_valid(valid, "valid")
-    shape = shape_of(data)
-    stopping = Stopping(shape.n_rows * n_trees_per_round(shape), deadline, limits.rounds)
-    for _ in range(most_rounds(_seconds_per_round(shape, hyperparameters))):
-        stuck = booster.update()
-        if stopping.should_stop(booster.eval_valid()[0][2]) or stuck:
-            break
+    stopping = stopping_for(data, deadline, limits)
+    rate = float(hyperparameters["learning_rate"])
+    _boost(booster, stopping, rate, most_rounds(_seconds_per_round(shape_of(data), hyperparameters)))
     text = booster.model_to_string(num_iteration=stopping.best_round)
     # Parsed from its text, so that the data is let go and a loaded model predicts the very same numbers.
     booster = lightgbm.Booster(model_str=text)
-    return LightGBMModel(text, booster, data.kind is TaskKind.REGRESSION, stopping.best_round, stopping.cut)
+    regression = data.kind is TaskKind.REGRESSION
+    return LightGBMModel(text, booster, regression, stopping.rounds_at_rate, stopping.shortened)
+
+
+def _boost(booster: Any, stopping: Stopping, rate: float, most: int) -> None:
+    stuck = 0
+    for _ in range(most):
+        booster.update()
+        # A round without a split leaves no trees behind; only as the very first does it leave the mean.
+        if booster.current_iteration() > stopping.rounds:
+            stuck = 0
+            if stopping.should_stop(booster.eval_valid()[0][2]):
+                return
+            coarser = stopping.coarser_rate(rate)
+            if coarser is not None:
+                booster.reset_parameter({"learning_rate": coarser})
+        else:
+            stuck += 1
+            if stuck == _MOST_STUCK or stopping.late():
+                return
 
 
 def _params(data: FoldData, hyperparameters: Hyperparameters, limits: Limits) -> dict[str, Any]:
@@ -167,11 +190,14 @@ def _params(data: FoldData, hyperparameters: Hyperparameters, limits: Limits) ->
     if data.kind is TaskKind.MULTICLASS:
         params["num_class"] = data.n_outputs
     # On a few dozen rows the published leaf sizes would leave no split at all.
-    most_per_leaf = max(1, len(data.y) // 20)
+    most_per_leaf = len(data.y) // 20
+    if "min_data_per_group" in params:
+        params["min_data_per_group"] = min(int(params["min_data_per_group"]), max(2, most_per_leaf))
     return {
         **params,
-        **_OBJECTIVES[data.kind],
-        "min_data_in_leaf": min(int(hyperparameters["min_data_in_leaf"]), most_per_leaf),
+        **(_ABSOLUTE if is_absolute(data) else _OBJECTIVES[data.kind]),
+        "min_data_in_leaf": min(int(hyperparameters["min_data_in_leaf"]), max(1, most_per_leaf)),
+        "min_sum_hessian_in_leaf": _LEAST_HESSIAN[data.kind],
         "max_bin": 255,
         "feature_pre_filter": False,
         # Looking for columns to bundle takes time quadratic in their number.
@@ -206,7 +232,7 @@ def load(folder: Path) -> LightGBMModel:
         raise bad_model(path, "it cannot be read") from error
     if not consistent:
         raise bad_model(path, "trees are missing")
-    return LightGBMModel(text, booster, summary.objective == "regression", summary.n_rounds)
+    return LightGBMModel(text, booster, summary.objective in ("regression", "regression_l1"), summary.n_rounds)
 
 
 def _seconds_per_round(shape: Shape, hyperparameters: Hyperparameters) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 from automl_cli.features.matrix import Array
 
 _END = "end of trees\n"
+_OBJECTIVES = ("binary sigmoid:1", "regression", "regression_l1")
 _TAIL = "pandas_categorical:"
 
 
@@ -33,17 +34,19 @@ def check_text(text: str) -> Summary:
         It is not a model that LightGBM wrote, or was changed since.
     """
     head, blank, _ = text.partition("\n\n")
-    if not text.startswith("tree\nversion=v4\n") or not blank or _TAIL not in text[-4096:]:
+    # sizes count bytes, and LightGBM knows no other line end
+    if not text.isascii() or not text.startswith("tree\nversion=v4\n") or not blank or _TAIL not in text[-4096:]:
         raise ValueError("the first or the last lines are missing")
-    header = _fields(head)
+    header = _fields(head.removeprefix("tree\n"))
     sizes = [int(size) for size in header["tree_sizes"].split()]
+    per_round = _trees_per_round(header)
     summary = Summary(
         n_trees=len(sizes),
-        n_rounds=len(sizes) // int(header["num_tree_per_iteration"]),
+        n_rounds=len(sizes) // per_round,
         n_features=int(header["max_feature_idx"]) + 1,
         objective=header["objective"].split()[0],
     )
-    if summary.n_rounds * int(header["num_tree_per_iteration"]) != len(sizes) or summary.n_rounds < 1:
+    if summary.n_rounds * per_round != len(sizes) or summary.n_rounds < 1:
         raise ValueError("trees are missing")
     if not 0 < summary.n_features == len(header["feature_names"].split()) == len(header["feature_infos"].split()):
         raise ValueError("features do not add up")
@@ -59,8 +62,22 @@ def check_text(text: str) -> Summary:
     return summary
 
 
+def _trees_per_round(header: dict[str, str]) -> int:
+    """Return the trees of a round; the header tells it three times, and LightGBM believes each in its place."""
+    n_classes = int(header["num_class"])
+    expected = _OBJECTIVES if n_classes == 1 else (f"multiclass num_class:{n_classes}",)
+    if n_classes < 1 or int(header["num_tree_per_iteration"]) != n_classes or header["objective"] not in expected:
+        raise ValueError("classes do not add up")
+    return n_classes
+
+
 def _fields(block: str) -> dict[str, str]:
-    return dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+    # a line that is no assignment, or is there twice, would be read in another way than here
+    pairs = [line.split("=", 1) for line in block.split("\n") if line]
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise ValueError("a line is there twice")
+    return fields
 
 
 def _numbers(tree: dict[str, str], name: str, count: int, *, whole: bool = False) -> Array:

@@ -18,6 +18,7 @@ from automl_cli.families.family import (
     spread,
     without_infinities,
 )
+from automl_cli.families.target_scale import standardised
 from automl_cli.features.matrix import Array, Matrix
 from automl_cli.task import TaskKind
 
@@ -248,14 +249,16 @@ def seconds(shape: Shape, hyperparameters: Hyperparameters) -> float:
     return 0.05 + per_iteration * iterations
 
 
-FAMILY = Family(
-    name="linear",
-    package="scipy",
-    encodings=("one_hot",),
-    space=space,
-    defaults=defaults,
-    fit=fit,
-    save=save,
-    load=load,
-    seconds=seconds,
+FAMILY = standardised(
+    Family(
+        name="linear",
+        package="scipy",
+        encodings=("one_hot",),
+        space=space,
+        defaults=defaults,
+        fit=fit,
+        save=save,
+        load=load,
+        seconds=seconds,
+    )
 )

@@ -9,12 +9,25 @@ from typing import Any
 import numpy as np
 
 from automl_cli.families.arrays import Expected, bad_model, integer, load_arrays, save_arrays
-from automl_cli.families.family import Family, FoldData, Hyperparameters, Limits, Shape, as_probabilities
+from automl_cli.families.family import (
+    Family,
+    FoldData,
+    Hyperparameters,
+    Limits,
+    Shape,
+    as_probabilities,
+    is_prior,
+    smoothed,
+    smoothing_prior,
+)
+from automl_cli.families.target_scale import standardised
 from automl_cli.features.matrix import Array, Matrix
 from automl_cli.task import TaskKind
 
 _MOST_ROWS = 20_000
 _MOST_CELLS = 4_000_000
+# Numbers of the neighbours of one chunk of queries: 64 MB of float64.
+_MOST_NUMBERS = 2**23
 # Rows of the sample that a rare class keeps.
 _RARE = 50
 # Infinities are moved here: far from everything, and its square is still a float32.
@@ -36,6 +49,8 @@ class NeighborsModel:
         1 for city-block, 2 for Euclidean distances.
     by_distance : bool
         Whether nearer neighbours count for more.
+    prior : float64 (n_outputs,)
+        Counts as one more neighbour; empty for a regression.
     """
 
     X: Array
@@ -46,6 +61,7 @@ class NeighborsModel:
     by_distance: bool
     regression: bool
     n_outputs: int
+    prior: Array
     rounds: int = 0
     cut: bool = False
 
@@ -55,7 +71,8 @@ class NeighborsModel:
 
         if data.X.shape[1] != self.X.shape[1]:
             raise bad_model(Path(_FILE), "it was fitted on another number of features")
-        size = max(16, min(512, 20_000_000 // len(self.X)))
+        k = min(self.n_neighbors, len(self.X))
+        size = max(1, min(512, 20_000_000 // len(self.X), _MOST_NUMBERS // (k * max(self.X.shape[1], 1))))
         queries = np.clip(data.X, -_FAR, _FAR)
         chunks = [queries[start : start + size] for start in range(0, max(len(queries), 1), size)]
         distances = _DISTANCES[self.power](self.X)
@@ -79,7 +96,8 @@ class NeighborsModel:
         if self.regression:
             values: Array = (shares * self.y[nearest]).sum(axis=1, keepdims=True)
             return values
-        return as_probabilities(_per_class(shares, self.y[nearest].astype(np.int64), self.n_outputs))
+        p = _per_class(shares, self.y[nearest].astype(np.int64), self.n_outputs)
+        return as_probabilities(smoothed(p, self.prior, k))
 
 
 def _per_class(shares: Array, classes: Array, n_outputs: int) -> Array:
@@ -138,6 +156,7 @@ def fit(data: FoldData, hyperparameters: Hyperparameters, limits: Limits) -> Nei
         by_distance=bool(hyperparameters["by_distance"]),
         regression=regression,
         n_outputs=data.n_outputs,
+        prior=smoothing_prior(data),
     )
 
 
@@ -160,7 +179,7 @@ _SCALARS = ("n_neighbors", "power", "by_distance", "regression", "n_outputs")
 def save(model: NeighborsModel, folder: Path) -> None:
     """Write the sampled rows; they are part of the model, which a reader of it should know."""
     scalars = {name: np.array(int(getattr(model, name))) for name in _SCALARS}
-    save_arrays(folder / _FILE, {"X": model.X, "y": model.y, "weight": model.weight, **scalars})
+    save_arrays(folder / _FILE, {"X": model.X, "y": model.y, "weight": model.weight, "prior": model.prior, **scalars})
 
 
 def load(folder: Path) -> NeighborsModel:
@@ -172,6 +191,7 @@ def load(folder: Path) -> NeighborsModel:
             "X": Expected("f", 2),
             "y": Expected("f", 1),
             "weight": Expected("f", 1),
+            "prior": Expected("f", 1),
             **{name: Expected("i", 0) for name in _SCALARS},
         },
     )
@@ -182,6 +202,8 @@ def load(folder: Path) -> NeighborsModel:
         raise bad_model(path, "rows do not add up")
     if not regression and (y.min() < 0 or y.max() >= n_outputs):
         raise bad_model(path, "a class is out of range")
+    if not is_prior(arrays["prior"], n_outputs, regression=regression):
+        raise bad_model(path, "the shares of the classes do not add up")
     return NeighborsModel(
         X=np.ascontiguousarray(X, dtype=np.float32),
         y=y,
@@ -191,6 +213,7 @@ def load(folder: Path) -> NeighborsModel:
         by_distance=bool(integer(path, arrays["by_distance"], 0, 1)),
         regression=regression,
         n_outputs=n_outputs,
+        prior=arrays["prior"],
     )
 
 
@@ -207,15 +230,17 @@ def seconds(shape: Shape, hyperparameters: Hyperparameters) -> float:
     return 0.02 + 0.25 * shape.n_rows * sample * per_pair
 
 
-FAMILY = Family(
-    name="neighbors",
-    package="scipy",
-    encodings=("one_hot",),
-    space=space,
-    defaults=defaults,
-    fit=fit,
-    save=save,
-    load=load,
-    seconds=seconds,
-    offered=offered,
+FAMILY = standardised(
+    Family(
+        name="neighbors",
+        package="scipy",
+        encodings=("one_hot",),
+        space=space,
+        defaults=defaults,
+        fit=fit,
+        save=save,
+        load=load,
+        seconds=seconds,
+        offered=offered,
+    )
 )

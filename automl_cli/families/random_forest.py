@@ -5,6 +5,7 @@ from typing import Any
 
 from automl_cli.families.family import Family, FoldData, Hyperparameters, Limits, Shape
 from automl_cli.families.forest import fit_forest, forest_default, forest_seconds, forest_space
+from automl_cli.families.target_scale import standardised
 from automl_cli.families.trees import Trees, load_trees, save_trees
 
 
@@ -33,14 +34,17 @@ def _make(*, regression: bool, parameters: Mapping[str, Any]) -> Any:
     return (RandomForestRegressor if regression else RandomForestClassifier)(**parameters)
 
 
-FAMILY = Family(
-    name="random_forest",
-    package="sklearn",
-    encodings=("ordinal", "target"),
-    space=space,
-    defaults=defaults,
-    fit=fit,
-    save=save_trees,
-    load=load_trees,
-    seconds=forest_seconds,
+FAMILY = standardised(
+    Family(
+        name="random_forest",
+        package="sklearn",
+        modules=("sklearn.ensemble",),
+        encodings=("ordinal", "target"),
+        space=space,
+        defaults=defaults,
+        fit=fit,
+        save=save_trees,
+        load=load_trees,
+        seconds=forest_seconds,
+    )
 )

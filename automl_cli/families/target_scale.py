@@ -1,4 +1,4 @@
-"""Regression targets on a standard scale, for libraries that need it."""
+"""Regression targets on a standard scale, and as the user's metric wants them: as logarithms, or weighed."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,15 +12,26 @@ from automl_cli.features.matrix import Array, Matrix
 from automl_cli.task import TaskKind
 
 _SCALE = "scale.npz"
+# exp of anything larger is no float64
+_MOST_LOG = 709.0
 
 
 @dataclass(frozen=True)
 class Rescaled:
-    """A model of the standardised target, whose predictions are brought back to the target's units."""
+    """A model of the standardised target, whose predictions are brought back to the target's units.
+
+    Attributes
+    ----------
+    centre, spread : float
+        Mean and standard deviation of the target, or of its logarithm.
+    logarithm : bool
+        Whether the model is of log(1 + y).
+    """
 
     model: Model
     centre: float
     spread: float
+    logarithm: bool = False
 
     @property
     def rounds(self) -> int:
@@ -34,7 +45,16 @@ class Rescaled:
 
     def predict(self, data: Matrix, threads: int) -> Array:
         """Return float64 of shape (n_rows, 1)."""
-        return self.model.predict(data, threads) * self.spread + self.centre
+        values = self.model.predict(data, threads) * self.spread + self.centre
+        return np.expm1(np.minimum(values, _MOST_LOG)) if self.logarithm else values
+
+
+def power_of_two(y: Array) -> int:
+    """Return the exponent with which ``numpy.ldexp(y, -exponent)`` lies between -1 and 1.
+
+    The division is exact, and squares of what it gives do not overflow.
+    """
+    return int(np.frexp(np.abs(y).max(initial=0.0))[1])
 
 
 def standardised(family: Family) -> Family:
@@ -42,20 +62,34 @@ def standardised(family: Family) -> Family:
 
     Boosting libraries hold targets as float32, which cannot tell 1.7e9 from 1.7e9 + 50, and their L1 penalties and
     leaf thresholds have the target's units: the same hyperparameters would mean another thing for each target.
+    scikit-learn's trees stop splitting where the variance is below 2e-16, whatever the units.
+
+    For ``rmsle`` the target's logarithm is learnt; for ``mape`` rows weigh as much as the metric lets them.
     """
 
     def fit(data: FoldData, hyperparameters: Hyperparameters, limits: Limits) -> Model:
         if data.kind is not TaskKind.REGRESSION:
             return family.fit(data, hyperparameters, limits)
-        centre, spread = float(np.mean(data.y)), float(np.std(data.y))
-        if not (np.isfinite(spread) and spread > 0):
-            spread = 1.0
-        scaled = replace(data, y=(data.y - centre) / spread, y_valid=(data.y_valid - centre) / spread)
-        return Rescaled(family.fit(scaled, hyperparameters, limits), centre, spread)
+        logarithm = data.metric == "rmsle" and min(data.y.min(), data.y_valid.min(initial=0.0)) > -1
+        if logarithm:
+            data = replace(data, y=np.log1p(data.y), y_valid=np.log1p(data.y_valid))
+        elif data.metric == "mape":
+            weight, weight_valid = _relative(data.y, data.weight), _relative(data.y_valid, data.weight_valid)
+            data = replace(data, weight=weight, weight_valid=weight_valid)
+        exponent = power_of_two(data.y)
+        y = np.ldexp(data.y, -exponent)
+        centre, spread = float(np.mean(y)), float(np.std(y))
+        if not (spread > 0 and np.ldexp(spread, exponent) > 0):
+            spread = 0.5
+        y_valid = (np.ldexp(data.y_valid, -exponent) - centre) / spread
+        scaled = replace(data, y=(y - centre) / spread, y_valid=y_valid)
+        model = family.fit(scaled, hyperparameters, limits)
+        return Rescaled(model, float(np.ldexp(centre, exponent)), float(np.ldexp(spread, exponent)), logarithm)
 
     def save(model: Any, folder: Path) -> None:
         if isinstance(model, Rescaled):
-            save_arrays(folder / _SCALE, {"centre": np.array(model.centre), "spread": np.array(model.spread)})
+            scale = {"centre": model.centre, "spread": model.spread, "logarithm": model.logarithm}
+            save_arrays(folder / _SCALE, {name: np.array(value) for name, value in scale.items()})
             family.save(model.model, folder)
         else:
             family.save(model, folder)
@@ -64,9 +98,25 @@ def standardised(family: Family) -> Family:
         path = folder / _SCALE
         if not path.exists():
             return family.load(folder)
-        arrays = load_arrays(path, {"centre": Expected("f", 0), "spread": Expected("f", 0)})
+        arrays = load_arrays(
+            path, {"centre": Expected("f", 0), "spread": Expected("f", 0), "logarithm": Expected("b", 0)}
+        )
         if not arrays["spread"] > 0:
             raise bad_model(path, "the spread is not positive")
-        return Rescaled(family.load(folder), float(arrays["centre"]), float(arrays["spread"]))
+        centre, spread = float(arrays["centre"]), float(arrays["spread"])
+        return Rescaled(family.load(folder), centre, spread, bool(arrays["logarithm"]))
 
     return replace(family, fit=fit, save=save, load=load)
+
+
+def _relative(y: Array, weight: Array | None) -> Array | None:
+    """Return weights divided by the target's size, 1 in the mean; rows where it is 0 count like the smallest others."""
+    size = np.abs(y)
+    if not (size > 0).any():
+        return weight
+    least = size[size > 0].min()
+    relative = least / np.maximum(size, least)
+    if weight is not None:
+        relative = relative * weight
+    mean = relative.mean()
+    return np.asarray(relative / mean) if mean > 0 else weight

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from automl_cli.families.arrays import Expected, bad_model, integer, load_arrays, save_arrays
-from automl_cli.families.family import as_probabilities, without_infinities
+from automl_cli.families.family import as_probabilities, is_prior, smoothed, without_infinities
 from automl_cli.features.matrix import Array, Matrix
 
 # Trees are summed in blocks of this size and blocks in their order: threads share out blocks, so that their number
@@ -53,6 +53,8 @@ class Trees:
         Of all trees.
     splits, leaves : int64 (n_trees,)
         Splits and leaves of each tree.
+    prior : float64 (n_outputs,)
+        Counts as one more tree; empty for a regression.
     cut : bool
         Whether the seconds allowed fewer trees, or fewer rows, than they should have been.
     """
@@ -62,6 +64,7 @@ class Trees:
     leaves: Array
     n_features: int
     regression: bool
+    prior: Array
     cut: bool = False
 
     @property
@@ -79,7 +82,7 @@ class Trees:
         starts = range(0, max(len(X), 1), size)
         with ThreadPoolExecutor(max(threads, 1)) as pool:
             mean = np.concatenate([self._sum(X[start : start + size], pool) for start in starts]) / self.rounds
-        return mean if self.regression else as_probabilities(mean)
+        return mean if self.regression else as_probabilities(smoothed(mean, self.prior, self.rounds))
 
     def _sum(self, X: Array, pool: ThreadPoolExecutor) -> Array:
         split_starts = np.concatenate([[0], np.cumsum(self.splits)])
@@ -109,7 +112,7 @@ class Trees:
 
     def save(self, path: Path) -> None:
         """Write the arrays."""
-        arrays = {**vars(self.nodes), "splits": self.splits, "leaves": self.leaves}
+        arrays = {**vars(self.nodes), "splits": self.splits, "leaves": self.leaves, "prior": self.prior}
         scalars = {"n_features": np.array(self.n_features), "regression": np.array(self.regression)}
         save_arrays(path, arrays | scalars)
 
@@ -185,8 +188,19 @@ def _at_most(threshold: Array) -> Array:
     return np.where(np.isinf(threshold), threshold, rounded).astype(np.float32)
 
 
-def join(trees: Sequence[Nodes], *, n_features: int, regression: bool, cut: bool) -> Trees:
-    """Lay trees one after the other, each array in the smallest type that holds it."""
+def n_bytes(tree: Nodes) -> int:
+    """Bytes that a tree takes once it is joined: feature and children as int16, a float32, a bool, and its leaves."""
+    return 11 * len(tree.feature) + int(tree.values.nbytes)
+
+
+def join(trees: Sequence[Nodes], *, n_features: int, prior: Array, cut: bool) -> Trees:
+    """Lay trees one after the other, each array in the smallest type that holds it.
+
+    Parameters
+    ----------
+    prior : float64 (n_outputs,)
+        As `smoothing_prior` returns it: empty for a regression.
+    """
     arrays = {name: np.concatenate([getattr(tree, name) for tree in trees]) for name in _ARRAYS}
     for name in ("feature", "left", "right"):
         arrays[name] = arrays[name].astype(_smallest(arrays[name]))
@@ -195,7 +209,8 @@ def join(trees: Sequence[Nodes], *, n_features: int, regression: bool, cut: bool
         splits=np.array([len(tree.feature) for tree in trees], dtype=np.int64),
         leaves=np.array([len(tree.values) for tree in trees], dtype=np.int64),
         n_features=n_features,
-        regression=regression,
+        regression=not len(prior),
+        prior=prior,
         cut=cut,
     )
 
@@ -222,6 +237,7 @@ def load_trees(folder: Path) -> Trees:
     more = {
         "splits": Expected("i", 1),
         "leaves": Expected("i", 1),
+        "prior": Expected("f", 1),
         "n_features": Expected("i", 0),
         "regression": Expected("b", 0),
     }
@@ -234,6 +250,7 @@ def load_trees(folder: Path) -> Trees:
         leaves,
         n_features,
         regression=bool(arrays["regression"]),
+        prior=arrays["prior"],
     )
     problem = next(iter(_problems(model)), None)
     if problem is not None:
@@ -246,6 +263,8 @@ def _problems(trees: Trees) -> Iterable[str]:
     if len(trees.splits) < 1 or len(trees.splits) != len(trees.leaves) or nodes.values.shape[1] < 1:
         yield "trees do not add up"
         return
+    if not is_prior(trees.prior, nodes.values.shape[1], regression=trees.regression):
+        yield "the shares of the classes do not add up"
     # bounded first, so that the sums below cannot overflow
     bounded = ((trees.splits >= 0) & (trees.splits < 2**31) & (trees.leaves == trees.splits + 1)).all()
     n_splits, n_leaves = int(trees.splits.sum()), int(trees.leaves.sum())

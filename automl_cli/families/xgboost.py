@@ -10,12 +10,13 @@ from automl_cli.clock import Deadline
 from automl_cli.families.arrays import bad_model, read_native, save_native
 from automl_cli.families.boosting import (
     SeenCodes,
-    Stopping,
     affordable_rate,
     expected_rounds,
+    is_absolute,
     most_rounds,
     n_trees_per_round,
     shape_of,
+    stopping_for,
 )
 from automl_cli.families.family import (
     Family,
@@ -36,6 +37,7 @@ _OBJECTIVES = {
     TaskKind.MULTICLASS: {"objective": "multi:softprob", "eval_metric": "mlogloss"},
     TaskKind.REGRESSION: {"objective": "reg:squarederror", "eval_metric": "rmse"},
 }
+_ABSOLUTE = {"objective": "reg:absoluteerror", "eval_metric": "mae"}
 _MODEL = "model.ubj"
 _CODES = "codes.npz"
 
@@ -80,10 +82,11 @@ def space(shape: Shape) -> tuple[list[Any], list[Any]]:
     from ConfigSpace import Categorical, EqualsCondition, Float, Integer  # noqa: PLC0415
 
     grow_policy = Categorical("grow_policy", ["depthwise", "lossguide"], default="depthwise")
+    max_depth = Integer("max_depth", (3, 10), log=True, default=6)
     max_leaves = Integer("max_leaves", (8, 1024), log=True, default=64)
     parameters = [
         Float("learning_rate", (0.005, 0.3), log=True, default=0.08),
-        Integer("max_depth", (3, 10), log=True, default=6),
+        max_depth,
         Float("min_child_weight", (1e-3, 5.0), log=True, default=1e-3),
         Float("subsample", (0.6, 1.0), default=0.65),
         Float("colsample_bylevel", (0.5, 1.0), default=0.9),
@@ -95,7 +98,11 @@ def space(shape: Shape) -> tuple[list[Any], list[Any]]:
     ]
     if shape.n_categorical:
         parameters.append(Integer("max_cat_to_onehot", (4, 100), log=True, default=4))
-    return parameters, [EqualsCondition(max_leaves, grow_policy, "lossguide")]
+    # leaf-wise trees have no bound on their depth
+    return parameters, [
+        EqualsCondition(max_depth, grow_policy, "depthwise"),
+        EqualsCondition(max_leaves, grow_policy, "lossguide"),
+    ]
 
 
 # XGB_TD of pytabkit (Holzmüller et al., NeurIPS 2024); its zeros stand at the lower end of our logarithmic ranges.
@@ -118,7 +125,7 @@ _R89_REST: Hyperparameters = {
     "reg_lambda": 1.0,
     "grow_policy": "depthwise",
 }
-_LEAVES = {"learning_rate": 0.05, "max_depth": 10, "min_child_weight": 0.1403, "subsample": 0.6949, "max_leaves": 35}
+_LEAVES = {"learning_rate": 0.05, "min_child_weight": 0.1403, "subsample": 0.6949, "max_leaves": 35}
 _LEAVES_REST: Hyperparameters = {
     "colsample_bylevel": 0.6377,
     "colsample_bynode": 0.9238,
@@ -157,23 +164,30 @@ def fit(data: FoldData, hyperparameters: Hyperparameters, limits: Limits) -> XGB
     )
     valid = _matrix(data.valid, codes, limits.threads)
     valid.set_info(label=data.y_valid, weight=data.weight_valid)
-    shape = shape_of(data)
-    stopping = Stopping(shape.n_rows * n_trees_per_round(shape), deadline, limits.rounds)
+    stopping = stopping_for(data, deadline, limits)
     booster = xgboost.Booster(_params(data, hyperparameters, limits), [train, valid])
-    for number in range(most_rounds(_seconds_per_round(shape, hyperparameters))):
+    for number in range(most_rounds(_seconds_per_round(shape_of(data), hyperparameters))):
         booster.update(train, number)
         # "[0]\tvalid-logloss:0.69": the only form in which a booster tells its losses
         report = booster.eval_set([(valid, "valid")], number)
         if stopping.should_stop(float(report.rpartition(":")[2])):
             break
+        coarser = stopping.coarser_rate(float(hyperparameters["learning_rate"]))
+        if coarser is not None:
+            booster.set_param({"learning_rate": coarser})
     content = bytes(booster[: stopping.best_round].save_raw("ubj"))
     return XGBoostModel(
-        content, _parse(content), codes, data.kind is TaskKind.REGRESSION, stopping.best_round, stopping.cut
+        content,
+        _parse(content),
+        codes,
+        data.kind is TaskKind.REGRESSION,
+        stopping.rounds_at_rate,
+        stopping.shortened,
     )
 
 
 def _params(data: FoldData, hyperparameters: Hyperparameters, limits: Limits) -> dict[str, Any]:
-    params: dict[str, Any] = {**hyperparameters, **_OBJECTIVES[data.kind]}
+    params: dict[str, Any] = {**hyperparameters, **(_ABSOLUTE if is_absolute(data) else _OBJECTIVES[data.kind])}
     if data.kind is TaskKind.MULTICLASS:
         params["num_class"] = data.n_outputs
     if params["grow_policy"] == "lossguide":
@@ -221,12 +235,16 @@ def load(folder: Path) -> XGBoostModel:
         raise bad_model(path, "it cannot be read") from error
     if rounds < 1 or (len(codes.features) and codes.features.max() >= booster.num_features()):
         raise bad_model(path, "a feature is out of range")
-    return XGBoostModel(content, booster, codes, objective == "reg:squarederror", rounds)
+    return XGBoostModel(content, booster, codes, objective.startswith("reg:"), rounds)
 
 
 def _seconds_per_round(shape: Shape, hyperparameters: Hyperparameters) -> float:
-    depth = float(hyperparameters["max_depth"])
-    leaves = float(hyperparameters.get("max_leaves", min(2**depth, 1 + shape.n_rows / 4)))
+    if hyperparameters["grow_policy"] == "lossguide":
+        leaves = float(hyperparameters["max_leaves"])
+        depth = 2.0 * np.log2(leaves)
+    else:
+        depth = float(hyperparameters["max_depth"])
+        leaves = min(2**depth, 1 + shape.n_rows / 4)
     per_tree = 4e-4 + 4e-9 * shape.n_rows * shape.n_columns * depth + 6e-7 * leaves * (1 + shape.n_columns)
     return float(per_tree) * n_trees_per_round(shape)
 

@@ -68,7 +68,7 @@ class Frame:
     numbers : ndarray of shape (n_rows, n_numeric), float64
         NaN is missing; column-major where it was read from a table.
     codes : ndarray of shape (n_rows, n_categorical), int32
-        Position among the column's known values, most frequent first; -1 is missing or unseen.
+        Position among the column's known values, most frequent first; -1 is missing, -2 a value that is not known.
     days : ndarray of shape (n_rows, n_datetime), float64
         Days since 1970-01-01, time of day as a fraction; NaN is missing.
     texts : tuple of pyarrow.LargeStringArray, one per text column

@@ -15,6 +15,7 @@ MAX_LEVELS = 20
 MIN_ROWS = 2
 """A value of fewer training rows is rare: a weight for a single row is learned by heart."""
 NOWHERE = -1
+MISSING = 1  # a column's place for it, see `levels`
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +25,7 @@ class Indicators:
     Attributes
     ----------
     slots : ndarray of shape (n_places,), int32
-        See `automl_cli.features.levels`; -1 sets none.
+        See `automl_cli.features.levels`; -1 sets none. Values without training rows share the slot of the rare ones.
     """
 
     n_categories: tuple[int, ...]
@@ -64,24 +65,23 @@ class Indicators:
 def n_levels_seen(codes: Array, n_categories: tuple[int, ...]) -> Array:
     """Return how many different values each column has in these rows."""
     counts = levels.count(codes, n_categories)
-    counts[levels.starts(n_categories)] = 0  # missing is no value
+    counts[levels.codes_of_places(n_categories) < 0] = 0
     return np.array([np.count_nonzero(part) for part in np.split(counts, levels.starts(n_categories)[1:])], dtype=int)
 
 
 def _slots_of_column(count: Array, n_rows: int) -> tuple[Array, int]:
     """Return the slot of each place of one column, and how many slots there are."""
     slots = np.full(len(count), NOWHERE)
-    seen = 1 + np.flatnonzero(count[1:])
+    seen = levels.N_OTHERS + np.flatnonzero(count[levels.N_OTHERS :])
     own = seen[count[seen] >= min(MIN_ROWS, count[seen].max(initial=0))]
     own = own[np.argsort(-count[own], kind="stable")][:MAX_LEVELS]
-    has_missing = count[0] >= MISSING_SHARE * max(n_rows, 1)
+    has_missing = count[MISSING] >= MISSING_SHARE * max(n_rows, 1)
     has_rare = len(own) < len(seen)
     if len(own) == 2 and not has_rare and not has_missing:
         slots[own[1]] = 0  # the other value is its absence
         return slots, 1
     if has_rare:
-        slots[1:] = len(own)  # values without training rows too
+        slots[:] = len(own)  # unknown values and those without training rows too
     slots[own] = np.arange(len(own))
-    if has_missing:
-        slots[0] = len(own) + has_rare
+    slots[MISSING] = len(own) + has_rare if has_missing else NOWHERE
     return slots, len(own) + int(has_rare) + int(has_missing)

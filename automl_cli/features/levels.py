@@ -1,7 +1,9 @@
 """Looking up values by category code, for all columns at once.
 
-All columns share one table: column ``j`` owns ``n_categories[j] + 1`` consecutive places, the first for a missing
-value, then one per code.
+All columns share one table: column ``j`` owns ``n_categories[j] + 2`` consecutive places, the first for values that
+nobody knows, the second for a missing value, then one per code. A known value without a row in training (it occurs in
+other rows of the training file) is to have the same in its place as the unknown ones: a fold is judged on such values
+as a new file will be.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,24 +14,26 @@ from automl_cli.features.matrix import Array
 
 # cells handled at a time: bounds what a lookup holds beside its result
 BLOCK_CELLS = 2**20
+N_OTHERS = 2
+"""Places of a column before that of its first code."""
 
 
 def n_places(n_categories: Sequence[int]) -> int:
     """Length of the shared table.
 
     >>> n_places((2, 3))
-    7
+    9
     """
-    return sum(n_categories) + len(n_categories)
+    return sum(n_categories) + N_OTHERS * len(n_categories)
 
 
 def starts(n_categories: Sequence[int]) -> Array:
     """Return each column's first place, int64.
 
     >>> starts((2, 3))
-    array([0, 3])
+    array([0, 4])
     """
-    sizes = np.asarray(n_categories, dtype=np.int64) + 1
+    sizes = np.asarray(n_categories, dtype=np.int64) + N_OTHERS
     first: Array = np.cumsum(sizes) - sizes
     return first
 
@@ -38,29 +42,30 @@ def codes_of_places(n_categories: Sequence[int]) -> Array:
     """Return the code each place stands for.
 
     >>> codes_of_places((2, 1))
-    array([-1,  0,  1, -1,  0])
+    array([-2, -1,  0,  1, -2, -1,  0])
     """
-    sizes = np.asarray(n_categories, dtype=np.int64) + 1
-    codes: Array = np.arange(sizes.sum()) - np.repeat(starts(n_categories), sizes) - 1
+    sizes = np.asarray(n_categories, dtype=np.int64) + N_OTHERS
+    codes: Array = np.arange(sizes.sum()) - np.repeat(starts(n_categories), sizes) - N_OTHERS
     return codes
 
 
 def places(codes: Array, n_categories: Sequence[int]) -> Array:
-    """Return the place of each code, int64 of the same shape; a code that no column knows counts as missing.
+    """Return the place of each code, int64 of the same shape; -1 is missing, what is no code at all is unknown.
 
-    >>> places(np.array([[0, -1], [7, 0]]), (2, 1))
-    array([[1, 3],
+    >>> places(np.array([[0, -1], [7, 0], [-2, -2]]), (2, 1))
+    array([[2, 5],
+           [0, 6],
            [0, 4]])
     """
-    known = (codes >= 0) & (codes < np.asarray(n_categories, dtype=np.int64))
+    known = (codes >= -1) & (codes < np.asarray(n_categories, dtype=np.int64))
     first = starts(n_categories)
-    return np.where(known, first + codes + 1, first)
+    return np.where(known, first + codes + N_OTHERS, first)
 
 
 def count(codes: Array, n_categories: Sequence[int]) -> Array:
     """Count rows per place, int64 of shape (n_places,)."""
     counts = [
-        np.bincount(places(codes[:, [j]], (n_categories[j],))[:, 0], minlength=n_categories[j] + 1)
+        np.bincount(places(codes[:, [j]], (n_categories[j],))[:, 0], minlength=n_categories[j] + N_OTHERS)
         for j in range(len(n_categories))
     ]
     return np.concatenate([np.empty(0, dtype=np.int64), *counts])

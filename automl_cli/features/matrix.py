@@ -18,7 +18,7 @@ class Matrix:
     X : ndarray of shape (n_rows, n_features), float32, C-contiguous
         NaN is missing, where the encoding leaves missing values in.
     categorical : tuple of int
-        Features that hold codes 0, 1, ... of a category (NaN where missing or unseen).
+        Features that hold codes 0, 1, ... of a category (NaN where the training rows did not have the value).
     names : tuple of str
         One ASCII name per feature, safe for every library (``f0``, ``f1``, ...).
     """

@@ -1,10 +1,11 @@
 """Encodings "native" and "ordinal": values as they are, categories as codes.
 
 Codes are positions among the column's values, most frequent first, so an order by code is an order by frequency.
-Only codes that occur in the training rows are passed on, since a library may treat a code it never saw as one it knows.
+Values of fewer than two training rows share a code, missing ones have one, and values without training rows are told
+apart from both: a library may treat a code it never saw as one it knows, and LightGBM puts NaN and the rarest values
+into one bin, where neither can be learned.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,9 @@ from automl_cli.task import TaskKind
 
 # all rarer values share one code: boosters sort categories by gradient, which is learning by heart beyond this
 MAX_NATIVE_LEVELS = 1_000
-MISSING_CODE = -1.0
+MIN_ROWS = 2
+"""Training rows of a value with a code of its own; minimum_cat_count of AutoGluon's CategoryFeatureGenerator."""
+ORDINAL_MISSING = -1.0
 LARGEST_CODE = 2**24  # the last integer float32 counts
 
 
@@ -67,28 +70,66 @@ def check_schema(frame: Frame, schema: FrameSchema) -> None:
 
 
 def fit_native(frame: Frame, y: Array, kind: TaskKind, n_outputs: int, seed: int) -> tuple[CodeEncoder, Matrix]:
-    """Fit "native": codes are declared categories; missing and unseen ones are NaN; the rarest share a code."""
+    """Fit "native": codes are declared categories; what is not in the training rows is NaN.
+
+    The rarest values share the code after the last, missing ones have the one after that.
+    """
     del y, kind, n_outputs
-    return _fit(frame, seed, lambda codes: np.minimum(codes, MAX_NATIVE_LEVELS), absent=np.nan)
+    places = _places(frame, MAX_NATIVE_LEVELS)
+    table = np.where(places.codes == -1, places.rare + 1, places.shared)
+    return _fit(frame, seed, np.where(places.seen, table, np.nan), declared=True)
 
 
 def fit_ordinal(frame: Frame, y: Array, kind: TaskKind, n_outputs: int, seed: int) -> tuple[CodeEncoder, Matrix]:
-    """Fit "ordinal": codes are plain numbers; missing and unseen ones are -1."""
+    """Fit "ordinal": codes are plain numbers, missing is -1.
+
+    The rarest values share the number after the last; what is not in the training rows comes behind them, where a
+    threshold takes it for a rare value and never for a missing one.
+    """
     del y, kind, n_outputs
-    return _fit(frame, seed, lambda codes: np.minimum(codes, LARGEST_CODE), absent=MISSING_CODE)
+    places = _places(frame, LARGEST_CODE - 1)
+    table = np.where(places.seen, places.shared, places.rare + 1)
+    return _fit(frame, seed, np.where(places.codes == -1, ORDINAL_MISSING, table), declared=False)
 
 
-def _fit(frame: Frame, seed: int, shorten: Callable[[Array], Array], absent: float) -> tuple[CodeEncoder, Matrix]:
+@dataclass(frozen=True, eq=False)
+class _Places:
+    """All columns' places, see `automl_cli.features.levels`, as arrays of shape (n_places,).
+
+    Attributes
+    ----------
+    codes : int64
+    seen : bool
+        Whether a training row has the code.
+    rare : int64
+        The code that the rarest values of the place's column share: the one after the last.
+    shared : int64
+        The place's own code, or that of the rare.
+    """
+
+    codes: Array
+    seen: Array
+    rare: Array
+    shared: Array
+
+
+def _places(frame: Frame, most: int) -> _Places:
     n_categories = frame.schema.n_categories
-    codes = levels.codes_of_places(n_categories)
-    seen = (levels.count(frame.codes, n_categories) > 0) & (codes >= 0)
+    codes, rows = levels.codes_of_places(n_categories), levels.count(frame.codes, n_categories)
+    sizes = np.asarray(n_categories, dtype=np.int64)
+    rare = np.repeat(np.minimum(sizes, most), sizes + levels.N_OTHERS)
+    own = (codes >= 0) & (codes < rare) & (rows >= MIN_ROWS)
+    return _Places(codes, rows > 0, rare, np.where(own, codes, rare))
+
+
+def _fit(frame: Frame, seed: int, table: Array, *, declared: bool) -> tuple[CodeEncoder, Matrix]:
     encoder = CodeEncoder(
         schema=frame.schema,
         numbers=Numbers.fit(frame.numbers),
-        table=np.where(seen, shorten(codes), absent).astype(np.float32),
+        table=table.astype(np.float32),
         dates=DateParts.fit(frame.days),
         text=TextParts.fit(frame.texts, seed),
-        declared=bool(np.isnan(absent)),
+        declared=declared,
     )
     return encoder, encoder.transform(frame)
 
@@ -123,7 +164,7 @@ def _save(encoder: CodeEncoder, folder: Path, name: str) -> None:
 def _load(folder: Path, name: str) -> CodeEncoder:
     stored = read_arrays(folder, name)
     schema, declared = stored.schema, name == "native"
-    low, high = (0.0, MAX_NATIVE_LEVELS) if declared else (MISSING_CODE, LARGEST_CODE)
+    low, high = (0.0, MAX_NATIVE_LEVELS + 1) if declared else (ORDINAL_MISSING, LARGEST_CODE)
     n_places = levels.n_places(schema.n_categories)
     return CodeEncoder(
         schema=schema,

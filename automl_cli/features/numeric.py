@@ -5,23 +5,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from automl_cli.features import levels
 from automl_cli.features.matrix import Array
 from automl_cli.features.store import Stored
 
-# float32 counts every integer up to here
-EXACT = 2.0**24
 # far from float32's end, so that libraries can add and square without overflow warnings
 LARGEST = 1e18
 
 
 @dataclass(frozen=True, eq=False)
 class Numbers:
-    """Numbers as they are, NaN included; long integers in a narrow range (seconds since 1970) count from their least.
+    """Numbers as they are, NaN included; those in a narrow range far from zero count from their least.
+
+    Seconds since 1970 and Julian dates would lose what tells them apart. Where the range is narrow the difference is
+    exact (Sterbenz, Floating-point computation, 1974), so that nothing is lost by it either.
 
     Attributes
     ----------
     shift : ndarray of shape (n_numeric,), float64
-        Subtracted; zero for nearly all columns.
+        Subtracted; zero where the numbers are not so.
     """
 
     shift: Array
@@ -34,16 +36,13 @@ class Numbers:
         low, high = np.fmin.reduce(numbers, axis=0), np.fmax.reduce(numbers, axis=0)
         size = np.fmax(np.abs(low), np.abs(high))
         with np.errstate(over="ignore"):
-            narrow = (size > EXACT) & (size < LARGEST) & (high - low < size / 4)
+            narrow = (low < high) & (size < LARGEST) & (high - low < size / 4)
         return cls(np.where(narrow, low, 0.0))
 
     def write(self, out: Array, numbers: Array) -> None:
         """Fill float32 ``out`` of shape (n_rows, n_numeric)."""
-        with np.errstate(over="ignore"):
-            out[:] = numbers
-        for i in np.flatnonzero(self.shift):
-            out[:, i] = np.clip(numbers[:, i] - self.shift[i], -LARGEST, LARGEST)
-        np.clip(out, -LARGEST, LARGEST, out=out)
+        for rows in levels.row_blocks(*numbers.shape):
+            out[rows] = np.clip(numbers[rows] - self.shift, -LARGEST, LARGEST)
 
     def arrays(self) -> Mapping[str, Array]:
         """Return what `read` needs."""

@@ -56,7 +56,17 @@ class OneHotEncoder:
             block[:, : self.scaling.width] = self.scaling.transform(np.hstack([frame.numbers[rows], derived[rows]]))
             self.indicators.write(block[:, self.scaling.width :], frame.codes[rows])
             X[rows] = block if all_kept else block[:, self.kept]
+        self._write_skewed(X, frame.numbers, derived)
         return as_matrix(X)
+
+    def _write_skewed(self, X: Array, numbers: Array, derived: Array) -> None:
+        """Fill in skewed columns one after the other: in the row blocks of a wide table they would be very short."""
+        n_numeric = numbers.shape[1]
+        places = np.searchsorted(self.kept, self.scaling.skewed)
+        for i, (place, column) in enumerate(zip(places, self.scaling.skewed, strict=True)):
+            if place < len(self.kept) and self.kept[place] == column:
+                values = numbers[:, column] if column < n_numeric else derived[:, column - n_numeric]
+                X[:, place] = self.scaling.normal_scores(i, values)
 
 
 def fit_one_hot(frame: Frame, y: Array, kind: TaskKind, n_outputs: int, seed: int) -> tuple[OneHotEncoder, Matrix]:

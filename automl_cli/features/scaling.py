@@ -79,15 +79,18 @@ class Scaling:
         )
 
     def transform(self, block: Array) -> Array:
-        """Return float64 of shape (n_rows, width), without NaN."""
+        """Return float64 of shape (n_rows, width), without NaN; skewed columns are left to `normal_scores`."""
         missing = np.isnan(block)
         filled = np.where(missing, self.median, np.clip(block, -LARGEST, LARGEST))
         # bounded before it is squared
         z = np.clip((filled - self.median) * self.scale, -1e6, 1e6)
         z /= np.sqrt(1 + (z / CLIP) ** 2)
-        for i, knots, scores in zip(self.skewed, self.knots, self.scores, strict=True):
-            z[:, i] = np.interp(filled[:, i], knots, scores)
         return np.hstack([z, missing[:, self.flagged]])
+
+    def normal_scores(self, i: int, values: Array) -> Array:
+        """Return float64 of shape (n_rows,), without NaN, for the ``i``-th skewed column."""
+        filled = np.where(np.isnan(values), self.median[self.skewed[i]], values)
+        return np.asarray(np.interp(filled, self.knots[i], self.scores[i]))
 
     def limited_to(self, kept: Array) -> "Scaling":
         """Return a scaling that spends no time on skewed columns outside ``kept``, whose output is not used."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from automl_cli.features import levels
 from automl_cli.features.dates import DateParts
 from automl_cli.features.frame import Frame, FrameSchema
 from automl_cli.features.matrix import Array, Matrix, as_matrix
@@ -21,10 +22,18 @@ MAX_PLAIN_LEVELS = 2
 
 @dataclass(frozen=True, eq=False)
 class TargetEncoder:
-    """Numbers, codes of two-valued columns, target statistics of the others, date parts, text parts, in this order."""
+    """Numbers, codes of two-valued columns, target statistics of the others, date parts, text parts, in this order.
+
+    Attributes
+    ----------
+    plain : ndarray of shape (n_places,), float32
+        What each code of the two-valued columns becomes, see `automl_cli.features.levels`: itself, or NaN where it is
+        missing or not in the training rows.
+    """
 
     schema: FrameSchema
     numbers: Numbers
+    plain: Array
     statistics: TargetStatistics
     dates: DateParts
     text: TextParts
@@ -41,8 +50,7 @@ class TargetEncoder:
         n_plain = n_numeric + len(plain)
         X = np.empty((frame.n_rows, n_plain + sum(block.shape[1] for block in blocks)), dtype=np.float32)
         self.numbers.write(X[:, :n_numeric], frame.numbers)
-        codes = frame.codes[:, plain]
-        X[:, n_numeric:n_plain] = np.where((codes >= 0) & (codes < MAX_PLAIN_LEVELS), codes, np.nan)
+        levels.look_up(self.plain, frame.codes[:, plain], _sizes(self.schema, plain), X[:, n_numeric:n_plain])
         first = n_plain
         for block in blocks:
             X[:, first : first + block.shape[1]] = block
@@ -54,13 +62,25 @@ def _plain_columns(schema: FrameSchema) -> Array:
     return np.flatnonzero(np.asarray(schema.n_categories, dtype=np.int64) <= MAX_PLAIN_LEVELS)
 
 
+def _sizes(schema: FrameSchema, columns: Array) -> tuple[int, ...]:
+    return tuple(schema.n_categories[j] for j in columns)
+
+
+def _fit_plain(codes: Array, n_categories: tuple[int, ...]) -> Array:
+    own = levels.codes_of_places(n_categories)
+    seen = levels.count(codes, n_categories) > 0
+    return np.where((own >= 0) & seen, own, np.nan).astype(np.float32)
+
+
 def fit_target(frame: Frame, y: Array, kind: TaskKind, n_outputs: int, seed: int) -> tuple[TargetEncoder, Matrix]:
     """Fit "target"; the training rows' matrix holds out-of-fold statistics, so a model cannot read its target there."""
-    columns = np.setdiff1d(np.arange(len(frame.schema.categorical)), _plain_columns(frame.schema))
+    plain = _plain_columns(frame.schema)
+    columns = np.setdiff1d(np.arange(len(frame.schema.categorical)), plain)
     statistics, oof = fit_statistics(frame, columns, learning_targets(y, kind, n_outputs), seed)
     encoder = TargetEncoder(
         schema=frame.schema,
         numbers=Numbers.fit(frame.numbers),
+        plain=_fit_plain(frame.codes[:, plain], _sizes(frame.schema, plain)),
         statistics=statistics,
         dates=DateParts.fit(frame.days),
         text=TextParts.fit(frame.texts, seed),
@@ -70,7 +90,7 @@ def fit_target(frame: Frame, y: Array, kind: TaskKind, n_outputs: int, seed: int
 
 def save_target(encoder: TargetEncoder, folder: Path) -> None:
     """Write a "target" encoder into an existing folder."""
-    arrays: dict[str, Array] = {}
+    arrays = {"plain": encoder.plain}
     for part in (encoder.numbers, encoder.statistics, encoder.dates, encoder.text):
         arrays |= part.arrays()
     write_arrays(folder, "target", encoder.schema, arrays)
@@ -79,9 +99,11 @@ def save_target(encoder: TargetEncoder, folder: Path) -> None:
 def load_target(folder: Path) -> TargetEncoder:
     """Read what `save_target` wrote; raises `BadArtifact` for anything malformed."""
     stored = read_arrays(folder, "target")
+    n_plain = levels.n_places(_sizes(stored.schema, _plain_columns(stored.schema)))
     return TargetEncoder(
         schema=stored.schema,
         numbers=Numbers.read(stored),
+        plain=stored.array("plain", np.float32, (n_plain,), low=0, high=MAX_PLAIN_LEVELS - 1, missing=True),
         statistics=TargetStatistics.read(stored),
         dates=DateParts.read(stored),
         text=TextParts.read(stored),

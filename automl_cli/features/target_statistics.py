@@ -113,7 +113,7 @@ def fit_statistics(frame: Frame, columns: Array, targets: Array, seed: int) -> t
     oof = np.empty((n_rows, len(columns), n_targets + 1), dtype=np.float32)
     for i, j in enumerate(columns):
         place = levels.places(frame.codes[:, [j]], (n_categories[i],))[:, 0]
-        table, oof[:, i] = _fit_column(place, n_categories[i] + 1, folds, targets, prior)
+        table, oof[:, i] = _fit_column(place, n_categories[i] + levels.N_OTHERS, folds, targets, prior)
         tables.append(table)
     statistics = TargetStatistics(columns.astype(np.int32), n_categories, np.concatenate(tables))
     return statistics, oof.reshape(n_rows, statistics.width)

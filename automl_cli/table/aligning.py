@@ -131,10 +131,11 @@ def _as_codes(column: Column, cells: pa.ChunkedArray) -> tuple[pa.ChunkedArray, 
     )
     # index_in looks up null as well; only values count as unseen
     n_unseen = codes.null_count - cells.null_count
-    stored = coded(np.asarray(codes.fill_null(-1).to_numpy(), dtype=np.int32), column.categories)
     if n_unseen <= 0:
-        return stored, []
-    unseen = cells.filter(pc.and_(pc.is_null(codes), pc.is_valid(cells)))
-    example = unseen[0].as_py()
+        return coded(np.asarray(codes.fill_null(-1).to_numpy(), dtype=np.int32), column.categories), []
+    unknown = pc.and_(pc.is_null(codes), pc.is_valid(cells))
+    marked = pc.if_else(unknown, pa.scalar(len(values), pa.int32()), codes).fill_null(-1)
+    stored = coded(np.asarray(marked.to_numpy(), dtype=np.int32), [*column.categories, None])
+    example = cells.filter(unknown)[0].as_py()
     message = f"column {column.name!r} has {count(n_unseen, 'cell')} with a value the model never saw"
-    return stored, [Remark("unseen_categories", column.name, f"{message}, such as {example[:40]!r}; taken for missing")]
+    return stored, [Remark("unseen_categories", column.name, f"{message}, such as {example[:40]!r}; taken for unknown")]

@@ -11,6 +11,9 @@ from automl_cli.table.kinds import Facts, Verdict
 from automl_cli.table.schema import CODED, Column, Kind, Notice, Remark, Schema
 from automl_cli.table.values import Array, days_of, each_distinct, epoch_times, floats_of, numbers_of, times_of
 
+MISSING, UNKNOWN = -1, -2
+"""What stands in a column of codes where there is no value, and where the training did not know the value."""
+
 
 @dataclass(frozen=True)
 class Table:
@@ -64,14 +67,19 @@ class Table:
         return floats_of(column)
 
     def codes(self, name: str) -> Array:
-        """Return a boolean or category as int32 of shape (n_rows,): positions in ``categories``, -1 where missing."""
+        """Return a boolean or category as int32 of shape (n_rows,): positions in ``categories``.
+
+        A missing cell is `MISSING`, a value that is not in ``categories`` is `UNKNOWN`.
+        """
         column = self.data.column(name)
+        categories = self.schema.column(name).categories
         if not pa.types.is_dictionary(column.type):
-            values = pa.array(self.schema.column(name).categories, pa.string())
-            codes = pc.index_in(column.cast(pa.string()), value_set=values)
-            return np.asarray(codes.fill_null(-1).to_numpy(), dtype=np.int32)
-        chunks = [np.asarray(chunk.indices.fill_null(-1), dtype=np.int32) for chunk in column.chunks]
-        return np.concatenate(chunks) if chunks else np.empty(0, dtype=np.int32)
+            texts = column.cast(pa.string())
+            found = pc.index_in(texts, value_set=pa.array(categories, pa.string())).fill_null(UNKNOWN)
+            return np.asarray(pc.if_else(pc.is_null(texts), MISSING, found).to_numpy(), dtype=np.int32)
+        chunks = [np.asarray(chunk.indices.fill_null(MISSING), dtype=np.int32) for chunk in column.chunks]
+        codes = np.concatenate(chunks) if chunks else np.empty(0, dtype=np.int32)
+        return np.where(codes < len(categories), codes, np.int32(UNKNOWN))
 
     def days(self, name: str) -> Array:
         """Return points in time as float64 days since 1970-01-01 of shape (n_rows,), NaN where missing."""
@@ -154,8 +162,8 @@ def by_frequency(encoded: pa.ChunkedArray, kind: Kind) -> pa.ChunkedArray:
     return coded(position[codes], [values[i] for i in order])
 
 
-def coded(codes: Array, categories: Sequence[str]) -> pa.ChunkedArray:
-    """Store codes, -1 where missing, beside their categories."""
+def coded(codes: Array, categories: Sequence[str | None]) -> pa.ChunkedArray:
+    """Store codes, -1 where missing, beside their categories; None among these stands for all unknown values."""
     indices = pa.array(codes, pa.int32(), mask=codes < 0)
     return pa.chunked_array([pa.DictionaryArray.from_arrays(indices, pa.array(categories, pa.string()))])
 

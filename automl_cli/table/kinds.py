@@ -17,6 +17,8 @@ MANY = 50
 """More distinct values than this make a category a high-cardinality one."""
 ENOUGH_ROWS = 20
 """With fewer rows all-distinct values say nothing."""
+NEARLY_ALL = 0.9
+"""A text of which this share of the cells is distinct is no category: too few rows share a value."""
 SAMPLE_ROWS = 2000
 UNIQUE_ROWS = 100_000
 ID_NAME = re.compile(r"(?:^|[_\W])(?:id|uuid|guid|key|idx|index|rowid|rownum|row_number|nr|no)$|^id[_\W]", re.I)
@@ -308,8 +310,15 @@ def free_text(facts: Facts) -> Verdict | None:
         return None
     # A few words that often repeat are job titles or places; sentences may repeat more often.
     if not (facts.words >= 6 or facts.letters >= 60 or (facts.words >= 3 and facts.sample_variety >= 0.5)):
-        return None
+        return _names(facts)
     return Verdict(Kind.TEXT, f"free text: {facts.words:.0f} words a cell, rarely the same")
+
+
+def _names(facts: Facts) -> Verdict | None:
+    """One or two words a cell that hardly ever repeat, such as names of persons: only their words can tell anything."""
+    if facts.words < 1.5 or facts.sample_variety < NEARLY_ALL or facts.unique_share < NEARLY_ALL:
+        return None
+    return Verdict(Kind.TEXT, f"names or short texts: {facts.words:.1f} words a cell, hardly ever the same")
 
 
 def few_values(facts: Facts) -> Verdict | None:

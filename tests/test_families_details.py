@@ -1,0 +1,248 @@
+"""Beyond the contract: rounds without a split, smoothed votes, bounded sizes, the metric of the user."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from automl_cli.clock import Deadline
+from automl_cli.errors import BadArtifact
+from automl_cli.families import find_families, forest
+from automl_cli.families.arrays import save_arrays
+from automl_cli.families.boosting import expected_rounds, stopping_for
+from automl_cli.families.family import FoldData, Limits, Shape
+from automl_cli.features.matrix import Matrix
+from automl_cli.metrics import METRICS
+from automl_cli.task import TaskKind
+
+FAMILIES = find_families()
+LIMITS = Limits(threads=1, seed=0)
+BOOSTERS = [name for name in ("lightgbm", "xgboost", "catboost") if name in FAMILIES]
+REGRESSION, BINARY, MULTICLASS = TaskKind.REGRESSION, TaskKind.BINARY, TaskKind.MULTICLASS
+
+
+def plain(X):
+    X = np.ascontiguousarray(X, dtype=np.float32)
+    return Matrix(X, (), tuple(f"f{i}" for i in range(X.shape[1])))
+
+
+def halves(X, y, kind, *, n_outputs=1, metric="", weight=None):
+    """The first half to train on, the second to watch."""
+    n = len(y) // 2
+    w, w_valid = (None, None) if weight is None else (weight[:n], weight[n:])
+    loss = METRICS[metric].loss if metric else METRICS["rmse"].loss
+    return FoldData(kind, n_outputs, plain(X[:n]), y[:n], w, plain(X[n:]), y[n:], w_valid, loss, metric)
+
+
+def fit(name, data, limits=LIMITS, **changes):
+    n, d = data.train.X.shape
+    family = FAMILIES[name]
+    shape = Shape(data.kind, n, d, len(data.train.categorical), data.n_outputs)
+    return family.fit(data, {**family.defaults(shape)[0], **changes}, limits)
+
+
+def rounds_of(kind, losses):
+    data = halves(np.zeros((40, 1)), np.zeros(40, dtype=int if kind is BINARY else float), kind)
+    stopping = stopping_for(data, Deadline.after(None), LIMITS)
+    return next((i for i, loss in enumerate(losses, start=1) if stopping.should_stop(loss)), None)
+
+
+def test_only_classes_are_done_when_the_loss_is_nearly_nothing():
+    losses = [0.98 ** min(i, 1_000) for i in range(1, 2_500)]
+    assert rounds_of(BINARY, losses) < 1_100
+    assert rounds_of(REGRESSION, losses) > 1_300
+
+
+def test_patience_counts_rows_whatever_the_classes():
+    few, many = (expected_rounds(Shape(MULTICLASS, 5_000, 5, 0, k), 0.05) for k in (3, 100))
+    assert few == many
+
+
+def sometimes_stuck():
+    """Two of three features can never be split, and a tree may look at one feature only."""
+    rng = np.random.default_rng(0)
+    X = np.zeros((400, 3))
+    X[:, 0] = rng.normal(size=400)
+    X[[*range(5), *range(200, 205)], 1] = 1
+    X[[*range(9, 12), *range(209, 212)], 2] = 1
+    return halves(X, (X[:, 0] + rng.normal(scale=0.5, size=400) > 0).astype(int), BINARY, n_outputs=2)
+
+
+@pytest.mark.parametrize("rounds", [None, 25])
+def test_a_round_without_a_split_does_not_end_the_training(rounds):
+    data = sometimes_stuck()
+    model = fit("lightgbm", data, Limits(1, 0, rounds=rounds), feature_fraction=0.4, learning_rate=0.05)
+    assert model.rounds == rounds or (rounds is None and model.rounds > 15)
+    assert model.booster.num_trees() == model.rounds
+    assert METRICS["log_loss"].loss(data.y_valid, model.predict(data.valid, 1), None) < 0.5
+
+
+def test_nothing_to_split_at_all_ends_soon():
+    data = halves(np.zeros((400, 1)), np.arange(400) % 2, BINARY, n_outputs=2)
+    model = fit("lightgbm", data)
+    assert model.rounds == 1
+    np.testing.assert_allclose(model.predict(data.valid, 1), 0.5)
+
+
+def test_rows_that_are_nearly_decided_can_still_be_split():
+    # their hessians are tiny: with LightGBM's own bound on a leaf's sum, training would end at some hundred rounds
+    rng = np.random.default_rng(1)
+    X = rng.random((4_000, 1))
+    data = halves(X, (X[:, 0] > 0.5).astype(int), BINARY, n_outputs=2)
+    assert fit("lightgbm", data, Limits(1, 0, rounds=300), learning_rate=0.1, bagging=False).rounds == 300
+
+
+def test_groups_of_categories_shrink_with_the_data():
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 12, size=240).astype(np.float32)
+    y = np.isin(codes, (1, 4, 7, 9)).astype(int)
+
+    def matrix(rows):
+        return Matrix(codes[rows, None], (0,), ("f0",))
+
+    train, valid = slice(0, 120), slice(120, 240)
+    data = FoldData(BINARY, 2, matrix(train), y[train], None, matrix(valid), y[valid], None, METRICS["log_loss"].loss)
+    model = fit("lightgbm", data, Limits(1, 0, rounds=60), min_data_in_leaf=1, cat_smooth=1.0, cat_l2=1.0)
+    assert METRICS["log_loss"].loss(data.y_valid, model.predict(data.valid, 1), None) < 0.3
+
+
+VOTERS = ["extra_trees", "random_forest", "neighbors"]
+
+
+@pytest.mark.parametrize("name", VOTERS)
+def test_no_class_is_impossible(name, tmp_path):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(400, 2))
+    y = (X[:, 0] > 0).astype(int)
+    y[200:203] = 1 - y[200:203]
+    data = halves(X, y, MULTICLASS, n_outputs=3)  # the third class never occurs
+    model = fit(name, data)
+    p = model.predict(data.valid, 1)
+    assert p.min() > 1e-6
+    np.testing.assert_allclose(p.sum(axis=1), 1)
+    assert METRICS["log_loss"].loss(data.y_valid, p, None) < 0.3
+    assert np.mean(p.argmax(axis=1) == data.y_valid) > 0.9
+
+
+@pytest.mark.parametrize("prior", [[0.5, 0.5], [0.2, 0.2, 0.2], [-1.0, 1.0, 1.0], []])
+@pytest.mark.parametrize("name", VOTERS)
+def test_crafted_priors_are_refused(name, prior, tmp_path):
+    X = np.arange(40.0)[:, None]
+    FAMILIES[name].save(fit(name, halves(X, np.arange(40) % 3, MULTICLASS, n_outputs=3)), tmp_path)
+    (path,) = tmp_path.iterdir()
+    with np.load(path) as file:
+        arrays = dict(file)
+    path.unlink()
+    save_arrays(path, {**arrays, "prior": np.array(prior, dtype=float)})
+    with pytest.raises(BadArtifact):
+        FAMILIES[name].load(tmp_path)
+
+
+def test_neighbours_of_wide_rows_are_compared_in_small_chunks():
+    import tracemalloc
+
+    rng = np.random.default_rng(0)
+    data = halves(rng.normal(size=(1_000, 2_000)), np.arange(1_000) % 2, BINARY, n_outputs=2)
+    model = fit("neighbors", data, n_neighbors=100)
+    tracemalloc.start()
+    model.predict(data.valid, 1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 300e6
+
+
+def test_a_forest_of_many_classes_stays_small(tmp_path):
+    rng = np.random.default_rng(0)
+    n_outputs = 600
+    X = rng.normal(size=(4_000, 3))
+    data = halves(X, rng.integers(0, n_outputs, size=4_000), MULTICLASS, n_outputs=n_outputs)
+    model = fit("extra_trees", data)
+    FAMILIES["extra_trees"].save(model, tmp_path)
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 1.1 * forest.MOST_BYTES
+    assert model.rounds >= 50
+    assert not model.cut
+
+
+@pytest.mark.parametrize(("least", "best_first"), [(1, True), (2, False)])
+def test_trees_grow_best_first_only_where_leaves_are_too_many(least, best_first):
+    hyperparameters = {**FAMILIES["extra_trees"].defaults(Shape(BINARY, 20_000, 3, 0, 2))[0], "min_samples_leaf": least}
+    parameters = forest._parameters(hyperparameters, 20_000, 2, 1)
+    assert (parameters["max_leaf_nodes"] is not None) == best_first
+
+
+@pytest.mark.parametrize("scale", [1e200, 1e-12, 1e-300, 1e300])
+@pytest.mark.parametrize("name", list(FAMILIES))
+def test_the_units_of_the_target_do_not_matter(name, scale):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 2))
+    y = np.tanh(X[:, 0])
+    limits = Limits(1, 0, seconds=5, rounds=40 if name in BOOSTERS else None)
+    data, scaled = halves(X, y, REGRESSION), halves(X, y * scale, REGRESSION)
+    predictions = fit(name, scaled, limits).predict(data.valid, 1) / scale
+    np.testing.assert_allclose(predictions, fit(name, data, limits).predict(data.valid, 1), atol=0.05)
+    assert METRICS["rmse"].loss(data.y_valid, predictions, None) < 0.7 * data.y_valid.std()
+
+
+def skewed():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(600, 2))
+    return X, np.exp(1.5 * X[:, 0] + rng.normal(scale=1.2, size=600))
+
+
+@pytest.mark.parametrize("rounds", [None, 60])
+@pytest.mark.parametrize("metric", ["mae", "median_ae", "mape", "rmsle"])
+@pytest.mark.parametrize("name", BOOSTERS)
+def test_boosters_learn_what_the_user_measures(name, metric, rounds, tmp_path):
+    X, y = skewed()
+    limits = Limits(1, 0, rounds=rounds)
+    losses = {}
+    for told in ("", metric):
+        data = halves(X, y, REGRESSION, metric=told)
+        model = fit(name, data, limits, learning_rate=0.1)
+        predictions = model.predict(data.valid, 1)
+        losses[told] = METRICS[metric].loss(data.y_valid, predictions, None)
+    assert losses[metric] < 0.95 * losses[""]
+    assert rounds is None or model.rounds == rounds
+    FAMILIES[name].save(model, tmp_path)
+    loaded = FAMILIES[name].load(tmp_path)
+    assert loaded.predict(data.valid, 1).tobytes() == predictions.tobytes()
+    assert loaded.rounds == model.rounds
+
+
+@pytest.mark.parametrize("metric", ["rmse", "r2"])
+def test_squared_errors_are_learnt_as_without_a_metric(metric):
+    X, y = skewed()
+    data = [halves(X, y, REGRESSION, metric=told) for told in ("", metric)]
+    first, second = (fit("lightgbm", d).predict(d.valid, 1) for d in data)
+    assert first.tobytes() == second.tobytes()
+
+
+@pytest.mark.parametrize("name", BOOSTERS)
+def test_percentages_of_zero_do_not_break_the_fit(name):
+    X, y = skewed()
+    y[::3] = 0.0
+    weight = np.ones(len(y))
+    weight[1] = 0.0
+    data = halves(X, y, REGRESSION, metric="mape", weight=weight)
+    assert np.isfinite(fit(name, data, Limits(1, 0, rounds=20)).predict(data.valid, 1)).all()
+
+
+@pytest.mark.parametrize("name", BOOSTERS)
+def test_without_a_feature_absolute_errors_give_the_median(name):
+    _, y = skewed()
+    data = halves(np.zeros((600, 1)), y, REGRESSION, metric="mae")
+    prediction = fit(name, data, Limits(1, 0, rounds=5)).predict(data.valid, 1)
+    np.testing.assert_allclose(prediction, np.median(data.y), rtol=0.05)
+
+
+@given(st.sampled_from(["depthwise", "lossguide"]), st.integers(0, 20))
+def test_a_depth_is_searched_only_where_xgboost_heeds_it(policy, seed):
+    from ConfigSpace import ConfigurationSpace
+
+    parameters, conditions = FAMILIES["xgboost"].space(Shape(BINARY, 500, 4, 0, 2))
+    space = ConfigurationSpace(seed=seed)
+    space.add(parameters)
+    space.add(conditions)
+    configuration = next(c for c in space.sample_configuration(50) if c["grow_policy"] == policy)
+    assert ("max_depth" in configuration) == (policy == "depthwise")
+    assert ("max_leaves" in configuration) == (policy == "lossguide")
