@@ -326,7 +326,9 @@ def test_no_time_for_a_model(automl, folder):
     answer = automl("fit", "good.csv", "-t", "y", "--time", "0.5s", cwd=folder)
     assert answer.returncode == 4, answer.stderr
     last = answer.stderr.splitlines()[-1]
-    assert last.startswith("automl: no trial ended within the limit: give it more than --time 0.5s")
+    assert last.startswith("automl: ")
+    assert "give it more" in last
+    assert "--time" in last
     assert "Traceback" not in answer.stderr
     assert [path.name for path in folder.iterdir()] == ["good.csv"]
 

@@ -267,7 +267,7 @@ def test_streams_of_the_real_command(folder, line, codes, out, says):
 
 def test_no_space_leaves_the_old_predictions(folder):
     # enough to unpack the model, too little for the answer
-    (folder / "long.csv").write_bytes(NEW + NEW.split(b"\n", 1)[1] * 2500)
+    (folder / "long.csv").write_bytes(NEW + NEW.split(b"\n", 1)[1] * 20_000)
     (folder / "p.csv").write_text("the old predictions")
     before = sorted(folder.iterdir())
     answer = subprocess.run(
@@ -276,7 +276,7 @@ def test_no_space_leaves_the_old_predictions(folder):
         capture_output=True,
         text=True,
         cwd=folder,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000)),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000)),
         timeout=60,
     )
     check_refused(answer, 1, "no space to write p.csv")

@@ -121,16 +121,20 @@ def _drawn(events: Iterable[Event], view: View, console: Console) -> Iterator[Ev
 
 
 def _plain(events: Iterable[Event], view: View, console: Console) -> Iterator[Event]:
-    said, model_told = 0.0, False
+    said: float | None = None  # when the last line was printed; None before the search
+    model_told = False
     for event in events:
         view.take(event)
         if isinstance(event, Prepared):
             tell_prepared(console, event)
+            said = view.deadline.elapsed()
         elif isinstance(event, Summary):
             tell_summary(console, event)
-        elif (not model_told and isinstance(event, Improved)) or view.deadline.elapsed() - said > PLAIN_SECONDS:
-            said, model_told = view.deadline.elapsed(), model_told or isinstance(event, Improved)
-            console.print(Text(view.line()))
+        elif said is not None:
+            first = isinstance(event, Improved) and not model_told
+            if first or view.deadline.elapsed() - said > PLAIN_SECONDS:
+                said, model_told = view.deadline.elapsed(), model_told or first
+                console.print(Text(view.line()))
         yield event
 
 
