@@ -282,3 +282,15 @@ def test_losses_of_weighted_rows_are_the_ones_shown(command: Command, tmp_path: 
     # Only the proportions of weights matter.
     assert large["score"] == pytest.approx(less["score"], rel=1e-4)
     assert np.isfinite(large["score"])
+
+
+def test_a_long_temporary_folder_is_no_hindrance(automl, repository, tmp_path, monkeypatch):
+    folder = tmp_path / ("x" * 90)  # a socket's path may have about 107 characters
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    done = automl(
+        "fit", repository / "sample_data" / "wine.csv", "--target", "cultivar", "--trials", "1", "--folds", "2",
+        "--include", "linear", "-o", "m.automl", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "m.automl").exists()

@@ -5,6 +5,7 @@ import fcntl
 import os
 import resource
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future, InvalidStateError
@@ -25,6 +26,7 @@ __all__ = ["MemoryExceeded", "ProcessExecutor", "Setup", "WorkerDied"]
 
 T = TypeVar("T")
 
+LONGEST_TEMPORARY_PATH = 60  # a socket may have about 107 characters, multiprocessing adds 35
 POLL_SECONDS = 0.2  # a poll takes 5 to 10 ms of a core, most of it to find the tree's processes
 CALM_SECONDS = 0.6  # between polls while less than half of what is allowed is held
 THREAD_VARIABLES = (
@@ -315,10 +317,22 @@ def start_server(setup: Setup) -> None:
     # Ctrl-C reaches every process of the terminal: the server inherits the block, and so do the workers
     old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        with _environment(_thread_environment(setup.threads)):
+        with _environment(_thread_environment(setup.threads)), _short_temporary_folder():
             forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, old)
+
+
+@contextlib.contextmanager
+def _short_temporary_folder() -> Iterator[None]:
+    """Have the server's socket made in the system's own folder where the path of TMPDIR is too long for a socket's."""
+    before = tempfile.tempdir
+    if len(tempfile.gettempdir()) > LONGEST_TEMPORARY_PATH:
+        tempfile.tempdir = "/tmp"
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 def _thread_environment(threads: int) -> dict[str, str]:
