@@ -7,6 +7,8 @@ from typing import TextIO, cast
 
 from rich.console import Console
 
+LOG_COLUMNS = 160
+
 
 class Talk:
     """A stream whose reader may leave: what nobody hears must not end a fit."""
