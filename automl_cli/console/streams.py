@@ -40,7 +40,12 @@ def make_console(*, answer: bool = False) -> Console:
         Whether what is printed is the command's result rather than talk about it.
     """
     plain = "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
+    stream = sys.stdout if answer else sys.stderr
+    # In a log or a pipe nobody's window is 80 columns wide. rich heeds the width only beside a height.
+    wide = not (stream.isatty() or "COLUMNS" in os.environ)
     return Console(
+        width=LOG_COLUMNS if wide else None,
+        height=50 if wide else None,
         file=sys.stdout if answer else cast(TextIO, Talk(sys.stderr)),
         highlight=False,
         soft_wrap=True,
