@@ -12,6 +12,7 @@ from automl_cli.families.family import Family, Shape
 from automl_cli.features.frame import FrameSchema, frame_from_table, frame_schema
 from automl_cli.features.matrix import Array
 from automl_cli.machine import usable_cores
+from automl_cli.parts import Part
 from automl_cli.plan import Resources, share_cores
 from automl_cli.rundata import RunData, open_rundata, save_rundata
 from automl_cli.runs import Run
@@ -44,6 +45,8 @@ class FitOptions:
         Kept after the run where it is named.
     dask : str or None
         Address of a scheduler.
+    without : frozenset of Part
+        What is left out of the search, to see what it is worth.
     """
 
     data: str
@@ -68,6 +71,7 @@ class FitOptions:
     run_dir: Path | None = None
     resume: bool = False
     dask: str | None = None
+    without: frozenset[Part] = frozenset()
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -123,7 +127,9 @@ class FitOptions:
         names = ("task", "metric", "positive", "seed", "include", "exclude", "folds", "ignore")
         roles = ("weight_column", "group_column", "time_column")
         chosen = {name: str(getattr(self, name)) for name in (*names, *roles)}
-        return {**chosen, "kinds": str(sorted(self.kinds.items())), "timed": str(self.seconds is not None)}
+        without = ", ".join(sorted(self.without))
+        kinds = str(sorted(self.kinds.items()))
+        return {**chosen, "kinds": kinds, "timed": str(self.seconds is not None), "without": without}
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,8 @@ class Rules:
         End after so many trials. With a number and no time limit the run is reproducible.
     first_seconds : float
         Limit of the first trial of a timed run, so that there is a model soon.
+    racing : bool
+        Whether a candidate that cannot win is given up before its last fold.
     share : float
         Largest share of the seconds left that a later trial may take.
     again_share : float
@@ -88,6 +90,7 @@ class Rules:
     seed: int
     n_trials: int | None = None
     first_seconds: float = 2.0
+    racing: bool = True
     share: float = 0.3
     again_share: float = 0.5
     shortest_seconds: float = 0.7
@@ -287,7 +290,7 @@ def _proposal(state: State, rules: Rules, asked: tuple[Pipeline, str], seconds: 
     # The first pipeline of each family is not raced: an ensemble gains from members that err differently, and a
     # search that overfits its validation rows still has the defaults.
     family = asked[0].family
-    raced = state.incumbent is not None and family in state.families
+    raced = rules.racing and state.incumbent is not None and family in state.families
     state.families.add(family)
     incumbent = state.incumbent.losses if raced and state.incumbent is not None else ()
     return Proposal(number, *asked, seed, rules.threads, incumbent, seconds)

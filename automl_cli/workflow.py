@@ -20,6 +20,7 @@ from automl_cli.job import FitOptions, Job, choose_families, manifest_of, prepar
 from automl_cli.machine import usable_cores, usable_memory
 from automl_cli.members import Chosen, OofCache
 from automl_cli.optimizer import Optimizer, Portfolio, RandomSearch, Smac
+from automl_cli.parts import Part
 from automl_cli.plan import SHORTEST_FOR_SMAC, first_trial_seconds, reserve_seconds
 from automl_cli.profile import Profile, profile
 from automl_cli.runs import finish, interrupted_run, open_run, output_lock
@@ -150,7 +151,8 @@ def _search_and_save(
     model = ModelSoFar(job.run.model, manifest_of(options, job), OofCache(job.run.folder, job.data), deadline)
     found = Background(lambda: profile(job.table, options.target))
     learner = Background(lambda: _learner(options, job, deadline))
-    for event in _trials(options, job, Portfolio(_first(job, deadline), learner.result), executor, model, interrupted):
+    optimizer = Portfolio(_first(options, job, deadline), learner.result)
+    for event in _trials(options, job, optimizer, executor, model, interrupted):
         yield event
         if isinstance(event, Started):
             phases.reach("first_trial")
@@ -238,6 +240,7 @@ def _trials(
         seed=options.seed,
         n_trials=options.n_trials,
         first_seconds=first_trial_seconds(limit),
+        racing=Part.RACING not in options.without,
     )
     # A little more than the last save is likely to need: a trial that keeps to its limit is not stopped before its end.
     earlier = deadline.earlier(reserve_seconds(limit, USUAL_ENDING)) if deadline.limited else deadline
@@ -250,16 +253,17 @@ def _trials(
     )
 
 
-def _first(job: Job, deadline: Deadline) -> list[Pipeline]:
+def _first(options: FitOptions, job: Job, deadline: Deadline) -> list[Pipeline]:
     """Return the portfolio; of a timed run that is resumed, what it has not tried yet."""
     tried = {trial.proposal.pipeline for trial in job.recorded.values()} if deadline.limited else set()
-    return [pipeline for pipeline in default_pipelines(job.families, job.shape) if pipeline not in tried]
+    known = default_pipelines(job.families, job.shape)
+    return [p for p in (known[:1] if Part.PORTFOLIO in options.without else known) if p not in tried]
 
 
 def _learner(options: FitOptions, job: Job, deadline: Deadline) -> Optimizer:
     """Return what proposes after the portfolio."""
     space = build_space(job.families, job.shape)
-    if deadline.limited and deadline.total < SHORTEST_FOR_SMAC:
+    if Part.SMAC in options.without or (deadline.limited and deadline.total < SHORTEST_FOR_SMAC):
         return RandomSearch(space, to_pipeline, seed=options.seed)
     return Smac(space, to_pipeline, to_configuration, seed=options.seed)
 

@@ -17,6 +17,7 @@ LAYERS = (
     "files",
     "machine",
     "lean",
+    "parts",
     "trial",
     "table",
     "metrics",

@@ -294,3 +294,20 @@ def test_a_long_temporary_folder_is_no_hindrance(automl, repository, tmp_path, m
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "m.automl").exists()
+
+
+def test_parts_of_the_search_can_be_left_out(command: Command, folder: Path, tmp_path: Path) -> None:
+    """Without the portfolio and the surrogate, all but the first trial are drawn at random, and none is raced."""
+    data = folder / "binary.csv"
+    without = ("--no-racing", "--without", "portfolio", "--without", "smac")
+    fit(command, tmp_path, data, "-t", "y", "--trials", "7", "--folds", "2", "--include", "linear", *without,
+        "--run-dir", "run")  # fmt: skip
+    trials = read_journal(tmp_path / "run" / "journal.jsonl")
+    assert [trial.proposal.origin for trial in trials] == ["portfolio", *["random"] * 6]
+    assert all(trial.proposal.incumbent == () for trial in trials)
+
+
+def test_an_unknown_part_is_refused_with_the_known_ones(command: Command, folder: Path, tmp_path: Path) -> None:
+    done = command("fit", folder / "binary.csv", "-t", "y", "--without", "luck", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "racing, portfolio, smac" in done.stderr

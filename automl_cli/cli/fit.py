@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from automl_cli.cli.options import Data, Debug, Ignore, Json, Kinds, Quiet, parse_kinds, print_json
+from automl_cli.cli.options import Data, Debug, Ignore, Json, Kinds, Quiet, parse_kinds, parse_parts, print_json
 from automl_cli.cli.settings import check_settings, parse_bytes, parse_seconds, settings_table
 from automl_cli.clock import Deadline, process_age
 
@@ -128,6 +128,13 @@ def fit(
             help="Evaluate on a Dask cluster that shares this machine's files.",
         ),
     ] = None,
+    no_racing: Annotated[
+        bool, typer.Option("--no-racing", help="Validate every candidate on all folds, also one that cannot win.")
+    ] = False,
+    without: Annotated[
+        list[str] | None,
+        typer.Option("--without", metavar="PART", help="Leave a part out of the search, to see what it is worth."),
+    ] = None,
     show_settings: Annotated[
         bool, typer.Option("--show-settings", help="Print each setting and where it comes from, and leave.")
     ] = False,
@@ -176,6 +183,7 @@ def fit(
         run_dir=run_dir,
         resume=resume,
         dask=dask,
+        without=parse_parts([*(without or ()), *(["racing"] if no_racing else [])]),
     )
     return _run(options, deadline, quiet=quiet, json=json)
 

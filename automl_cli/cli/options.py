@@ -45,6 +45,26 @@ def parse_kinds(items: Iterable[str]) -> dict[str, Any]:
     return kinds
 
 
+def parse_parts(names: Iterable[str]) -> frozenset[Any]:
+    """Read the names of parts that are left out.
+
+    Raises
+    ------
+    UsageError
+        There is no such part.
+
+    >>> sorted(parse_parts(["racing"]))
+    [<Part.RACING: 'racing'>]
+    """
+    from automl_cli.parts import Part
+
+    names = tuple(names)
+    for name in names:
+        if name not in list(Part):
+            raise UsageError(f"--without {name!r} is no part of the search", hint="parts are " + ", ".join(Part))
+    return frozenset(Part(name) for name in names)
+
+
 def print_json(data: Any) -> None:
     """Print one JSON document on stdout; numbers that are not finite become null."""
     import json

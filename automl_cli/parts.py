@@ -1,0 +1,14 @@
+"""The parts of a search that can be left out, one at a time, to see what each is worth."""
+
+from enum import StrEnum
+
+
+class Part(StrEnum):
+    """What ``--without`` takes out of a search; everything else stays as it is."""
+
+    RACING = "racing"
+    """Every candidate is validated on all folds."""
+    PORTFOLIO = "portfolio"
+    """Only the first pipeline is known beforehand; the optimizer starts from nothing."""
+    SMAC = "smac"
+    """Configurations are drawn at random instead of by the surrogate."""
