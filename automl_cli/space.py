@@ -23,6 +23,7 @@ _FIRST_WAVE = (
     ("catboost", 0, 0),
     ("lightgbm", 1, 0),
     ("extra_trees", 0, 0),
+    ("mlp", 0, 0),
     ("linear", 0, 0),
     ("lightgbm", 2, 0),
     ("xgboost", 0, 0),
@@ -31,8 +32,10 @@ _FIRST_WAVE = (
 )
 _SECOND_WAVE = (
     ("lightgbm", 3, 0),
+    ("mlp", 1, 0),
     ("catboost", 1, 0),
     ("lightgbm", 0, 1),
+    ("mlp", 2, 0),
     ("extra_trees", 1, 0),
     ("lightgbm", 4, 0),
     ("linear", 1, 0),
@@ -47,7 +50,7 @@ _SECOND_WAVE = (
     ("extra_trees", 2, 0),
 )
 # Families whose cost grows fastest with the rows.
-_SLOW = ("random_forest", "neighbors", "extra_trees")
+_SLOW = ("random_forest", "neighbors", "extra_trees", "mlp")
 _MANY_ROWS = 100_000
 
 

@@ -76,7 +76,7 @@ def test_the_portfolio_follows_the_shape():
     assert order(5_000, 20)[0] == "lightgbm"
     assert order(500, 900)[0] == "linear"
     assert "neighbors" not in order(500_000, 20)
-    assert order(500_000, 20)[-2:] == ["extra_trees", "random_forest"]
+    assert order(500_000, 20)[-3:] == ["extra_trees", "mlp", "random_forest"]
 
 
 def test_one_family_is_enough():

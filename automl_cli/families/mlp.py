@@ -1,0 +1,378 @@
+"""Multilayer perceptron: dense layers trained by AdamW under a cosine schedule, in numpy alone.
+
+The recipe follows well-tuned simple networks: robustly scaled inputs with a learned scale per feature (Holzmüller et
+al., Better by default, NeurIPS 2024), dropout and decoupled weight decay (Kadra et al., Well-tuned simple nets excel
+on tabular datasets, NeurIPS 2021), and the epoch with the best validation loss is kept.
+"""
+
+import itertools
+import math
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from automl_cli.clock import Deadline
+from automl_cli.families.arrays import Expected, bad_model, load_arrays, save_arrays
+from automl_cli.families.dense import AdamW, Net, activate, new_net, rate_factor
+from automl_cli.families.family import (
+    Family,
+    FoldData,
+    Hyperparameters,
+    Limits,
+    Shape,
+    present_classes,
+    spread,
+)
+from automl_cli.families.target_scale import standardised
+from automl_cli.features.matrix import Array, Matrix
+
+_FILE = "mlp.npz"
+_BLOCK = 8192
+_ROW_VISITS = 400_000  # rows times epochs of the default: what about five seconds of a core can do
+_FEWEST_EPOCHS, _MOST_EPOCHS = 10, 120
+_LARGEST = 30.0  # scaled features lie within 3; what a shift brings beyond must not blow the network up
+_STEPS_BETWEEN_LOOKS = 16
+
+
+@dataclass(frozen=True)
+class MlpModel:
+    """Weights, layer after layer.
+
+    Attributes
+    ----------
+    weights : tuple of float32 (n_in, n_out)
+    biases : tuple of float32 (n_out,)
+    smooth : bool
+        Whether hidden layers use SiLU instead of ReLU.
+    classes : int64 (n_present,)
+        Classes that occurred in training; empty for a regression.
+    low, high : float
+        Predictions of a regression are kept between these.
+    rounds : int
+        Epochs that were kept.
+    """
+
+    weights: tuple[Array, ...]
+    biases: tuple[Array, ...]
+    smooth: bool
+    classes: Array
+    n_outputs: int
+    low: float
+    high: float
+    rounds: int = 0
+    cut: bool = False
+
+    def predict(self, data: Matrix, threads: int) -> Array:
+        """Return float64 of shape (n_rows, n_outputs)."""
+        from threadpoolctl import threadpool_limits  # noqa: PLC0415
+
+        if data.X.shape[1] != len(self.weights[0]):
+            raise bad_model(Path(_FILE), "it was fitted on another number of features")
+        X = _bounded(data.X)
+        with threadpool_limits(1):  # products split between threads differ in their last bits
+            blocks = [self._scores(X[i : i + _BLOCK]) for i in range(0, max(len(X), 1), _BLOCK)]
+        scores = np.concatenate(blocks).astype(np.float64)
+        if not len(self.classes):
+            return np.clip(scores, self.low, self.high)
+        return spread(_softmax(scores), self.classes, self.n_outputs)
+
+    def _scores(self, X: Array) -> Array:
+        hidden = X
+        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            hidden = activate(hidden @ weight + bias, self.smooth)[0]
+        scores: Array = hidden @ self.weights[-1] + self.biases[-1]
+        return scores
+
+
+def _bounded(X: Array) -> Array:
+    bounded: Array = np.clip(X, -_LARGEST, _LARGEST)
+    return bounded
+
+
+def _softmax(scores: Array) -> Array:
+    shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
+    normal: Array = shifted / shifted.sum(axis=1, keepdims=True)
+    return normal
+
+
+def _epochs(shape: Shape) -> int:
+    return int(np.clip(_ROW_VISITS / max(shape.n_rows, 1), _FEWEST_EPOCHS, _MOST_EPOCHS))
+
+
+def space(shape: Shape) -> tuple[list[Any], list[Any]]:
+    """Return depth, width, regularisation and schedule."""
+    from ConfigSpace import Categorical, Float, Integer  # noqa: PLC0415
+
+    epochs = _epochs(shape)
+    return (
+        [
+            Integer("layers", (1, 4), default=2),
+            Integer("width", (32, 512), log=True, default=128),
+            Float("dropout", (0.0, 0.5), default=0.1),
+            Float("learning_rate", (5e-4, 2e-2), log=True, default=4e-3),
+            Float("weight_decay", (1e-5, 1.0), log=True, default=0.02),
+            Categorical("batch_size", [32, 64, 128, 256, 512], default=128, ordered=True),
+            Categorical("activation", ["relu", "silu"], default="silu"),
+            Integer("epochs", (max(4, epochs // 3), 3 * epochs), log=True, default=epochs),
+        ],
+        [],
+    )
+
+
+def defaults(shape: Shape) -> tuple[Hyperparameters, ...]:
+    """Return a mid-sized net, a larger one with strong regularisation, and a small one."""
+    first = {
+        "layers": 2,
+        "width": 128,
+        "dropout": 0.1,
+        "learning_rate": 4e-3,
+        "weight_decay": 0.02,
+        "batch_size": 64 if shape.n_rows < 3_000 else 128 if shape.n_rows < 20_000 else 256,
+        "activation": "silu",
+        "epochs": _epochs(shape),
+    }
+    return (
+        first,
+        {**first, "layers": 3, "width": 256, "dropout": 0.35, "weight_decay": 0.1, "learning_rate": 2e-3},
+        {**first, "layers": 1, "width": 64, "dropout": 0.0, "learning_rate": 8e-3, "activation": "relu"},
+    )
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Training or validation rows: ``y`` one column of values, or class positions."""
+
+    X: Array
+    y: Array
+    weight: Array
+    classify: bool
+
+    def slope(self, rows: Array) -> Any:
+        """Return the function from a batch's scores to the slope of its mean loss."""
+        y, weight = self.y[rows], self.weight[rows][:, None] / np.float32(len(rows))
+
+        def of(scores: Array) -> Array:
+            if not self.classify:
+                return np.asarray((scores - y[:, None]) * weight)
+            p = _softmax(scores)
+            p[np.arange(len(p)), y] -= 1.0
+            return np.asarray(p * weight)
+
+        return of
+
+    def loss(self, model: MlpModel) -> float:
+        """Return the mean loss: log loss, or half the squared error."""
+        total = 0.0
+        for i in range(0, len(self.X), _BLOCK):
+            scores = model._scores(self.X[i : i + _BLOCK]).astype(np.float64)
+            y, weight = self.y[i : i + _BLOCK], self.weight[i : i + _BLOCK]
+            if self.classify:
+                p = _softmax(scores)[np.arange(len(y)), y]
+                total -= float(weight @ np.log(np.maximum(p, 1e-12)))
+            else:
+                total += 0.5 * float(weight @ (scores[:, 0] - y) ** 2)
+        return total / max(float(self.weight.sum()), np.finfo(float).tiny)
+
+
+@dataclass(frozen=True)
+class _Course:
+    """What training goes through.
+
+    Attributes
+    ----------
+    epochs : int
+        The rate falls to zero over so many.
+    last : int
+        Training ends after this one: the same as ``epochs``, or fewer in a refit.
+    """
+
+    batch: int
+    rate: float
+    weight_decay: float
+    epochs: int
+    last: int
+    deadline: Deadline
+
+
+def fit(data: FoldData, hyperparameters: Hyperparameters, limits: Limits) -> MlpModel:
+    """Train for the epochs asked for, or as many as the seconds allow under the same schedule; keep the best epoch."""
+    from threadpoolctl import threadpool_limits  # noqa: PLC0415
+
+    deadline = Deadline.after(limits.seconds)
+    classes, y = present_classes(data)
+    train = _Rows(_bounded(data.train.X), *_target(y, data.weight, bool(len(classes))), bool(len(classes)))
+    low, high = (float(y.min()), float(y.max())) if not len(classes) else (0.0, 0.0)
+    smooth = hyperparameters["activation"] == "silu"
+    empty = MlpModel((), (), smooth, classes, data.n_outputs, 2 * low - high, 2 * high - low)
+    rng = np.random.default_rng(limits.seed)
+    net = new_net(train.X.shape[1], max(len(classes), 1), hyperparameters, rng)
+    if len(classes):
+        # the network starts from the shares of the classes
+        shares = np.bincount(y, weights=train.weight, minlength=len(classes)) + 1e-3
+        net.views(net.flat)[2][-1][:] = np.log(shares / shares.sum())
+    epochs = int(hyperparameters["epochs"])
+    course = _Course(
+        batch=min(int(hyperparameters["batch_size"]), len(train.X)),
+        rate=float(hyperparameters["learning_rate"]),
+        weight_decay=float(hyperparameters["weight_decay"]),
+        epochs=epochs,
+        last=min(limits.rounds or epochs, epochs),
+        deadline=deadline,
+    )
+    loss = None if limits.rounds else _validation(data, classes).loss
+    with threadpool_limits(limits.threads), np.errstate(over="ignore", invalid="ignore"):
+        return _train(_Training(net, train, rng, empty), course, loss)
+
+
+def _target(y: Array, weight: Array | None, classify: bool) -> tuple[Array, Array]:
+    """Return the target and weights of mean 1, float32."""
+    weights = np.ones(len(y)) if weight is None or not weight.sum() > 0 else weight * (len(y) / weight.sum())
+    return y if classify else y.astype(np.float32), weights.astype(np.float32)
+
+
+def _validation(data: FoldData, classes: Array) -> _Rows:
+    """Return the validation rows whose class occurred in training."""
+    y, X, weight = data.y_valid, _bounded(data.valid.X), data.weight_valid
+    if len(classes):
+        known = np.isin(y, classes)
+        y, X, weight = np.searchsorted(classes, y[known]), X[known], None if weight is None else weight[known]
+    return _Rows(X, *_target(y, weight, bool(len(classes))), bool(len(classes)))
+
+
+@dataclass(frozen=True)
+class _Training:
+    """A network in training, and its rows."""
+
+    net: Net
+    train: _Rows
+    rng: np.random.Generator
+    empty: MlpModel
+
+    def model(self, epoch: int) -> MlpModel:
+        """Copy the weights; the input scales become part of the first layer."""
+        scale, weights, biases = self.net.views(self.net.flat)
+        copies = (weights[0] * scale[:, None], *(weight.copy() for weight in weights[1:]))
+        return replace(self.empty, weights=copies, biases=tuple(bias.copy() for bias in biases), rounds=epoch)
+
+    def epoch(self, adam: AdamW, course: _Course, number: int, gradient: Array) -> bool:
+        """Go over the rows once, in a new order; False where the seconds were used up on the way."""
+        n_rows = len(self.train.X)
+        steps = max(1, n_rows // course.batch)  # the rest of the order waits for the next epoch
+        order = self.rng.permutation(n_rows)
+        for step in range(steps):
+            rows = order[step * course.batch : (step + 1) * course.batch]
+            self.net.gradient(self.train.X[rows], self.train.slope(rows), gradient, self.rng)
+            done = (number + step / steps) / course.epochs
+            adam.step(self.net.flat, gradient, course.rate * rate_factor(done))
+            if course.deadline.limited and step % _STEPS_BETWEEN_LOOKS == 0 and course.deadline.passed():
+                return False
+        return True
+
+
+def _train(training: _Training, course: _Course, validate: Callable[[MlpModel], float] | None) -> MlpModel:
+    """Go over the rows epoch by epoch; where they do not fit into the seconds the schedule is drawn together."""
+    adam, gradient = AdamW.of(training.net, course.weight_decay), np.empty_like(training.net.flat)
+    best, kept, cut = math.inf, training.model(0), False
+    started = course.deadline.elapsed()
+    epoch = 0
+    while epoch < course.last:
+        epoch += 1
+        whole = training.epoch(adam, course, epoch - 1, gradient)
+        model = training.model(epoch)
+        loss = validate(model) if validate else -float(epoch)
+        if loss < best:
+            best, kept = loss, model
+        cut = cut or not whole
+        if not (whole and math.isfinite(loss)):
+            break  # out of time, or it diverged: the best epoch so far is kept
+        possible = _possible(epoch, course.deadline, started)
+        if possible < course.last:
+            course, cut = replace(course, epochs=possible, last=possible), True
+    if not math.isfinite(best):
+        raise ValueError("the network diverged")
+    return replace(kept, cut=cut)
+
+
+def _possible(epoch: int, deadline: Deadline, started: float) -> int:
+    """Return how many epochs there will be when the seconds are used up."""
+    if not deadline.limited:
+        return sys.maxsize
+    per_epoch = (deadline.elapsed() - started) / epoch
+    return epoch + int(deadline.seconds_left() / max(per_epoch, 1e-9))
+
+
+def save(model: MlpModel, folder: Path) -> None:
+    """Write the weights."""
+    arrays = {f"weight_{i}": weight for i, weight in enumerate(model.weights)}
+    arrays |= {f"bias_{i}": bias for i, bias in enumerate(model.biases)}
+    save_arrays(folder / "head.npz", {
+        "n_layers": np.array(len(model.weights)),
+        "smooth": np.array(model.smooth),
+        "classes": model.classes,
+        "n_outputs": np.array(model.n_outputs),
+        "bounds": np.array([model.low, model.high]),
+        "rounds": np.array(model.rounds),
+    })  # fmt: skip
+    save_arrays(folder / _FILE, arrays)
+
+
+def load(folder: Path) -> MlpModel:
+    """Read what `save` wrote; raises `BadArtifact` where that is not what the files hold."""
+    path = folder / "head.npz"
+    head = load_arrays(path, {
+        "n_layers": Expected("i", 0),
+        "smooth": Expected("b", 0),
+        "classes": Expected("i", 1),
+        "n_outputs": Expected("i", 0),
+        "bounds": Expected("f", 1),
+        "rounds": Expected("i", 0),
+    })  # fmt: skip
+    n_layers, n_outputs, classes = int(head["n_layers"]), int(head["n_outputs"]), head["classes"]
+    if not 1 <= n_layers <= 64 or len(head["bounds"]) != 2 or not 1 <= n_outputs <= 10**6 or head["rounds"] < 0:
+        raise bad_model(path, "a number is out of range")
+    if len(classes) and (classes.min() < 0 or classes.max() >= n_outputs):
+        raise bad_model(path, "a class is out of range")
+    expected = {f"weight_{i}": Expected("f", 2) for i in range(n_layers)}
+    expected |= {f"bias_{i}": Expected("f", 1) for i in range(n_layers)}
+    arrays = load_arrays(folder / _FILE, expected)
+    weights = tuple(arrays[f"weight_{i}"] for i in range(n_layers))
+    biases = tuple(arrays[f"bias_{i}"] for i in range(n_layers))
+    widths = [len(weights[0]), *(weight.shape[1] for weight in weights)]
+    if any(weight.shape != pair for weight, pair in zip(weights, itertools.pairwise(widths), strict=True)):
+        raise bad_model(folder / _FILE, "layers do not add up")
+    if any(len(bias) != width for bias, width in zip(biases, widths[1:], strict=True)):
+        raise bad_model(folder / _FILE, "layers do not add up")
+    if widths[-1] != max(len(classes), 1):
+        raise bad_model(folder / _FILE, "outputs do not add up")
+    low, high = head["bounds"]
+    return MlpModel(weights, biases, bool(head["smooth"]), classes, n_outputs, float(low), float(high),
+                    int(head["rounds"]))  # fmt: skip
+
+
+def seconds(shape: Shape, hyperparameters: Hyperparameters) -> float:
+    """Guess one fit's seconds on one core; one-hot columns come on top, so it is a low guess for categories."""
+    columns = shape.n_columns + 8 * shape.n_categorical
+    width, layers = float(hyperparameters["width"]), float(hyperparameters["layers"])
+    n_parameters = width * (columns + (layers - 1) * width + shape.n_outputs)
+    steps = shape.n_rows / float(hyperparameters["batch_size"])
+    per_epoch = shape.n_rows * n_parameters * 2e-10 + steps * (4e-4 + 4e-9 * n_parameters)
+    return 0.05 + per_epoch * float(hyperparameters["epochs"])
+
+
+FAMILY = standardised(
+    Family(
+        name="mlp",
+        package="numpy",
+        encodings=("one_hot",),
+        space=space,
+        defaults=defaults,
+        fit=fit,
+        save=save,
+        load=load,
+        seconds=seconds,
+    )
+)

@@ -1,0 +1,106 @@
+"""The multilayer perceptron: its gradient, its schedule, and what it can learn that a linear model cannot."""
+
+import numpy as np
+import pytest
+
+from automl_cli.families import find_families
+from automl_cli.families.dense import AdamW, Net, new_net
+from automl_cli.families.family import FoldData, Limits, Shape
+from automl_cli.features.matrix import Matrix
+from automl_cli.metrics import METRICS
+from automl_cli.task import TaskKind
+
+MLP = find_families()["mlp"]
+SMALL = {"layers": 2, "width": 5, "dropout": 0.0, "activation": "silu"}
+
+
+def fold(X, y, kind, n_outputs, metric):
+    half = len(X) // 2
+    names = tuple(f"f{i}" for i in range(X.shape[1]))
+    train, valid = (Matrix(part.astype(np.float32), (), names) for part in (X[:half], X[half:]))
+    return FoldData(kind, n_outputs, train, y[:half], None, valid, y[half:], None, METRICS[metric].loss, metric)
+
+
+def fit(data, limits, **hyperparameters):
+    shape = Shape(data.kind, len(data.y), data.train.X.shape[1], 0, data.n_outputs)
+    return MLP.fit(data, {**MLP.defaults(shape)[0], **hyperparameters}, limits)
+
+
+@pytest.mark.parametrize("activation", ["silu", "relu"])
+def test_the_gradient_is_that_of_the_loss(activation):
+    """Against central differences of half the squared error, in float64."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(7, 3)), rng.normal(size=(7, 2))
+    net = new_net(3, 2, {**SMALL, "activation": activation}, rng)
+    net = Net((net.flat + 0.1 * rng.normal(size=net.flat.shape)).astype(np.float64), net.shapes, net.smooth, 0.0)
+
+    def loss(flat):
+        scale, weights, biases = net.views(flat)
+        hidden = X * scale
+        for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
+            z = hidden @ weight + bias
+            hidden = z / (1 + np.exp(-z)) if net.smooth else np.maximum(z, 0)
+        return 0.5 * np.sum((hidden @ weights[-1] + biases[-1] - y) ** 2)
+
+    gradient = np.zeros_like(net.flat)
+    net.gradient(X, lambda scores: scores - y, gradient, rng)
+    steps = 1e-6 * np.eye(len(net.flat))
+    differences = [(loss(net.flat + step) - loss(net.flat - step)) / 2e-6 for step in steps]
+    np.testing.assert_allclose(gradient, differences, rtol=1e-4, atol=1e-6)
+
+
+def test_adamw_reaches_the_minimum_of_a_quadratic():
+    net = new_net(2, 1, SMALL, np.random.default_rng(0))
+    adam, goal = AdamW.of(net, 0.0), np.linspace(-1, 1, len(net.flat)).astype(np.float32)
+    for _ in range(2_000):
+        adam.step(net.flat, net.flat - goal, 0.01)
+    np.testing.assert_allclose(net.flat, goal, atol=0.02)
+
+
+def test_it_learns_what_no_linear_model_can():
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(2_000, 2))
+    y = (X[:, 0] * X[:, 1] > 0).astype(np.int64)
+    data = fold(X, y, TaskKind.BINARY, 2, "log_loss")
+    p = fit(data, Limits(1, 0)).predict(data.valid, 1)
+    assert METRICS["log_loss"].loss(data.y_valid, p, None) < 0.25
+
+
+def test_a_regression_stays_near_the_training_values_far_away():
+    rng = np.random.default_rng(2)
+    X = rng.normal(size=(600, 3))
+    y = 100 + 5 * X[:, 0] + X[:, 1] ** 2
+    data = fold(X, y, TaskKind.REGRESSION, 1, "rmse")
+    model = fit(data, Limits(1, 0))
+    assert METRICS["rmse"].loss(data.y_valid, model.predict(data.valid, 1), None) < 0.25 * y.std()
+    far = model.predict(Matrix(np.full((1, 3), 1e30, dtype=np.float32), (), data.valid.names), 1)
+    assert 2 * y.min() - y.max() - 1 <= far[0, 0] <= 2 * y.max() - y.min() + 1
+
+
+def test_weights_decide_between_contradictions():
+    X = np.tile([[1.0], [-1.0]], (200, 1))
+    y = np.tile([1, 0, 0, 1], 100).astype(np.int64)
+    heavy = np.tile([1.0, 1.0, 0.0, 0.0], 50)
+    data = fold(X, y, TaskKind.BINARY, 2, "log_loss")
+    data = FoldData(data.kind, 2, data.train, data.y, heavy, data.valid, data.y_valid, heavy, data.loss, "log_loss")
+    p = fit(data, Limits(1, 0)).predict(data.valid, 1)[:, 1]
+    assert p[0] > 0.9
+    assert p[1] < 0.1
+
+
+def test_short_seconds_draw_the_schedule_together_and_say_so():
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(8_000, 20))
+    y = (X[:, 0] > 0).astype(np.int64)
+    data = fold(X, y, TaskKind.BINARY, 2, "log_loss")
+    model = fit(data, Limits(1, 0, seconds=0.6), epochs=3_000)
+    assert model.cut
+    assert 0 < model.rounds < 3_000
+    assert METRICS["log_loss"].loss(data.y_valid, model.predict(data.valid, 1), None) < 0.3
+
+
+def test_a_refit_trains_as_many_epochs_as_it_is_told():
+    rng = np.random.default_rng(4)
+    X = rng.normal(size=(300, 2))
+    data = fold(X, X[:, 0], TaskKind.REGRESSION, 1, "rmse")
+    assert fit(data, Limits(1, 0, rounds=7)).rounds == 7
