@@ -12,3 +12,5 @@ class Part(StrEnum):
     """Only the first pipeline is known beforehand; the optimizer starts from nothing."""
     SMAC = "smac"
     """Configurations are drawn at random instead of by the surrogate."""
+    BANDIT = "bandit"
+    """One surrogate over the joint space of all families, instead of one for each and a bandit between them."""

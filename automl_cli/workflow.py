@@ -19,7 +19,7 @@ from automl_cli.files import check_writable, locked, refuse_to_overwrite
 from automl_cli.job import FitOptions, Job, choose_families, manifest_of, prepare, verbatim_columns
 from automl_cli.machine import usable_cores, usable_memory
 from automl_cli.members import Chosen, OofCache
-from automl_cli.optimizer import Optimizer, Portfolio, RandomSearch, Smac
+from automl_cli.optimizer import Bandit, Optimizer, Portfolio, RandomSearch, Smac
 from automl_cli.parts import Part
 from automl_cli.plan import SHORTEST_FOR_SMAC, first_trial_seconds, reserve_seconds
 from automl_cli.profile import Profile, profile
@@ -262,10 +262,18 @@ def _first(options: FitOptions, job: Job, deadline: Deadline) -> list[Pipeline]:
 
 def _learner(options: FitOptions, job: Job, deadline: Deadline) -> Optimizer:
     """Return what proposes after the portfolio."""
-    space = build_space(job.families, job.shape)
+    families, shape = job.families, job.shape
     if Part.SMAC in options.without or (deadline.limited and deadline.total < SHORTEST_FOR_SMAC):
-        return RandomSearch(space, to_pipeline, seed=options.seed)
-    return Smac(space, to_pipeline, to_configuration, seed=options.seed)
+        return RandomSearch(build_space(families, shape), to_pipeline, seed=options.seed)
+    if Part.BANDIT in options.without:
+        return Smac(build_space(families, shape), to_pipeline, to_configuration, seed=options.seed)
+    arms = {
+        name: Smac(build_space({name: family}, shape), to_pipeline, to_configuration, seed=options.seed)
+        for name, family in families.items()
+        if family.offered(shape)
+    }
+    # Seconds may decide only where the run is not reproducible anyway.
+    return Bandit(arms, timed=deadline.limited)
 
 
 class Background(Generic[T]):

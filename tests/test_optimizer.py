@@ -202,7 +202,7 @@ def test_an_ask_stays_cheap():
     # 0.07 s on an idle core; SMAC's own facade takes 0.25 s on average and 2.5 s at worst
     smac = make_smac(0)
     for _ in range(100):
-        pipeline = smac._draws.unseen(set())[1]
+        pipeline = smac._points.unseen(set())[1]
         smac.tell(pipeline, loss_of(pipeline), 1.0)
     began = time.process_time()
     for _ in range(10):

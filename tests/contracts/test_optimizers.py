@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 from ConfigSpace import Categorical, Configuration, ConfigurationSpace, EqualsCondition, Float, Integer
 
-from automl_cli.optimizer import Optimizer, Portfolio, RandomSearch, Smac
+from automl_cli.optimizer import Bandit, Optimizer, Portfolio, RandomSearch, Smac
 from automl_cli.trial import Pipeline, Value
 
 
@@ -66,9 +66,29 @@ def make_smac(seed: int) -> Optimizer:
     return Smac(small_space(), to_pipeline, to_configuration, seed=seed)
 
 
+def one_family(name: str) -> ConfigurationSpace:
+    """Return the small space with one family to choose from."""
+    whole = small_space()
+    space = ConfigurationSpace()
+    space.add(Categorical("family", [name]), *(part for part in whole.values() if part.name.startswith(f"{name}:")))
+    if name == "c":
+        space.add(EqualsCondition(space["c:limit"], space["c:limited"], True))
+    return space
+
+
+def make_bandit(seed: int) -> Optimizer:
+    return Bandit(bandit_arms(seed))
+
+
+def bandit_arms(seed: int) -> dict[str, Optimizer]:
+    return {name: Smac(one_family(name), to_pipeline, to_configuration, seed=seed) for name in "abc"}
+
+
 CASES = [
     Case("random", lambda seed: RandomSearch(small_space(), to_pipeline, seed=seed)),
     Case("smac", make_smac),
+    Case("bandit", make_bandit),
+    Case("timed bandit", lambda seed: Bandit(bandit_arms(seed), timed=True)),
     Case("portfolio", lambda seed: Portfolio(FIRST, lambda: make_smac(seed))),
 ]
 every_optimizer = pytest.mark.parametrize("make", [pytest.param(case.make, id=case.name) for case in CASES])
@@ -110,6 +130,13 @@ def test_eight_asks_without_a_result_give_eight_pipelines(make):
     told = asked(optimizer, 10)
     waiting = [optimizer.ask()[0] for _ in range(8)]
     assert len({*waiting, *told}) == 18
+
+
+@every_optimizer
+def test_sixty_four_asks_without_a_result_give_sixty_four_pipelines(make):
+    optimizer = make(1)
+    told = asked(optimizer, 10)
+    assert len({*(optimizer.ask()[0] for _ in range(64)), *told}) == 74
 
 
 @every_optimizer
