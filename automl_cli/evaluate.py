@@ -8,7 +8,7 @@ import threading
 import time
 import traceback
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from automl_cli.families import find_families
 from automl_cli.families.family import Family, FoldData, Limits
 from automl_cli.features.encodings import ENCODINGS, Encoder
 from automl_cli.features.matrix import Array, Matrix
-from automl_cli.racing import should_stop
+from automl_cli.racing import Decision, should_stop
 from automl_cli.rundata import RunData, open_rundata
 from automl_cli.trial import Failure, Proposal, Success, Trial
 
@@ -91,15 +91,17 @@ def evaluate(proposal: Proposal, run_folder: str) -> Trial:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         (folder / "proposal.json").write_text(json.dumps(proposal.pipeline.to_json()))
-        note = _fit_folds(run, family, proposal, folder, started)
-        return finished_trial(Path(run_folder), proposal, time.perf_counter() - started, len(run.data.folds), note)
+        end = _fit_folds(run, family, proposal, folder, started)
+        seconds = time.perf_counter() - started
+        trial = finished_trial(Path(run_folder), proposal, seconds, len(run.data.folds), end.reason)
+        return replace(trial, given_up=end.stop) if isinstance(trial, Success) else trial
     except Exception as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         return Failure(proposal, reason, time.perf_counter() - started, traceback.format_exc(limit=-8))
 
 
-def _fit_folds(run: OpenRun, family: Family, proposal: Proposal, folder: Path, started: float) -> str:
-    """Fit until the last fold, the race is lost or the seconds are used up; return the reason for an early end."""
+def _fit_folds(run: OpenRun, family: Family, proposal: Proposal, folder: Path, started: float) -> Decision:
+    """Fit until the last fold, the race is lost (a decision to stop) or the seconds are used up (a reason only)."""
     losses: list[float] = []
     n_folds = len(run.data.folds)
     for fold in range(n_folds):
@@ -107,12 +109,12 @@ def _fit_folds(run: OpenRun, family: Family, proposal: Proposal, folder: Path, s
         if proposal.seconds is not None:
             seconds = SAFETY * (proposal.seconds - (time.perf_counter() - started)) / (n_folds - fold)
             if losses and seconds <= 0:
-                return f"out of time after fold {fold}"
+                return Decision(False, f"out of time after fold {fold}")
         losses.append(_fit_fold(run, family, proposal, fold, folder, seconds))
         decision = should_stop(losses, proposal.incumbent)
         if decision.stop and fold + 1 < n_folds:
-            return decision.reason
-    return ""
+            return Decision(True, f"given up after fold {fold + 1} of {n_folds}: {decision.reason}")
+    return Decision(False, "")
 
 
 def _fit_fold(

@@ -93,6 +93,8 @@ class Success:
         Whether a fit ended because its seconds were used up.
     rounds : tuple of int
         Boosting rounds kept per finished fold; 0 for families without rounds.
+    given_up : bool
+        Whether it lost the race against the incumbent; ``note`` says by how much.
     """
 
     proposal: Proposal
@@ -102,6 +104,7 @@ class Success:
     note: str = ""
     cut: bool = False
     rounds: tuple[int, ...] = ()
+    given_up: bool = False
 
     @property
     def loss(self) -> float:
@@ -146,6 +149,7 @@ def trial_to_json(trial: Trial) -> dict[str, Any]:
         "note": trial.note,
         "cut": trial.cut,
         "rounds": list(trial.rounds),
+        "given_up": trial.given_up,
     }
 
 
@@ -170,6 +174,7 @@ def trial_from_json(data: Mapping[str, Any]) -> Trial:
         note=data["note"],
         cut=data["cut"],
         rounds=tuple(data["rounds"]),
+        given_up=data.get("given_up", False),  # older journals do not say
     )
 
 

@@ -26,7 +26,7 @@ from automl_cli.profile import Profile, profile
 from automl_cli.runs import finish, interrupted_run, open_run, output_lock
 from automl_cli.search import Execution, Finished, Rules, Started, search
 from automl_cli.space import build_space, default_pipelines, to_configuration, to_pipeline
-from automl_cli.summary import Phases, Summary, failures, member_rows, naive_loss, natural_interval, shares
+from automl_cli.summary import Phases, Summary, failures, member_rows, naive_loss, natural_interval, raced, shares
 from automl_cli.table import Notice, read_table
 from automl_cli.trial import Pipeline, Proposal, Trial, append_to_journal
 
@@ -196,6 +196,7 @@ def _search_and_save(
         seconds=deadline.elapsed(),
         peak_memory_bytes=executor.peak_memory(),
         interrupted=stopped_by_user,
+        racing=raced(model.trials, len(job.plan.folds)),
     )
     model.write(options.out, summary.to_manifest(), refitted)
     phases.end("save")

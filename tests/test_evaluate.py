@@ -77,6 +77,8 @@ def test_a_lost_race_ends_after_its_fold_and_says_why(run: Path) -> None:
     assert isinstance(trial, Success)
     assert not trial.complete
     assert len(trial.losses) == 1
+    assert trial.given_up
+    assert trial.note.startswith("given up after fold 1 of 3: mean ")
     assert "no better than the incumbent" in trial.note
     oof = read_oof(run, open_run(str(run)).data, trial)
     assert 0 < np.isfinite(oof).all(axis=1).sum() < N_ROWS
@@ -86,6 +88,7 @@ def test_a_winner_is_raced_to_the_end(run: Path) -> None:
     trial = evaluate(proposal(21, incumbent=(0.9, 0.9, 0.9)), str(run))
     assert isinstance(trial, Success)
     assert trial.complete
+    assert not trial.given_up
     assert trial.note == ""
 
 
@@ -94,6 +97,7 @@ def test_without_time_for_all_folds_the_first_counts(run: Path) -> None:
     assert isinstance(trial, Success)
     assert len(trial.losses) == 1
     assert trial.note == "out of time after fold 1"
+    assert not trial.given_up
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The figures that a fit ends with."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from automl_cli.features.frame import Frame, FrameSchema
 from automl_cli.metrics import METRICS
 from automl_cli.rundata import RunData
 from automl_cli.splits import ValidationPlan
-from automl_cli.summary import Phases, failures, interval_of, leaderboard, naive_loss, natural_interval, shares
+from automl_cli.summary import Phases, failures, interval_of, leaderboard, naive_loss, natural_interval, raced, shares
 from automl_cli.task import TaskKind
 from automl_cli.trial import Failure, Pipeline, Proposal, Success
 
@@ -88,6 +89,18 @@ def test_the_leaderboard_puts_complete_trials_first_then_the_better() -> None:
     assert [row["number"] for row in board] == [2, 3, 0, 1]
     assert board[0]["score"] == pytest.approx(0.8125)
     json.dumps(board)
+
+
+def test_what_racing_left_out_is_estimated_from_the_folds_that_were_fitted() -> None:
+    given_up = [
+        replace(success(0, 0.5, complete=False), seconds=2.0, given_up=True),
+        replace(success(1, 0.5, 0.6, complete=False), seconds=6.0, given_up=True),
+    ]
+    others = [success(2, 0.1, 0.1, 0.1, 0.1, 0.1), success(3, 0.2, complete=False)]  # the last ran out of time
+    saved = raced([*given_up, *others, Failure(others[0].proposal, "no", 9.0)], 5)
+    assert (saved.n_trials, saved.n_folds) == (2, 7)
+    assert saved.seconds == pytest.approx(4 * 2.0 + 3 * 3.0)
+    assert raced(others, 5).n_trials == 0
 
 
 def test_reasons_of_failures_are_grouped_the_most_frequent_first() -> None:

@@ -43,6 +43,7 @@ TRIALS = st.builds(
     note=st.text(max_size=20),
     cut=st.booleans(),
     rounds=st.lists(st.integers(0, 10**5), max_size=8).map(tuple),
+    given_up=st.booleans(),
 ) | st.builds(Failure, PROPOSALS, st.text(max_size=20), SECONDS, st.text(max_size=20))
 
 

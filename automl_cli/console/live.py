@@ -178,7 +178,8 @@ def tell_summary(console: Console, summary: Summary) -> None:
     more = f" and {len(summary.members) - len(shown)} more" if len(summary.members) > len(shown) else ""
     console.print(Text("model: " + ", ".join(f"{m['weight']:.0%} {m['family']}" for m in shown) + more))
     failed = "".join(f"; {count} x {reason}" for reason, count in summary.failures[:3])
-    console.print(Text(f"{summary.n_trials} trials, {summary.n_failed} failed{failed}"))
+    given_up = f", {summary.racing.n_trials} given up early" if summary.racing.n_trials else ""
+    console.print(Text(f"{summary.n_trials} trials{given_up}, {summary.n_failed} failed{failed}"))
     for notice in summary.odd:
         console.print(Text(f"odd in the data: {notice.message}", style="yellow"))
     console.print(Text(f"saved to {summary.out} after {summary.seconds:.1f} s"))

@@ -78,6 +78,7 @@ def tell_manifest(data: Mapping[str, Any], size: int) -> None:
         "made": f"{data['created']} by automl {data['product']}; file {size / 1e6:.2f} MB",
         "libraries": ", ".join(f"{name} {version}" for name, version in data["libraries"].items()),
         "time": ", ".join(f"{name} {seconds:.1f} s" for name, seconds in (data.get("timings") or {}).items()),
+        "racing": _racing(data.get("racing") or {}),
         "peak memory": f"{(data.get('peak_memory_bytes') or 0) / 1e6:.0f} MB",
         "data": str(data.get("fingerprint", "?")),
         "mattered": ", ".join(f"{name} {share:.0%}" for name, share in data.get("mattered") or []),
@@ -106,6 +107,14 @@ def _score(data: Mapping[str, Any]) -> str:
     between = f" (95 % interval over folds {interval[0]:.5g} to {interval[1]:.5g})" if interval else ""
     naive = f"; a guess reaches {data['naive_score']:.5g}" if data.get("naive_score") is not None else ""
     return f"{data['task']['metric']} {data['score']:.5g}{between}{naive}"
+
+
+def _racing(data: Mapping[str, Any]) -> str:
+    """Return what giving up trials early left out."""
+    if not data.get("n_trials"):
+        return ""
+    left_out = f"{data['n_folds']} folds, about {data['seconds']:.0f} s of work, left out"
+    return f"{data['n_trials']} trials given up early; {left_out}"
 
 
 def _members(data: Mapping[str, Any]) -> Grid:

@@ -29,8 +29,8 @@ _ABSOLUTE = frozenset({"mae", "median_ae", "mape"})
 class Stopping:
     """Early stopping with a patience that grows with the best round.
 
-    The patience is ``max(p_min, 0.3 * best + 20)`` with ``p_min = max(round(300 * min(1, 10000 / n)), 20)``, as in
-    AutoGluon. It also stops when the next round would end after the deadline.
+    The patience is ``max(p_min, 0.3 * best + 20)`` as in AutoGluon, whose ``p_min`` of up to 300 rounds is here at most
+    100, see `least_patience`. It also stops when the next round would end after the deadline.
 
     Attributes
     ----------
@@ -79,8 +79,7 @@ class Stopping:
 
     def patience(self) -> float:
         """Return how many rounds without a gain are waited for."""
-        least = max(round(300 * min(1.0, 10_000 / max(self.n_rows, 1))), 20)
-        return max(least, 0.3 * self.best_round + 20)
+        return max(least_patience(self.n_rows), 0.3 * self.best_round + 20)
 
     def coarser_rate(self, rate: float) -> float | None:
         """Return a larger rate for the rest of a timed fit that would be cut long before ``rate`` converges.
@@ -117,6 +116,18 @@ class Stopping:
         seconds_per_round = (self.deadline.elapsed() - self._started) / max(self.rounds - 1, 1)
         reserve = 2 * seconds_per_round + 0.05 * (self.deadline.elapsed() - self._started)
         return self.deadline.seconds_left() <= reserve
+
+
+def least_patience(n_rows: int) -> int:
+    """Return how many rounds without a gain are waited for at least.
+
+    AutoGluon waits for ``300 * min(1, 10000 / n)`` rounds, at least 20. On small tables most of a fit is then spent
+    waiting: replayed on recorded curves (docs/early-stopping.md), a third of all rounds buys next to nothing.
+
+    >>> least_patience(5_000), least_patience(100_000), least_patience(10_000_000)
+    (100, 30, 20)
+    """
+    return round(min(100, max(20, 3_000_000 / max(n_rows, 1))))
 
 
 def stopping_for(data: FoldData, deadline: Deadline, limits: Limits) -> Stopping:
@@ -164,7 +175,7 @@ def most_rounds(seconds_per_round: float) -> int:
 def expected_rounds(shape: Shape, learning_rate: float) -> float:
     """Guess the rounds that training takes, the patience after the best one included."""
     best = 15 / learning_rate
-    patience = max(300 * min(1.0, 10_000 / max(shape.n_rows, 1)), 20, 0.3 * best + 20)
+    patience = max(least_patience(shape.n_rows), 0.3 * best + 20)
     return min(best + patience, MOST_ROUNDS)
 
 
