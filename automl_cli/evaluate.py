@@ -4,6 +4,7 @@ import functools
 import importlib
 import json
 import shutil
+import threading
 import time
 import traceback
 from dataclasses import dataclass, field
@@ -18,12 +19,13 @@ from automl_cli.families import find_families
 from automl_cli.families.family import Family, FoldData, Limits
 from automl_cli.features.encodings import ENCODINGS
 from automl_cli.features.matrix import Array, Matrix
-from automl_cli.kept import Kept
+from automl_cli.kept import Keep, Kept
 from automl_cli.racing import should_stop
 from automl_cli.rundata import RunData, open_rundata
 from automl_cli.trial import Failure, Proposal, Success, Trial
 
 ENCODED_BYTES = 256 * 2**20  # per worker, most of it shared with the others; beyond it a fold is mapped again
+BINNED_BYTES = 128 * 2**20  # per worker, its own
 LAST_ROWS = 256
 SAFETY = 0.9  # of a trial's seconds are shared out among its folds; the rest is encoding, predicting and writing
 
@@ -36,11 +38,14 @@ class OpenRun:
     ----------
     encoded : Kept
         Encoded folds, by encoding and fold.
+    binned : Kept
+        What families made of them, see `FoldData.keep`.
     """
 
     folder: Path
     data: RunData
     encoded: Kept = field(default_factory=lambda: Kept(ENCODED_BYTES))
+    binned: Kept = field(default_factory=lambda: Kept(BINNED_BYTES))
 
     def encode(self, encoding: str, fold: int) -> Encoded:
         """Encode a fold, unless a worker has done so before."""
@@ -50,6 +55,11 @@ class OpenRun:
             return made, made.n_bytes
 
         return self.encoded.get((encoding, fold), make)
+
+    def keep_for(self, encoding: str, fold: int) -> Keep:
+        """Return what lets a family keep things that depend on this fold and encoding."""
+        # A cluster's workers are threads, and no library says that two may train on one data set at once.
+        return self.binned.under(encoding, fold, threading.get_ident())
 
 
 @functools.lru_cache(maxsize=1)
@@ -120,6 +130,7 @@ def _fit_fold(
         weight_valid=None if data.weight is None else data.weight[valid_rows],
         loss=data.metric.loss,
         metric=data.metric.name,
+        keep=run.keep_for(proposal.pipeline.encoding, fold),
     )
     left = None if seconds is None else max(0.05, seconds - (time.perf_counter() - began))
     with threadpool_limits(proposal.threads):
