@@ -39,7 +39,7 @@ class Encoded:
     encoder : Path
         Folder with the saved encoder.
     train, valid : Matrix
-        Read-only where they are mapped.
+        To be read only: the next trial is given the same rows.
     """
 
     encoder: Path
@@ -163,5 +163,6 @@ def _write_matrices(folder: Path, root: Path, **matrices: Array) -> None:
 
 
 def _map(path: Path) -> Array:
-    array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+    # Copy-on-write: scikit-learn checks rows with missing values in code that takes no read-only arrays.
+    array: Array = np.load(path, mmap_mode="c", allow_pickle=False)
     return array.view(np.ndarray)

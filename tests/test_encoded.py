@@ -93,7 +93,7 @@ def test_a_killed_maker_holds_up_nobody(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_a_fold_is_what_the_encoding_gives_and_is_mapped_read_only(run: Path, data: RunData, encoding: str) -> None:
+def test_a_fold_is_what_its_encoding_gives_and_writes_reach_nobody(run: Path, data: RunData, encoding: str) -> None:
     train, valid = data.folds[1]
     encoder, expected = ENCODINGS[encoding].fit(data.frame.take(train), data.y[train], data.kind, data.n_outputs, 1)
     for _ in range(2):  # as its maker sees it, and as another worker does
@@ -101,8 +101,8 @@ def test_a_fold_is_what_the_encoding_gives_and_is_mapped_read_only(run: Path, da
         np.testing.assert_array_equal(got.train.X, expected.X)
         np.testing.assert_array_equal(got.valid.X, encoder.transform(data.frame.take(valid)).X)
         assert (got.train.categorical, got.train.names) == (expected.categorical, expected.names)
-        assert not got.train.X.flags.writeable
         assert got.train.X.dtype == np.float32
+        got.train.X[:] = 77
     again = ENCODINGS[encoding].load(got.encoder).transform(data.frame.take(valid))
     np.testing.assert_array_equal(again.X, got.valid.X)
 
