@@ -7,7 +7,6 @@ import shutil
 import threading
 import time
 import traceback
-from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,54 +14,52 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from automl_cli.encoded import Encoded, link_files, open_encoded
 from automl_cli.families import find_families
 from automl_cli.families.family import Family, FoldData, Limits
-from automl_cli.features.encodings import ENCODINGS, Encoder
+from automl_cli.features.encodings import ENCODINGS
 from automl_cli.features.matrix import Array, Matrix
+from automl_cli.kept import Keep, Kept
 from automl_cli.racing import Decision, should_stop
 from automl_cli.rundata import RunData, open_rundata
 from automl_cli.trial import Failure, Proposal, Success, Trial
 
-ENCODED_BYTES = 256 * 2**20  # per worker; beyond it the oldest encoded fold is dropped and made again when needed
+ENCODED_BYTES = 256 * 2**20  # per worker, most of it shared with the others; beyond it a fold is mapped again
+BINNED_BYTES = 128 * 2**20  # per worker, its own
 LAST_ROWS = 256
 SAFETY = 0.9  # of a trial's seconds are shared out among its folds; the rest is encoding, predicting and writing
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """One fold under one encoding."""
-
-    encoder: Encoder
-    train: Matrix
-    valid: Matrix
-
-    @property
-    def n_bytes(self) -> int:
-        """Bytes of both matrices."""
-        return int(self.train.X.nbytes + self.valid.X.nbytes)
-
-
-@dataclass(frozen=True)
 class OpenRun:
-    """A run as one worker sees it: the mapped data, and the folds it has already encoded."""
+    """A run as one worker sees it: the mapped data, and what it keeps from one trial to the next.
+
+    Attributes
+    ----------
+    encoded : Kept
+        Encoded folds, by encoding and fold.
+    binned : Kept
+        What families made of them, see `FoldData.keep`.
+    """
 
     folder: Path
     data: RunData
-    encoded: OrderedDict[tuple[str, int], Encoded] = field(default_factory=OrderedDict)
-    lock: threading.Lock = field(default_factory=threading.Lock)  # a cluster's workers are threads
+    encoded: Kept = field(default_factory=lambda: Kept(ENCODED_BYTES))
+    binned: Kept = field(default_factory=lambda: Kept(BINNED_BYTES))
 
     def encode(self, encoding: str, fold: int) -> Encoded:
-        """Encode a fold, or take it from what this worker encoded before."""
-        key = (encoding, fold)
-        with self.lock:
-            if key in self.encoded:
-                self.encoded.move_to_end(key)
-                return self.encoded[key]
-            made = _encode(self.data, encoding, fold)
-            self.encoded[key] = made
-            while sum(e.n_bytes for e in self.encoded.values()) > ENCODED_BYTES and len(self.encoded) > 1:
-                self.encoded.popitem(last=False)
-            return made
+        """Encode a fold, unless a worker has done so before."""
+
+        def make() -> tuple[Encoded, int]:
+            made = open_encoded(self.folder, self.data, encoding, fold)
+            return made, made.n_bytes
+
+        return self.encoded.get((encoding, fold), make)
+
+    def keep_for(self, encoding: str, fold: int) -> Keep:
+        """Return what lets a family keep things that depend on this fold and encoding."""
+        # A cluster's workers are threads, and no library says that two may train on one data set at once.
+        return self.binned.under(encoding, fold, threading.get_ident())
 
 
 @functools.lru_cache(maxsize=1)
@@ -135,6 +132,7 @@ def _fit_fold(
         weight_valid=None if data.weight is None else data.weight[valid_rows],
         loss=data.metric.loss,
         metric=data.metric.name,
+        keep=run.keep_for(proposal.pipeline.encoding, fold),
     )
     left = None if seconds is None else max(0.05, seconds - (time.perf_counter() - began))
     with threadpool_limits(proposal.threads):
@@ -157,25 +155,16 @@ def _fit_fold(
 
 
 def _write_fold(
-    folder: Path, family: Family, model: Any, encoder: Encoder, predictions: Array, facts: dict[str, Any]
+    folder: Path, family: Family, model: Any, encoder: Path, predictions: Array, facts: dict[str, Any]
 ) -> None:
     """Write one finished fold; it is there whole or not at all."""
     draft = folder.with_suffix(".draft")
     (draft / "model").mkdir(parents=True)
-    (draft / "encoder").mkdir()
     family.save(model, draft / "model")
-    ENCODINGS[facts["encoding"]].save(encoder, draft / "encoder")
+    link_files(encoder, draft / "encoder")
     np.save(draft / "oof.npy", predictions if predictions.shape[1] == 1 else predictions.astype(np.float32))
     (draft / "fold.json").write_text(json.dumps(facts))
     draft.rename(folder)
-
-
-def _encode(data: RunData, encoding: str, fold: int) -> Encoded:
-    train_rows, valid_rows = data.folds[fold]
-    frame = data.frame.take(train_rows)
-    # The seed belongs to the fold, not to the trial: all trials share the encoded fold.
-    encoder, train = ENCODINGS[encoding].fit(frame, data.y[train_rows], data.kind, data.n_outputs, fold)
-    return Encoded(encoder, train, encoder.transform(data.frame.take(valid_rows)))
 
 
 def finished_trial(run_folder: Path, proposal: Proposal, seconds: float, n_folds: int, note: str) -> Trial:

@@ -144,6 +144,7 @@ def locked(lock: Path, what: str, *, wait_seconds: float = 0.0) -> Iterator[None
         raise explain(error, lock) from error
     with file:
         give_up = time.monotonic() + wait_seconds
+        pause = 0.001
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -156,5 +157,6 @@ def locked(lock: Path, what: str, *, wait_seconds: float = 0.0) -> Iterator[None
                     raise Locked(
                         f"{what} is in use by another run", hint="wait for it, or choose another -o"
                     ) from error
-                time.sleep(0.1)
+                time.sleep(pause)
+                pause = min(2 * pause, 0.1)
         yield

@@ -37,6 +37,11 @@ class Run:
         return self.folder / "data"
 
     @property
+    def encoded(self) -> Path:
+        """Encoded folds, mapped by every worker; gone with the end of the run, even where its folder is kept."""
+        return self.folder / "encoded"
+
+    @property
     def journal(self) -> Path:
         """One line per finished trial."""
         return self.folder / "journal.jsonl"
@@ -101,6 +106,8 @@ def open_run(named: Path | None, *, stem: str, identity: Mapping[str, str], resu
         with locked(folder / "lock", f"the run folder {folder}", wait_seconds=1.0):  # others look at it for a moment
             run = Run(folder, keep=named is not None)
             _check(run, identity, resume)
+            # Not flushed to disk, so that half a file may be left where the machine itself went down.
+            shutil.rmtree(run.encoded, ignore_errors=True)
             run.note({"identity": dict(identity), "status": "running", "pid": os.getpid()})
             try:
                 yield run
@@ -109,6 +116,8 @@ def open_run(named: Path | None, *, stem: str, identity: Mapping[str, str], resu
                 if not resume and not isinstance(error, NoSpace):
                     _free(run)
                 raise
+            finally:
+                shutil.rmtree(run.encoded, ignore_errors=True)
     except OSError as error:
         if error.errno in NO_SPACE or error.filename in (str(folder), str(folder / "lock")):
             raise explain(error, folder / FACTS) from error
@@ -123,7 +132,7 @@ def _check(run: Run, identity: Mapping[str, str], resume: bool) -> None:
         raise UsageError(f"there is no run to resume in {run.folder}", hint="start it without --resume")
     if resume:
         return
-    ours = (run.data, run.folder / "trials", run.journal, run.model, run.folder / FACTS)
+    ours = (run.data, run.encoded, run.folder / "trials", run.journal, run.model, run.folder / FACTS)
     foreign = [path.name for path in ours if path.exists()]
     if foreign and "identity" not in known:
         # they would be removed below, and may be the user's own

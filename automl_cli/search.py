@@ -210,6 +210,7 @@ def _timed(
         state.families.add(trial.proposal.pipeline.family)
         yield Finished(trial, recorded=True)
     last = None if rules.n_trials is None else max(0, rules.n_trials - len(recorded)) + state.next_number
+    ended: list[Trial] = []
     while not (execution.interrupted() or deadline.passed() or _hopeless(state)):
         while len(state.pending) < rules.width and (last is None or state.next_number < last):
             seconds = _seconds_for_next(state, rules, deadline)
@@ -221,6 +222,9 @@ def _timed(
             proposal = _proposal(state, rules, asked, seconds)
             state.pending[execution.submit(proposal)] = (proposal, time.perf_counter())
             yield Started(proposal)
+        # Only now, because whoever hears of it may take a while (to save the model, say) and no worker should wait.
+        yield from map(Finished, ended)
+        ended = []
         if not state.pending:
             return
         if state.ready is None and len(state.trials) > rules.width:
@@ -232,7 +236,8 @@ def _timed(
                 _keep_incumbent(state, trial)
             else:
                 _tell(state, optimizer, trial)
-            yield Finished(trial)
+            ended.append(trial)
+    yield from map(Finished, ended)
     yield from _stop(state, execution)
 
 

@@ -1,6 +1,7 @@
 """What a fit found, in figures that a person can read and a program can parse."""
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from automl_cli.artifact import Member
-from automl_cli.clock import Deadline
+from automl_cli.clock import Clock, Deadline
 from automl_cli.evaluate import trial_folder
 from automl_cli.members import Chosen
 from automl_cli.metrics import naive
@@ -81,6 +82,8 @@ class Summary:
         What was unusual in the data.
     racing : Raced
         What stopping trials early left out.
+    overhead : mapping
+        See `SearchCost.overhead`.
     """
 
     out: Path
@@ -98,6 +101,7 @@ class Summary:
     failures: tuple[tuple[str, int], ...]
     phases: Mapping[str, float]
     milestones: Mapping[str, float]
+    overhead: Mapping[str, float]
     seconds: float
     peak_memory_bytes: int
     interrupted: bool
@@ -126,7 +130,48 @@ class Summary:
             "failures": [list(item) for item in self.failures],
             "timings": dict(self.phases),
             "milestones": dict(self.milestones),
+            "overhead": dict(self.overhead),
             "peak_memory_bytes": self.peak_memory_bytes,
+        }
+
+
+@dataclass
+class SearchCost:
+    """What a search takes beside its trials, counted from here on.
+
+    Attributes
+    ----------
+    trial_seconds : float
+        That trials ran, one beside the other, summed up; whoever hears of a trial adds to it.
+    """
+
+    cores: int
+    workers: int
+    trial_seconds: float = 0.0
+    cpu_clock: Clock = time.process_time
+    _before: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._before = self.cpu_clock()
+
+    def overhead(self, searched: float, limit: float) -> dict[str, float]:
+        """Return ``cpu_seconds`` of the main process, all its threads together, and two shares.
+
+        ``cpu_share`` is theirs of all that the cores had in the seconds of the whole run, or of the search where there
+        is no limit; ``idle_share`` is the part of the workers' time in which no trial ran.
+
+        >>> times = iter([1.0, 4.0])
+        >>> cost = SearchCost(cores=2, workers=2, trial_seconds=90.0, cpu_clock=lambda: next(times))
+        >>> cost.overhead(searched=50.0, limit=60.0)
+        {'cpu_seconds': 3.0, 'cpu_share': 0.025, 'idle_share': 0.1}
+        """
+        used = self.cpu_clock() - self._before
+        whole = limit if math.isfinite(limit) else searched
+        idle = 1.0 - self.trial_seconds / max(self.workers * searched, 1e-9)
+        return {
+            "cpu_seconds": round(used, 3),
+            "cpu_share": round(used / max(self.cores * whole, 1e-9), 4),
+            "idle_share": round(min(1.0, max(0.0, idle)), 4),
         }
 
 

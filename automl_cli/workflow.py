@@ -26,7 +26,17 @@ from automl_cli.profile import Profile, profile
 from automl_cli.runs import finish, interrupted_run, open_run, output_lock
 from automl_cli.search import Execution, Finished, Rules, Started, search
 from automl_cli.space import build_space, default_pipelines, to_configuration, to_pipeline
-from automl_cli.summary import Phases, Summary, failures, member_rows, naive_loss, natural_interval, raced, shares
+from automl_cli.summary import (
+    Phases,
+    SearchCost,
+    Summary,
+    failures,
+    member_rows,
+    naive_loss,
+    natural_interval,
+    raced,
+    shares,
+)
 from automl_cli.table import Notice, read_table
 from automl_cli.trial import Pipeline, Proposal, Trial, append_to_journal
 
@@ -152,6 +162,7 @@ def _search_and_save(
     found = Background(lambda: profile(job.table, options.target))
     learner = Background(lambda: _learner(options, job, deadline))
     optimizer = Portfolio(_first(options, job, deadline), learner.result)
+    cost = SearchCost(usable_cores(), _width(options, job, executor))
     for event in _trials(options, job, optimizer, executor, model, interrupted):
         yield event
         if isinstance(event, Started):
@@ -161,11 +172,13 @@ def _search_and_save(
             learner.begin()
             if not event.recorded and not event.stopped:
                 append_to_journal(job.run.journal, event.trial)
+            cost.trial_seconds += 0.0 if event.recorded else event.trial.seconds
             model.add(event.trial, stopped=event.stopped)
             if model.due() and model.refresh() and model.chosen is not None:
                 phases.reach("first_model")
                 yield Improved(model.chosen)
     phases.end("search")
+    overhead = cost.overhead(phases.seconds["search"], deadline.total)
     yield Entered("weighing")
     chosen = model.weigh()
     if chosen is None:
@@ -193,6 +206,7 @@ def _search_and_save(
         failures=failures(model.trials),
         phases=phases.seconds,
         milestones=phases.milestones,
+        overhead=overhead,
         seconds=deadline.elapsed(),
         peak_memory_bytes=executor.peak_memory(),
         interrupted=stopped_by_user,
@@ -236,7 +250,7 @@ def _trials(
 
     limit = deadline.total if deadline.limited else 0.0
     rules = Rules(
-        width=executor.workers if options.dask and options.workers is None else job.resources.workers,
+        width=_width(options, job, executor),
         threads=job.resources.threads,
         seed=options.seed,
         n_trials=options.n_trials,
@@ -252,6 +266,11 @@ def _trials(
         deadline=earlier,
         recorded=job.recorded,
     )
+
+
+def _width(options: FitOptions, job: Job, executor: TrialExecutor) -> int:
+    """Return how many trials run at once: a cluster knows its own size."""
+    return executor.workers if options.dask and options.workers is None else job.resources.workers
 
 
 def _first(options: FitOptions, job: Job, deadline: Deadline) -> list[Pipeline]:

@@ -409,6 +409,7 @@ MALFORMED = {
     "unknown kind": (_set("task", "kind", "ranking"), "'task'"),
     "created": (_set("created", 5), "'created'"),
     "timings": (_set("timings", {"read": "long"}), "'timings'"),
+    "overhead": (_set("overhead", {"cpu_share": "little"}), "'overhead'"),
     "no members": (_set("members", []), "no members"),
     "weight is text": (_set("members", 0, "weight", "1"), "weight"),
     "weights": (_set("members", 0, "weight", 5.0), "sum to one"),

@@ -97,6 +97,10 @@ def test_what_fit_promises_is_what_the_model_does(command: Command, folder: Path
     assert low <= summary["score"] <= high
     assert own == pytest.approx(summary["score"], rel=0.3)
     assert summary["mattered"][0][0] == "x"
+    assert manifest["overhead"] == summary["overhead"]
+    assert 0 < manifest["overhead"]["cpu_seconds"] < 30
+    assert 0 < manifest["overhead"]["cpu_share"] <= 1
+    assert 0 <= manifest["overhead"]["idle_share"] < 1
 
 
 @each_task

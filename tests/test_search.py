@@ -98,6 +98,15 @@ def test_the_number_of_trials_ends_the_search(limit: float | None) -> None:
     assert len(trials(World(good).run(optimizer, limit=limit, n_trials=4))) == 4
 
 
+def test_the_next_trial_starts_before_anybody_hears_of_the_last() -> None:
+    # whoever hears of it may save a model, and no worker should wait for that
+    events = World(good).run(Listed([pipeline("linear", C) for C in (1.0, 2.0, 3.0)]))
+    order = [
+        ("start", e.proposal.number) if isinstance(e, Started) else ("end", e.trial.proposal.number) for e in events
+    ]
+    assert order == [("start", 0), ("start", 1), ("end", 0), ("start", 2), ("end", 1), ("end", 2)]
+
+
 @pytest.mark.parametrize("limit", [None, 1000.0])
 def test_an_interrupt_ends_the_search_and_keeps_what_is_there(limit: float | None) -> None:
     world = World(good, stop_after=3)

@@ -1,6 +1,7 @@
 """The figures that a fit ends with."""
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,17 @@ from automl_cli.features.frame import Frame, FrameSchema
 from automl_cli.metrics import METRICS
 from automl_cli.rundata import RunData
 from automl_cli.splits import ValidationPlan
-from automl_cli.summary import Phases, failures, interval_of, leaderboard, naive_loss, natural_interval, raced, shares
+from automl_cli.summary import (
+    Phases,
+    SearchCost,
+    failures,
+    interval_of,
+    leaderboard,
+    naive_loss,
+    natural_interval,
+    raced,
+    shares,
+)
 from automl_cli.task import TaskKind
 from automl_cli.trial import Failure, Pipeline, Proposal, Success
 
@@ -117,6 +128,16 @@ def test_shares_of_what_mattered_are_shares(losses: list[float]) -> None:
     assert all(0 <= share <= 1 for _, share in found)
     assert sum(share for _, share in found) <= 1 + 1e-3
     assert [share for _, share in found] == sorted((share for _, share in found), reverse=True)
+
+
+def test_overhead_counts_the_search_where_there_is_no_limit_and_is_never_out_of_range() -> None:
+    def found(busy: float, limit: float) -> dict[str, float]:
+        times = iter([5.0, 7.0])
+        return SearchCost(4, 2, busy, cpu_clock=lambda: next(times)).overhead(searched=10.0, limit=limit)
+
+    shares_of_run = [found(15.0, math.inf), found(25.0, 60.0), found(0.0, 60.0)]
+    assert [each["cpu_share"] for each in shares_of_run] == [0.05, 0.0083, 0.0083]
+    assert [each["idle_share"] for each in shares_of_run] == [0.25, 0.0, 1.0]
 
 
 def test_phases_add_up_to_the_time_used_and_milestones_stay() -> None:

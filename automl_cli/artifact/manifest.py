@@ -269,6 +269,7 @@ _KEYS: Mapping[str, tuple[Callable[[Any], bool], bool]] = {
     "members": (_is_objects, True),
     "leaderboard": (_is_objects, False),
     "timings": (lambda v: _is_object(v) and _is_numbers(list(v.values())), False),
+    "overhead": (lambda v: _is_object(v) and all(map(_is_number, v.values())), False),
     "fingerprint": (_is_text, False),
     "n_rows": (_is_count, False),
     "validation": (_is_text, False),

@@ -79,6 +79,7 @@ def tell_manifest(data: Mapping[str, Any], size: int) -> None:
         "libraries": ", ".join(f"{name} {version}" for name, version in data["libraries"].items()),
         "time": ", ".join(f"{name} {seconds:.1f} s" for name, seconds in (data.get("timings") or {}).items()),
         "racing": _racing(data.get("racing") or {}),
+        "overhead": _overhead(data),
         "peak memory": f"{(data.get('peak_memory_bytes') or 0) / 1e6:.0f} MB",
         "data": str(data.get("fingerprint", "?")),
         "mattered": ", ".join(f"{name} {share:.0%}" for name, share in data.get("mattered") or []),
@@ -93,6 +94,14 @@ def tell_manifest(data: Mapping[str, Any], size: int) -> None:
         console.print(rows)
     for message in data.get("warnings") or []:
         console.print(Text(f"odd in the data: {message}", style="yellow"))
+
+
+def _overhead(data: Mapping[str, Any]) -> str:
+    found = data.get("overhead") or {}
+    if not {"cpu_seconds", "cpu_share", "idle_share"} <= found.keys():
+        return ""
+    used = f"searching took {found['cpu_seconds']:.1f} s of a core, {found['cpu_share']:.1%} of all cores' time"
+    return f"{used}; workers waited {found['idle_share']:.1%}"
 
 
 def _few(values: Sequence[str]) -> str:

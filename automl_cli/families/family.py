@@ -1,5 +1,6 @@
 """What a model family is: a space, defaults, and three functions that fit, save and load it."""
 
+import hashlib
 import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from automl_cli.features.matrix import Array, Matrix
+from automl_cli.kept import Keep, keep_nothing
 from automl_cli.task import TaskKind
 from automl_cli.trial import Value
 
@@ -46,6 +48,17 @@ class FoldData:
     """``loss(y, predictions, weight)`` of the user's metric: 0 is best."""
     metric: str = ""
     """Name of the user's metric: boosters minimise what comes nearest to it; empty means the squared error."""
+    keep: Keep = keep_nothing
+    """``keep(key, make)`` gives what ``make`` gave for this fold and encoding before, such as a library's binned data.
+
+    The key must hold all else that it depends on. What is kept must not be changed by a fit."""
+
+    def targets_digest(self) -> str:
+        """Return a digest of targets and weights: they may be scaled, so the fold does not settle them."""
+        digest = hashlib.blake2b(digest_size=16)
+        for array in (self.y, self.weight, self.y_valid, self.weight_valid):
+            digest.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,9 @@ _OBJECTIVES = {
 _ABSOLUTE = {"objective": "reg:absoluteerror", "eval_metric": "mae"}
 _MODEL = "model.ubj"
 _CODES = "codes.npz"
+_MOST_BINS = 256
+# The validation rows are held as a sparse matrix: a column and a value for each number, and room while it is made.
+_BYTES_PER_VALID_CELL = 12
 
 
 @dataclass(frozen=True)
@@ -153,17 +156,7 @@ def fit(data: FoldData, hyperparameters: Hyperparameters, limits: Limits) -> XGB
     xgboost = import_lean("xgboost")
 
     deadline = Deadline.after(limits.seconds)
-    codes = SeenCodes.of(data.train)
-    train = xgboost.QuantileDMatrix(
-        without_infinities(data.train.X),
-        label=data.y,
-        weight=data.weight,
-        feature_types=_feature_types(data.train),
-        enable_categorical=True,
-        nthread=limits.threads,
-    )
-    valid = _matrix(data.valid, codes, limits.threads)
-    valid.set_info(label=data.y_valid, weight=data.weight_valid)
+    train, valid, codes = _binned(data, limits.threads)
     stopping = stopping_for(data, deadline, limits)
     booster = xgboost.Booster(_params(data, hyperparameters, limits), [train, valid])
     for number in range(most_rounds(_seconds_per_round(shape_of(data), hyperparameters))):
@@ -186,6 +179,29 @@ def fit(data: FoldData, hyperparameters: Hyperparameters, limits: Limits) -> XGB
     )
 
 
+def _binned(data: FoldData, threads: int) -> tuple[Any, Any, SeenCodes]:
+    """Return both parts of the fold as XGBoost holds them and the known codes, kept for the next fit."""
+    xgboost = import_lean("xgboost")
+
+    def make() -> tuple[tuple[Any, Any, SeenCodes], int]:
+        codes = SeenCodes.of(data.train)
+        train = xgboost.QuantileDMatrix(
+            without_infinities(data.train.X),
+            label=data.y,
+            weight=data.weight,
+            feature_types=_feature_types(data.train),
+            enable_categorical=True,
+            max_bin=_MOST_BINS,
+            nthread=threads,
+        )
+        valid = _matrix(data.valid, codes, threads)
+        valid.set_info(label=data.y_valid, weight=data.weight_valid)
+        return (train, valid, codes), 2 * data.train.X.size + _BYTES_PER_VALID_CELL * data.valid.X.size
+
+    # The quantiles are weighed: other weights would be other bins.
+    return data.keep(("xgboost", data.targets_digest(), _MOST_BINS, threads), make)
+
+
 def _params(data: FoldData, hyperparameters: Hyperparameters, limits: Limits) -> dict[str, Any]:
     params: dict[str, Any] = {**hyperparameters, **(_ABSOLUTE if is_absolute(data) else _OBJECTIVES[data.kind])}
     if data.kind is TaskKind.MULTICLASS:
@@ -198,7 +214,7 @@ def _params(data: FoldData, hyperparameters: Hyperparameters, limits: Limits) ->
     return {
         **params,
         "tree_method": "hist",
-        "max_bin": 256,
+        "max_bin": _MOST_BINS,
         "seed": limits.seed % 2**31,
         "nthread": limits.threads,
         "verbosity": 0,

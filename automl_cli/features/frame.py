@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +12,9 @@ import pyarrow as pa
 from automl_cli.errors import BadArtifact
 from automl_cli.features.matrix import Array
 from automl_cli.table import Kind, Schema, Table
+
+if TYPE_CHECKING:
+    from automl_cli.features.text import KnownText
 
 CODED = (Kind.BOOLEAN, Kind.CATEGORY, Kind.HIGH_CARDINALITY)
 
@@ -73,6 +76,8 @@ class Frame:
         Days since 1970-01-01, time of day as a fraction; NaN is missing.
     texts : tuple of pyarrow.LargeStringArray, one per text column
         Null is missing.
+    known_text : KnownText or None
+        Text features of these rows that were computed before; not saved, and not taken along by `take`.
     """
 
     schema: FrameSchema
@@ -80,6 +85,7 @@ class Frame:
     codes: Array
     days: Array
     texts: tuple[Any, ...] = ()
+    known_text: "KnownText | None" = None
 
     def __post_init__(self) -> None:
         n_rows, schema = len(self.numbers), self.schema

@@ -18,7 +18,7 @@ from automl_cli.features.frame import Frame, FrameSchema
 from automl_cli.features.matrix import Array, Matrix, as_matrix
 from automl_cli.features.numeric import Numbers
 from automl_cli.features.store import read_arrays, write_arrays
-from automl_cli.features.text import TextParts
+from automl_cli.features.text import TextParts, fit_text, text_features
 from automl_cli.task import TaskKind
 
 # all rarer values share one code: boosters sort categories by gradient, which is learning by heart beyond this
@@ -58,7 +58,7 @@ class CodeEncoder:
         self.numbers.write(X[:, :n_numeric], frame.numbers)
         levels.look_up(self.table, frame.codes, self.schema.n_categories, X[:, categorical])
         X[:, dated] = self.dates.transform(frame.days)
-        X[:, dated.stop :] = self.text.transform(frame.texts, frame.n_rows)
+        X[:, dated.stop :] = text_features(self.text, frame)
         return as_matrix(X, tuple(range(categorical.start, categorical.stop)) if self.declared else ())
 
 
@@ -128,7 +128,7 @@ def _fit(frame: Frame, seed: int, table: Array, *, declared: bool) -> tuple[Code
         numbers=Numbers.fit(frame.numbers),
         table=table.astype(np.float32),
         dates=DateParts.fit(frame.days),
-        text=TextParts.fit(frame.texts, seed),
+        text=fit_text(frame, seed),
         declared=declared,
     )
     return encoder, encoder.transform(frame)

@@ -14,7 +14,7 @@ from automl_cli.features.native import check_schema
 from automl_cli.features.scaling import Scaling
 from automl_cli.features.store import read_arrays, write_arrays
 from automl_cli.features.target_statistics import TargetStatistics, fit_statistics, learning_targets
-from automl_cli.features.text import TextParts
+from automl_cli.features.text import TextParts, fit_text, text_features
 from automl_cli.task import TaskKind
 
 MAX_WIDTH = 5_000
@@ -76,7 +76,7 @@ def fit_one_hot(frame: Frame, y: Array, kind: TaskKind, n_outputs: int, seed: in
     many = np.flatnonzero(n_levels_seen(frame.codes, n_categories) > MAX_LEVELS) if n_categories else np.arange(0)
     statistics, oof = fit_statistics(frame, many, targets, seed)
     indicators = Indicators.fit(frame.codes, n_categories)
-    dates, text = DateParts.fit(frame.days), TextParts.fit(frame.texts, seed)
+    dates, text = DateParts.fit(frame.days), fit_text(frame, seed)
     derived = _derived(frame, dates, text, oof)
     rows = _sample(frame.n_rows, len(frame.schema.numeric) + derived.shape[1], seed)
     scaling = Scaling.fit(np.hstack([frame.numbers[rows], derived[rows]]))
@@ -111,7 +111,7 @@ def load_one_hot(folder: Path) -> OneHotEncoder:
 
 def _derived(frame: Frame, dates: DateParts, text: TextParts, statistics: Array) -> Array:
     """Everything continuous but the numbers, float32."""
-    return np.hstack([dates.transform(frame.days), text.transform(frame.texts, frame.n_rows), statistics])
+    return np.hstack([dates.transform(frame.days), text_features(text, frame), statistics])
 
 
 def _sample(n_rows: int, n_columns: int, seed: int) -> Array:

@@ -13,7 +13,7 @@ from automl_cli.features.native import check_schema
 from automl_cli.features.numeric import Numbers
 from automl_cli.features.store import read_arrays, write_arrays
 from automl_cli.features.target_statistics import TargetStatistics, fit_statistics, learning_targets
-from automl_cli.features.text import TextParts
+from automl_cli.features.text import TextParts, fit_text, text_features
 from automl_cli.task import TaskKind
 
 # with two values a code says the same as a statistic, without the noise of the folds
@@ -46,7 +46,7 @@ class TargetEncoder:
     def _assemble(self, frame: Frame, statistics: Array) -> Matrix:
         plain = _plain_columns(self.schema)
         n_numeric = len(self.schema.numeric)
-        blocks = (statistics, self.dates.transform(frame.days), self.text.transform(frame.texts, frame.n_rows))
+        blocks = (statistics, self.dates.transform(frame.days), text_features(self.text, frame))
         n_plain = n_numeric + len(plain)
         X = np.empty((frame.n_rows, n_plain + sum(block.shape[1] for block in blocks)), dtype=np.float32)
         self.numbers.write(X[:, :n_numeric], frame.numbers)
@@ -83,7 +83,7 @@ def fit_target(frame: Frame, y: Array, kind: TaskKind, n_outputs: int, seed: int
         plain=_fit_plain(frame.codes[:, plain], _sizes(frame.schema, plain)),
         statistics=statistics,
         dates=DateParts.fit(frame.days),
-        text=TextParts.fit(frame.texts, seed),
+        text=fit_text(frame, seed),
     )
     return encoder, encoder._assemble(frame, oof)
 

@@ -8,6 +8,7 @@ model holds no words of the training data.
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from automl_cli.errors import BadArtifact
+from automl_cli.features.frame import Frame, FrameSchema
 from automl_cli.features.matrix import Array
-from automl_cli.features.store import HINT, Stored
+from automl_cli.features.store import HINT, Stored, read_arrays, write_arrays
 
 HASH_BITS = 18
 N_BUCKETS = 2**HASH_BITS
@@ -100,6 +102,45 @@ class TextParts:
                 raise BadArtifact("the encoder projects text onto too many directions", hint=HINT)
             columns.append(TextColumn(buckets, idf, components))
         return cls(tuple(columns))
+
+
+@dataclass(frozen=True, eq=False)
+class KnownText:
+    """The text features of some rows, computed before.
+
+    Attributes
+    ----------
+    parts : TextParts
+        What was learned from the training rows.
+    features : ndarray of shape (n_rows, width), float32
+        What it makes of these rows.
+    """
+
+    parts: TextParts
+    features: Array
+
+
+def fit_text(frame: Frame, seed: int) -> TextParts:
+    """Learn from the training rows' texts, unless that was done before: all encodings learn the same."""
+    return TextParts.fit(frame.texts, seed) if frame.known_text is None else frame.known_text.parts
+
+
+def text_features(parts: TextParts, frame: Frame) -> Array:
+    """Return float32 of shape (n_rows, width), computed only where they are not known for these rows."""
+    known = frame.known_text
+    if known is not None and known.parts is parts:
+        return known.features
+    return parts.transform(frame.texts, frame.n_rows)
+
+
+def save_text_parts(parts: TextParts, schema: FrameSchema, folder: Path) -> None:
+    """Write text parts that stand alone into an existing folder."""
+    write_arrays(folder, "text", schema, parts.arrays())
+
+
+def read_text_parts(folder: Path) -> TextParts:
+    """Read what `save_text_parts` wrote; raises `BadArtifact`."""
+    return TextParts.read(read_arrays(folder, "text"))
 
 
 @dataclass(frozen=True, eq=False)

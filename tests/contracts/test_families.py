@@ -272,6 +272,18 @@ def test_every_default_is_complete(family, kind):
         assert family.seconds(Shape(kind, 60, 4, 1, data.n_outputs), hp) > 0
 
 
+@each_pair
+def test_a_fit_leaves_its_rows_as_they_are(family, kind):
+    # they are mapped, and the next trial of the worker reads the same pages
+    data = make(family, kind)
+    if "native" in family.encodings:
+        data.train.X[0, 0], data.valid.X[0, 0] = np.inf, -np.inf
+    before = [matrix.X.copy() for matrix in (data.train, data.valid)]
+    fit(family, data, BRIEF).predict(data.valid, 1)
+    for matrix, was in zip((data.train, data.valid), before, strict=True):
+        np.testing.assert_array_equal(matrix.X, was)
+
+
 @each_family
 def test_other_encodings_work(family):
     for encoding in family.encodings[1:]:
