@@ -11,7 +11,7 @@ from itertools import combinations
 
 import numpy as np
 
-from automl_cli.features.frame import Frame, FrameSchema
+from automl_cli.features.frame import Frame
 from automl_cli.features.generated.screen import Screen, binned, ranks
 from automl_cli.features.matrix import Array
 from automl_cli.features.numeric import LARGEST
@@ -22,7 +22,8 @@ NOTHING = -1
 MOST_BASES = 16
 PAIRS_EXTENDED = 8
 THIRD_BASES = 8
-MOST_SCORED = 300
+WORTH_OF_TRIPLES = 0.95
+MOST_SCORED = 200
 PER_STEP = 4
 MOST_ALIKE = 0.98
 """Rank correlation with a source or a better formula above which a candidate is dropped."""
@@ -88,28 +89,47 @@ def _compute(operation: int, a: Array, b: Array) -> Array:
     return np.asarray(np.clip(value, -LARGEST, LARGEST))
 
 
-def find_formulas(sources: Array, schema: FrameSchema, screen: Screen, relevance: Array, most: int) -> Formulas:
+@dataclass(frozen=True, eq=False)
+class Sources:
+    """The columns that formulas combine, in the screen's rows.
+
+    Attributes
+    ----------
+    values : ndarray of shape (n, n_sources), float64
+    n_numeric : int
+        How many of them are numbers; the others are dates, of which only differences make sense.
+    bins : ndarray of shape (n, n_sources), int64
+    relevance : ndarray of shape (n_sources,)
+        What each source says about the target by itself: the best are combined.
+    """
+
+    values: Array
+    n_numeric: int
+    bins: Array
+    relevance: Array
+
+
+def find_formulas(sources: Sources, whole: Screen, left: Screen, most: int) -> Formulas:
     """Choose at most ``most`` formulas.
 
     Parameters
     ----------
-    sources : ndarray of shape (n, n_sources)
-        Of the screen's rows.
-    relevance : ndarray of shape (n_sources,)
-        What each source says about the target by itself: the best are combined.
+    whole, left : Screen
+        With the target, and with what single columns leave of it.
     """
-    n_numeric = len(schema.numeric)
-    strongest = np.argsort(-relevance, kind="stable")
-    numbers = [int(i) for i in strongest if i < n_numeric][:MOST_BASES]
-    dates = [int(i) for i in strongest if i >= n_numeric][: MOST_BASES // 2]
+    strongest = np.argsort(-sources.relevance, kind="stable").tolist()
+    numbers = [i for i in strongest if i < sources.n_numeric][:MOST_BASES]
+    dates = [i for i in strongest if i >= sources.n_numeric][: MOST_BASES // 2]
     pairs = [(a, op, b, NOTHING, NOTHING) for a, b in combinations(numbers, 2) for op in (MINUS, PLUS, TIMES, OVER)]
     pairs += [(a, MINUS, b, NOTHING, NOTHING) for a, b in combinations(dates, 2)]
-    scored = _scored(pairs, sources, screen)
-    best = [item.formula for item in scored if item.formula[0] < n_numeric][:PAIRS_EXTENDED]
-    triples = [(*pair[:3], op, c) for pair in best for c in numbers[:THIRD_BASES] for op in (MINUS, PLUS, TIMES, OVER)]
-    # shorter formulas first among equals: a sort keeps their order
-    pool = sorted([*scored, *_scored(triples, sources, screen)], key=lambda item: -item.gain)[:MOST_SCORED]
-    return _program(_step_by_step(pool, sources, screen, most))
+    scored = _scored(pairs, sources, whole, left)
+    best = [item.formula for item in scored if item.formula[0] < sources.n_numeric][:PAIRS_EXTENDED]
+    thirds = numbers[:THIRD_BASES]
+    # a source twice gives little new: (a - b) / a has the order of b / a
+    triples = [(*p[:3], op, c) for p in best for c in thirds if c not in p[:3:2] for op in (MINUS, PLUS, TIMES, OVER)]
+    scored += _scored(triples, sources, whole, left)
+    pool = sorted(scored, key=_loss)[:MOST_SCORED]
+    return _program(_step_by_step(pool, sources.values, left, most))
 
 
 def _program(formulas: list[Formula]) -> Formulas:
@@ -118,22 +138,57 @@ def _program(formulas: list[Formula]) -> Formulas:
 
 @dataclass(frozen=True, eq=False)
 class _Scored:
-    """A formula, what it explains, and its bins in the screen's rows (uint8)."""
+    """A formula and what it adds to its sources.
+
+    Attributes
+    ----------
+    bins : ndarray of shape (n,), uint8
+    beyond : ndarray of shape (n_targets, n), float32, or None
+        The target's mean by the formula, without what is a sum over its sources.
+    """
 
     gain: float
     formula: Formula
     bins: Array
+    beyond: Array | None = None
+
+    def against(self, left: Screen) -> "_Scored":
+        """Score the formula by what it explains of a residual: by its own bins, or as it stands beside its sources.
+
+        The first finds interactions without main effects. The second finds a ratio whose sources say a lot already:
+        its share of the target is not the sum of theirs, but the residual's mean by the ratio shows little of it.
+        """
+        gain = left.gain(self.bins.astype(np.int64), left.n_bins + 1)
+        return replace(self, gain=gain if self.beyond is None else max(gain, left.gain_of(self.beyond)))
 
 
-def _scored(formulas: list[Formula], sources: Array, screen: Screen) -> list[_Scored]:
+def _scored(formulas: list[Formula], sources: Sources, whole: Screen, left: Screen) -> list[_Scored]:
     """Return the formulas with more than a chance gain, best first."""
     scored: list[_Scored] = []
     for first in range(0, len(formulas), BLOCK):
         block = formulas[first : first + BLOCK]
-        bins = binned(_program(block).transform(sources), screen.n_bins)
-        gains = screen.gains(bins).tolist()
-        scored += [_Scored(gain, block[i], bins[:, i]) for i, gain in enumerate(gains) if gain > screen.least_gain]
-    return sorted(scored, key=lambda item: -item.gain)
+        bins = binned(_program(block).transform(sources.values), whole.n_bins)
+        says = whole.gains(bins)
+        for i, formula in enumerate(block):
+            used = _used(formula)
+            more = says[i] > sources.relevance[used].max() + whole.least_gain
+            beyond = _beyond(bins[:, i], sources.bins[:, used], whole) if more else None
+            scored.append(_Scored(0.0, formula, bins[:, i], beyond).against(left))
+    return sorted((item for item in scored if item.gain > left.least_gain), key=_loss)
+
+
+def _loss(item: _Scored) -> float:
+    """Order by gain, but a third column must be worth it."""
+    return -item.gain * (1.0 if item.formula[-1] == NOTHING else WORTH_OF_TRIPLES)
+
+
+def _used(formula: Formula) -> list[int]:
+    return sorted({i for i in formula[::2] if i != NOTHING})
+
+
+def _beyond(bins: Array, of_sources: Array, whole: Screen) -> Array:
+    means = replace(whole, residual=whole.means_elsewhere(bins.astype(np.int64), whole.n_bins + 1))
+    return means.without_main_effects(list(of_sources.T)).residual.astype(np.float32)
 
 
 def _step_by_step(pool: list[_Scored], sources: Array, screen: Screen, most: int) -> list[Formula]:
@@ -147,12 +202,8 @@ def _step_by_step(pool: list[_Scored], sources: Array, screen: Screen, most: int
             break
         chosen += step
         screen = screen.without_main_effects([item.bins.astype(np.int64) for item in step])
-        rest = [item for item in pool if all(item is not other for other in step)]
-        gains = [screen.gain(item.bins.astype(np.int64), screen.n_bins + 1) for item in rest]
-        rescored = [
-            replace(item, gain=gain) for item, gain in zip(rest, gains, strict=True) if gain > screen.least_gain
-        ]
-        pool = sorted(rescored, key=lambda item: -item.gain)
+        rest = [item.against(screen) for item in pool if all(item is not other for other in step)]
+        pool = sorted((item for item in rest if item.gain > screen.least_gain), key=_loss)
     return [item.formula for item in chosen]
 
 

@@ -74,6 +74,19 @@ class Screen:
             explained += float((2 * means * sums - counts * means**2).sum())
         return explained / max(float((self.residual**2).sum()), np.finfo(float).tiny)
 
+    def means_elsewhere(self, code: Array, n_levels: int) -> Array:
+        """Return what each half's rows get from the other half's means per level, float64 of shape (n_targets, n)."""
+        cell = code + n_levels * self.half
+        count = np.bincount(cell, minlength=2 * n_levels) + SHRINK
+        other = code + n_levels * (1 - self.half)
+        return np.array([(np.bincount(cell, weights=r, minlength=2 * n_levels) / count)[other] for r in self.residual])
+
+    def gain_of(self, column: Array) -> float:
+        """Return the share of the residual's variance that a multiple of ``column``, shape (n_targets, n), explains."""
+        product = max(float((self.residual * column).sum()), 0.0)
+        tiny = np.finfo(float).tiny
+        return product**2 / max(float((self.residual**2).sum()) * float((column**2).sum()), tiny)
+
     def gains(self, bins: Array) -> Array:
         """Return the gain of each column of ``bins``, shape (n, n_columns), from `binned`."""
         return np.array([self.gain(column, self.n_bins + 1) for column in np.ascontiguousarray(bins.T, dtype=np.int64)])
