@@ -8,7 +8,7 @@ from typing import Any
 
 from automl_cli.errors import BadData, MissingExtra, UsageError
 from automl_cli.families import find_families
-from automl_cli.families.family import Family, Shape
+from automl_cli.families.family import Family, Shape, without_encoding
 from automl_cli.features.frame import FrameSchema, frame_from_table, frame_schema
 from automl_cli.features.matrix import Array
 from automl_cli.machine import usable_cores
@@ -216,8 +216,10 @@ def prepare(options: FitOptions, table: Table, families: Mapping[str, Family], r
         frame = frame.take(kept)
     n_columns = len(schema.names)
     plan = plan_folds(task, folds=options.folds, seconds=options.seconds, n_columns=n_columns, seed=options.seed)
-    shape = Shape(task.kind, len(task.y), n_columns, len(schema.categorical), task.n_outputs)
+    shape = _shape(task, table, schema)
     offered = {name: family for name, family in families.items() if family.offered(shape)}
+    if Part.GENERATED in options.without:
+        offered = {name: without_encoding(family, "generated") for name, family in offered.items()}
     if not offered:
         raise UsageError("none of the chosen families can learn this table", hint="include another family")
     _check_resumable(options, run, table.fingerprint)
@@ -237,6 +239,19 @@ def prepare(options: FitOptions, table: Table, families: Mapping[str, Family], r
         run=run,
         data=data,
         recorded=recorded,
+    )
+
+
+def _shape(task: Task, table: Table, schema: FrameSchema) -> Shape:
+    many = [name for name in schema.categorical if table.schema.column(name).kind is Kind.HIGH_CARDINALITY]
+    return Shape(
+        kind=task.kind,
+        n_rows=len(task.y),
+        n_columns=len(schema.names),
+        n_categorical=len(schema.categorical),
+        n_outputs=task.n_outputs,
+        n_numeric=len(schema.numeric),
+        n_many=len(many),
     )
 
 

@@ -10,6 +10,8 @@ class Part(StrEnum):
     """Every candidate is validated on all folds."""
     PORTFOLIO = "portfolio"
     """Only the first pipeline is known beforehand; the optimizer starts from nothing."""
+    GENERATED = "generated"
+    """No family sees generated features; the other encodings stay."""
     SMAC = "smac"
     """Configurations are drawn at random instead of by the surrogate."""
     BANDIT = "bandit"

@@ -7,6 +7,7 @@ import numpy as np
 
 from automl_cli.errors import UsageError
 from automl_cli.families.family import Family, Hyperparameters, Shape
+from automl_cli.features.generated.encoder import can_generate
 from automl_cli.trial import Pipeline, Value
 
 if TYPE_CHECKING:
@@ -15,48 +16,65 @@ if TYPE_CHECKING:
 _FAMILY = "family"
 _ENCODING = "encoding"
 
-# Cheapest per expected gain first: a family, the number of its default, and the number of its encoding. AutoGluon's
+# Cheapest per expected gain first: a family, the number of its default, and an encoding; empty for its own. AutoGluon's
 # CPU portfolio of December 2025 gives the order of the boosters; forests and a linear model come early because an
-# ensemble gains most from members that err differently.
+# ensemble gains most from members that err differently. What can make no difference is left out: see usable_encodings.
 _FIRST_WAVE = (
-    ("lightgbm", 0, 0),
-    ("catboost", 0, 0),
-    ("lightgbm", 1, 0),
-    ("extra_trees", 0, 0),
-    ("mlp", 0, 0),
-    ("linear", 0, 0),
-    ("lightgbm", 2, 0),
-    ("xgboost", 0, 0),
-    ("random_forest", 0, 0),
-    ("neighbors", 0, 0),
+    ("lightgbm", 0, ""),
+    ("catboost", 0, ""),
+    ("lightgbm", 6, "generated"),
+    ("lightgbm", 1, ""),
+    ("extra_trees", 0, ""),
+    ("mlp", 0, ""),
+    ("linear", 0, ""),
+    ("lightgbm", 2, ""),
+    ("xgboost", 0, ""),
+    ("random_forest", 0, ""),
+    ("neighbors", 0, ""),
 )
 _SECOND_WAVE = (
-    ("lightgbm", 3, 0),
-    ("mlp", 1, 0),
-    ("catboost", 1, 0),
-    ("lightgbm", 0, 1),
-    ("mlp", 2, 0),
-    ("extra_trees", 1, 0),
-    ("lightgbm", 4, 0),
-    ("linear", 1, 0),
-    ("xgboost", 1, 0),
-    ("extra_trees", 0, 1),
-    ("catboost", 2, 0),
-    ("lightgbm", 5, 0),
-    ("random_forest", 1, 0),
-    ("linear", 2, 0),
-    ("neighbors", 1, 0),
-    ("xgboost", 2, 0),
-    ("extra_trees", 2, 0),
+    ("lightgbm", 3, ""),
+    ("mlp", 1, ""),
+    ("catboost", 0, "generated"),
+    ("catboost", 1, ""),
+    ("lightgbm", 5, "generated"),
+    ("lightgbm", 0, "target"),
+    ("mlp", 2, ""),
+    ("extra_trees", 0, "generated"),
+    ("extra_trees", 1, ""),
+    ("lightgbm", 4, ""),
+    ("linear", 1, ""),
+    ("xgboost", 1, ""),
+    ("xgboost", 0, "generated"),
+    ("extra_trees", 0, "target"),
+    ("catboost", 2, ""),
+    ("lightgbm", 5, ""),
+    ("random_forest", 1, ""),
+    ("linear", 2, ""),
+    ("neighbors", 1, ""),
+    ("xgboost", 2, ""),
+    ("extra_trees", 2, ""),
 )
 # Families whose cost grows fastest with the rows.
 _SLOW = ("random_forest", "neighbors", "extra_trees", "mlp")
 _MANY_ROWS = 100_000
+# A category of many values is where target statistics say what a code cannot.
+_FOR_MANY_VALUES = (("lightgbm", 0, "target"), ("extra_trees", 0, "target"))
+_AFTER = 3
+"""Rows of the first wave that stay before those."""
+
+
+_Row = tuple[str, int, str]
 
 
 def usable_encodings(family: Family, shape: Shape) -> tuple[str, ...]:
-    """Return the encodings that can make a difference: without categories they are all alike."""
-    return family.encodings if shape.n_categorical else family.encodings[:1]
+    """Return the encodings that can make a difference: the family's own first, which always can.
+
+    Without categories all but "generated" are alike; from a single column or in a wide table nothing is made.
+    """
+    generated = can_generate(shape.n_rows // 2, shape.n_numeric + shape.n_categorical)  # a fold has half of the rows
+    can = {"target": shape.n_categorical > 0, "generated": generated}
+    return (family.encodings[0], *(name for name in family.encodings[1:] if can.get(name, True)))
 
 
 def build_space(families: Mapping[str, Family], shape: Shape) -> "ConfigurationSpace":
@@ -145,12 +163,13 @@ def default_pipelines(families: Mapping[str, Family], shape: Shape) -> tuple[Pip
     slow families come last.
     """
     offered = {f.name: f for f in _offered(families, shape)}
-    rows = [*_FIRST_WAVE, *_newcomers(offered), *_SECOND_WAVE]
+    many = _FOR_MANY_VALUES if shape.n_many else ()
+    rows = [*_FIRST_WAVE[:_AFTER], *many, *_FIRST_WAVE[_AFTER:], *_newcomers(offered), *_SECOND_WAVE]
     if shape.n_columns > 500 or shape.n_columns > shape.n_rows / 4:
         rows.sort(key=lambda row: row[:2] != ("linear", 0))
     if shape.n_rows > _MANY_ROWS:
         rows.sort(key=lambda row: row[0] in _SLOW)
-        rows = [row for row in rows if row[0] not in _SLOW or row[1:] == (0, 0)]
+        rows = [row for row in rows if row[0] not in _SLOW or row[1:] == (0, "")]
     pipelines = (
         _pipeline(offered[name], shape, default, encoding) for name, default, encoding in rows if name in offered
     )
@@ -158,15 +177,14 @@ def default_pipelines(families: Mapping[str, Family], shape: Shape) -> tuple[Pip
     return tuple(dict.fromkeys(p for p in pipelines if p is not None))
 
 
-def _newcomers(offered: Iterable[str]) -> list[tuple[str, int, int]]:
+def _newcomers(offered: Iterable[str]) -> list[_Row]:
     """Return the published default of families that the table does not know."""
     known = {name for name, _, _ in _FIRST_WAVE}
-    return [(name, 0, 0) for name in offered if name not in known]
+    return [(name, 0, "") for name in offered if name not in known]
 
 
-def _pipeline(family: Family, shape: Shape, default: int, encoding: int) -> Pipeline | None:
+def _pipeline(family: Family, shape: Shape, default: int, encoding: str) -> Pipeline | None:
     choices: tuple[Hyperparameters, ...] = family.defaults(shape)
-    encodings = usable_encodings(family, shape)
-    if default >= len(choices) or encoding >= len(encodings):
+    if default >= len(choices) or (encoding and encoding not in usable_encodings(family, shape)):
         return None
-    return Pipeline(family.name, encodings[encoding], choices[default])
+    return Pipeline(family.name, encoding or family.encodings[0], choices[default])

@@ -3,7 +3,7 @@
 import hashlib
 import importlib.util
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,6 +27,10 @@ class Shape:
     n_categorical: int
     n_outputs: int
     """Classes (2 for a binary task), or 1 for a regression."""
+    n_numeric: int = 0
+    """Columns of numbers."""
+    n_many: int = 0
+    """Categories of so many values that a code says little (`Kind.HIGH_CARDINALITY`)."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,11 @@ class Family:
     def installed(self) -> bool:
         """Whether the package is there, without importing it."""
         return importlib.util.find_spec(self.package) is not None
+
+
+def without_encoding(family: Family, name: str) -> Family:
+    """Return the family without one of its encodings; the default stays."""
+    return replace(family, encodings=(family.encodings[0], *(e for e in family.encodings[1:] if e != name)))
 
 
 def as_probabilities(raw: Array) -> Array:

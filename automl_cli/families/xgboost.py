@@ -275,7 +275,7 @@ FAMILY = standardised(
     Family(
         name="xgboost",
         package="xgboost",
-        encodings=("native", "target"),
+        encodings=("native", "target", "generated"),
         space=space,
         defaults=defaults,
         fit=fit,

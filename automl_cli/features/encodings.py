@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from automl_cli.features.frame import Frame
+from automl_cli.features.generated.encoder import fit_generated, load_generated, save_generated
 from automl_cli.features.matrix import Array, Matrix
 from automl_cli.features.native import fit_native, fit_ordinal, load_native, load_ordinal, save_native, save_ordinal
 from automl_cli.features.one_hot import fit_one_hot, load_one_hot, save_one_hot
@@ -52,6 +53,7 @@ ENCODINGS: Mapping[str, Encoding] = MappingProxyType(
             Encoding("ordinal", fit_ordinal, save_ordinal, load_ordinal),
             Encoding("one_hot", fit_one_hot, save_one_hot, load_one_hot),
             Encoding("target", fit_target, save_target, load_target),
+            Encoding("generated", fit_generated, save_generated, load_generated),
         )
     }
 )

@@ -17,7 +17,7 @@ from automl_cli.features.dates import DateParts
 from automl_cli.features.frame import Frame, FrameSchema
 from automl_cli.features.matrix import Array, Matrix, as_matrix
 from automl_cli.features.numeric import Numbers
-from automl_cli.features.store import read_arrays, write_arrays
+from automl_cli.features.store import Stored, read_arrays, write_arrays
 from automl_cli.features.text import TextParts, fit_text, text_features
 from automl_cli.task import TaskKind
 
@@ -154,23 +154,31 @@ def load_ordinal(folder: Path) -> CodeEncoder:
     return _load(folder, "ordinal")
 
 
-def _save(encoder: CodeEncoder, folder: Path, name: str) -> None:
+def code_arrays(encoder: CodeEncoder) -> dict[str, Array]:
+    """Return what `read_codes` needs."""
     arrays = {"table": encoder.table}
     for part in (encoder.numbers, encoder.dates, encoder.text):
         arrays |= part.arrays()
-    write_arrays(folder, name, encoder.schema, arrays)
+    return arrays
 
 
-def _load(folder: Path, name: str) -> CodeEncoder:
-    stored = read_arrays(folder, name)
-    schema, declared = stored.schema, name == "native"
+def read_codes(stored: Stored, *, declared: bool) -> CodeEncoder:
+    """Read and check what `code_arrays` gave; raises `BadArtifact`."""
     low, high = (0.0, MAX_NATIVE_LEVELS + 1) if declared else (ORDINAL_MISSING, LARGEST_CODE)
-    n_places = levels.n_places(schema.n_categories)
+    n_places = levels.n_places(stored.schema.n_categories)
     return CodeEncoder(
-        schema=schema,
+        schema=stored.schema,
         numbers=Numbers.read(stored),
         table=stored.array("table", np.float32, (n_places,), low=low, high=high, missing=declared),
         dates=DateParts.read(stored),
         text=TextParts.read(stored),
         declared=declared,
     )
+
+
+def _save(encoder: CodeEncoder, folder: Path, name: str) -> None:
+    write_arrays(folder, name, encoder.schema, code_arrays(encoder))
+
+
+def _load(folder: Path, name: str) -> CodeEncoder:
+    return read_codes(read_arrays(folder, name), declared=name == "native")

@@ -1,0 +1,1 @@
+"""Encoding "generated": the columns as they are, and a bounded number of columns made from them."""
