@@ -2,12 +2,15 @@
 
 import json
 import math
+import signal
+import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from scipy import stats
 from sklearn.metrics import log_loss, roc_auc_score, root_mean_squared_error
@@ -19,6 +22,7 @@ from benchmarks.compare.rows import Row, append_row, read_rows
 from benchmarks.compare.runs import turns
 from benchmarks.compare.systems import ROOT, parse_system
 from benchmarks.tables import BadPredictions, Dataset, error_of, find_datasets, guess_error, lay_out
+from benchmarks.timed import run_timed
 
 SYSTEM = """
     import sys
@@ -169,6 +173,31 @@ def test_predictions_that_cannot_be_scored(tmp_path: Path, answer: dict[str, lis
         error_of(Dataset("d", tmp_path, "y", "binary"), tmp_path / "p.csv", tmp_path / "test.csv")
 
 
+# --- a timed process ---
+
+
+def runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_what_a_process_leaves_behind_is_ended(tmp_path: Path) -> None:
+    code = "import subprocess, sys, time; p = subprocess.Popen(['sleep', '60']); print(p.pid); time.sleep(1)"
+    timed = run_timed([sys.executable, "-c", code], cwd=tmp_path, timeout_s=30)
+    assert (timed.rc, timed.timed_out, timed.n_left) == (0, False, 1)
+    assert not runs(int(timed.out))
+    assert 1 < timed.wall_s < 20
+
+
+def test_process_that_does_not_end_is_ended_with_its_children(tmp_path: Path) -> None:
+    code = "import subprocess; p = subprocess.Popen(['sleep', '60']); print(p.pid, flush=True); p.wait()"
+    timed = run_timed([sys.executable, "-c", code], cwd=tmp_path, timeout_s=2)
+    assert (timed.rc, timed.timed_out) == (-signal.SIGKILL, True)
+    assert not runs(int(timed.out))
+
+
 # --- what is compared ---
 
 
@@ -235,7 +264,7 @@ def test_failures_are_rows_with_a_reason(
     assert compare("--systems", died, silent, bad, "--names", "one") == 0
     found = {r.system: r for r in read_rows([tmp_path / "runs.jsonl"])}
     assert found["died"].failure == "exit status 1: ValueError: too small"
-    assert found["silent"].failure == "no report.json"
+    assert found["silent"].failure == "no whole report.json"
     assert found["bad"].failure == "3 predictions for 10 rows"
     assert all(r.error is None and r.guess > 0.5 for r in found.values())
 
@@ -272,7 +301,9 @@ def test_equal_systems_are_undecided() -> None:
     assert (pair.won, pair.lost, pair.undecided, pair.ratio, pair.p_value) == (0, 0, 2, 1.0, 1.0)
     assert pair.ratio_interval == (1.0, 1.0)
     assert ranks_of(board).average == (2.0, 2.0, 2.0)
-    assert "nan" not in markdown(report_of(rows)).replace("nan%", "")
+    text = markdown(report_of(rows))
+    assert "| ours | theirs | 1.0000 (1.0000 to 1.0000) | 0 | 0 | 2 | none decided | 1 |" in text
+    assert "nan" not in text
 
 
 def test_interval_narrows_with_more_sets() -> None:
@@ -356,6 +387,7 @@ def test_peers_off_their_reference_are_listed() -> None:
     figures += [Reference("s3", "flaml_default", 0.1, 300.0), Reference("s0", "autogluon_best", 0.2, 60.0)]
     assert [r.dataset for r, _ in off_reference(rows, figures)] == ["s1", "s2"]
     text = markdown(report_of(rows), figures)
+    assert "2 of 3 runs that have a reference figure" in text
     assert "| flaml | s1 | 60 s | 0 | 0.1 | 0.106 | +6.0% |" in text
 
 
@@ -375,7 +407,7 @@ def test_report_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 def test_plots_are_drawn_and_the_same_each_time(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="extra: report")
-    from benchmarks.compare.plots import draw_all
+    from benchmarks.compare.plots import draw_all, draw_ranks
 
     rng = np.random.default_rng(6)
     errors = {name: list(rng.uniform(0.1, 0.2, 12)) for name in "abcd"}
@@ -386,8 +418,7 @@ def test_plots_are_drawn_and_the_same_each_time(tmp_path: Path) -> None:
     assert [p.name for p in drawn] == [
         "ranks-15s.svg", "ratios-15s.svg", "ranks-60s.svg", "ratios-60s.svg", "limits.svg"
     ]  # fmt: skip
-    again = draw_all(report, tmp_path / "second")
-    assert [p.read_bytes() for p in drawn] == [p.read_bytes() for p in again]
-    text = (tmp_path / "first" / "ranks-60s.svg").read_text()
+    text = drawn[2].read_text()
+    assert draw_ranks(ranks_of(report.boards[1]), tmp_path / "again.svg").read_text() == text
     assert all(f"{name} (" in text for name in "abcd")
     assert "critical difference 1.35" in text  # 2.569 sqrt(4 * 5 / (6 * 12))

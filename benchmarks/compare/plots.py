@@ -9,7 +9,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullFormatter, ScalarFormatter
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, ScalarFormatter
 
 from benchmarks.compare.boards import Board, Ranks, ranks_of
 from benchmarks.compare.report import Report, curves
@@ -38,6 +38,11 @@ def _axes(path: Path, width: float, height: float) -> Iterator[Axes]:
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure.subplots()
         figure.savefig(path, metadata={"Date": None})
+
+
+def _style(number: int) -> dict[str, Any]:
+    """Return the look of the n-th system, the same in every plot."""
+    return {"marker": "osD^vP*X"[number % 8], "color": f"C{number % 10}"}
 
 
 def cliques(ranks: Ranks) -> list[tuple[float, float]]:
@@ -91,14 +96,16 @@ def draw_ratios(board: Board, baseline: str, path: Path) -> Path:
     order = np.argsort(board.column(others[0]) / against)[::-1]
     with _axes(path, 7, 1.2 + 0.22 * len(order)) as axes:
         axes.axvline(1, color="black", linewidth=1, label=baseline)
-        for number, system in enumerate(others):
+        for system in others:
             ratios = (board.column(system) / against)[order]
-            axes.plot(ratios, range(len(order)), "osD^v"[number % 5], markersize=5, label=system, alpha=0.8)
+            style = _style(board.systems.index(system))
+            axes.plot(ratios, range(len(order)), linestyle="", markersize=5, label=system, alpha=0.8, **style)
         axes.set_xscale("log")
         axes.set_yticks(range(len(order)), [board.datasets[i] for i in order])
         axes.set(xlabel=f"error / error of {baseline} at {board.limit_s:g} s (left is better)")
+        axes.xaxis.set_major_locator(MaxNLocator(8))
         axes.xaxis.set_major_formatter(ScalarFormatter())
-        axes.xaxis.set_minor_formatter(ScalarFormatter())
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.grid(axis="both", alpha=0.3)
         axes.legend(loc="best")
     return path
@@ -111,11 +118,11 @@ def draw_curves(report: Report, path: Path) -> Path:
         for number, (system, line) in enumerate(lines.items()):
             if line:
                 limits, ratios = zip(*line, strict=True)
-                axes.plot(limits, ratios, marker="osD^v"[number % 5], label=system)
+                axes.plot(limits, ratios, label=system, **_style(number))
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(FixedLocator([board.limit_s for board in report.boards]))
         axes.xaxis.set_major_formatter(ScalarFormatter())
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.xaxis.set_minor_locator(NullLocator())
         last = report.boards[-1].limit_s
         axes.set(
             xlabel="limit in seconds",

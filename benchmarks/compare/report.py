@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -138,11 +139,11 @@ def _pairs(pairs: list[Pair]) -> str:
         [
             pair.first,
             pair.second,
-            f"{pair.ratio:.4f} ({pair.ratio_interval[0]:.4f} to {pair.ratio_interval[1]:.4f})",
+            f"{pair.ratio:.4f} {_span(pair.ratio_interval, '.4f')}",
             str(pair.won),
             str(pair.lost),
             str(pair.undecided),
-            f"{pair.win_rate:.0%} ({pair.win_interval[0]:.0%} to {pair.win_interval[1]:.0%})",
+            f"{pair.win_rate:.0%} {_span(pair.win_interval, '.0%')}" if pair.won + pair.lost else "none decided",
             f"{pair.p_value:.2g}",
         ]
         for pair in pairs
@@ -153,9 +154,14 @@ def _pairs(pairs: list[Pair]) -> str:
     )
 
 
+def _span(interval: tuple[float, float], form: str) -> str:
+    low, high = interval
+    return "" if math.isnan(low) else f"({low:{form}} to {high:{form}})"
+
+
 def _ranks(ranks: Ranks) -> str:
     order = sorted(zip(ranks.average, ranks.systems, strict=True))
-    friedman = f"; Friedman's test: p = {ranks.p_value:.2g}" if ranks.p_value == ranks.p_value else ""
+    friedman = f"; Friedman's test: p = {ranks.p_value:.2g}" if not math.isnan(ranks.p_value) else ""
     return (
         f"### Ranks\n\nOver {ranks.n_datasets} sets; average ranks less than {ranks.critical:.2f} apart may differ by "
         f"chance (Nemenyi, 5 %){friedman}.\n\n"
@@ -234,16 +240,25 @@ def read_references(path: Path) -> list[Reference]:
 
 
 def off_reference(rows: Sequence[Row], references: Sequence[Reference]) -> list[tuple[Row, Reference]]:
-    """Return the runs that failed or whose error is more than 5 % off a figure for the same set, system and limit.
+    """Return the runs that failed or are more than 5 % off the figure for the same set, system and limit."""
+    return [
+        (row, reference)
+        for row, reference in with_reference(rows, references)
+        if row.error is None or abs(row.error - reference.error) > OFF * reference.error
+    ]
 
-    A reference may call a system that is run with its defaults NAME_default.
+
+def with_reference(rows: Sequence[Row], references: Sequence[Reference]) -> list[tuple[Row, Reference]]:
+    """Return the runs of which there is a figure for the same set, system and limit.
+
+    A figure may call a system that is run with its defaults NAME_default.
     """
     known = {(r.dataset, r.system.removesuffix("_default"), r.limit_s): r for r in references}
     found = []
     for row in rows:
         name = row.system.removesuffix("_default")
         reference = known.get((row.dataset, name, row.limit_s)) or known.get((row.dataset, name, None))
-        if reference and (row.error is None or abs(row.error - reference.error) > OFF * reference.error):
+        if reference:
             found.append((row, reference))
     return found
 
@@ -256,6 +271,6 @@ def _to_look_into(report: Report, references: Sequence[Reference]) -> str:
         for row, reference in off_reference(report.rows, references)
     ]  # fmt: skip
     head = ["system", "set", "limit", "seed", "reference", "here", "off by"]
-    return "## To look into\n\nMore than 5 % off the reference figures:\n\n" + (
-        table(head, lines) if lines else "none.\n"
-    )
+    n_compared = len(with_reference(report.rows, references))
+    said = f"## To look into\n\n{len(lines)} of {n_compared} runs that have a reference figure are more than 5 % off it"
+    return f"{said}:\n\n{table(head, lines)}" if lines else f"{said}.\n"

@@ -30,10 +30,14 @@ class Row:
         From the start of the process to a saved model.
     wall_s : float
         The whole process, predictions included.
+    n_train, n_columns : int
+        Size of the training table, the target included.
     position : int
         Which in the turn of systems on this dataset it was, from 0.
     load : float
         Of the machine in the minute before.
+    n_left : int
+        Processes that it left behind.
     source : str
         Digest of the code or the requirements that the system is.
     details : mapping

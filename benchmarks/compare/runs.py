@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import psutil
 
 from automl_cli.errors import UsageError
@@ -18,7 +19,7 @@ from benchmarks.compare.environments import python_of
 from benchmarks.compare.rows import Row
 from benchmarks.compare.systems import SCRIPTS, System
 from benchmarks.systems.one_run import Job, write_job
-from benchmarks.tables import BadPredictions, Dataset, error_of, guess_error, lay_out
+from benchmarks.tables import BadPredictions, Dataset, error_of, guess_error, lay_out, truth_of
 from benchmarks.timed import Timed, run_timed
 
 PATIENCE = 3.0  # times the limit, and a while for imports, until a system is ended
@@ -96,7 +97,6 @@ def run_one(cell: Cell, system: System, position: int, place: Place) -> Row:
             environment=environment_of(system, folder, os.environ),
         )
         error, failure, report = _outcome(cell.dataset, timed, folder, split)
-    n_train, n_columns = _size(split / "train.csv")
     return Row(
         system=system.label,
         dataset=cell.dataset.name,
@@ -112,8 +112,8 @@ def run_one(cell: Cell, system: System, position: int, place: Place) -> Row:
         predict_s=report.get("predict_s"),
         wall_s=timed.wall_s,
         peak_bytes=timed.peak_bytes,
-        n_train=n_train,
-        n_columns=n_columns,
+        n_train=len(truth_of(cell.dataset, split / "train.csv")),
+        n_columns=len(pd.read_csv(split / "train.csv", nrows=0).columns),
         cores=place.cores,
         position=position,
         begun=begun,
@@ -138,27 +138,26 @@ def _outcome(
     dataset: Dataset, timed: Timed, folder: Path, split: Path
 ) -> tuple[float | None, str | None, dict[str, Any]]:
     """Return the error or the reason why there is none, and what the system reports."""
-    path = folder / "report.json"
-    report = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    report = _read_report(folder / "report.json")
     if timed.timed_out:
         return None, f"ended after {timed.wall_s:.0f} s", report
     if timed.rc:
         last = (timed.err.strip().splitlines() or ["no message"])[-1]
         return None, f"exit status {timed.rc}: {last}", report
     if "model_s" not in report:
-        return None, "no report.json", report
+        return None, "no whole report.json", report
     try:
         return error_of(dataset, folder / "predictions.csv", split / "test.csv"), None, report
     except BadPredictions as error:
         return None, str(error), report
 
 
-def _size(path: Path) -> tuple[int, int]:
-    """Return rows and columns of a CSV, the target among them."""
-    import pyarrow.csv
-
-    table = pyarrow.csv.read_csv(path, parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True))
-    return table.num_rows, table.num_columns
+def _read_report(path: Path) -> dict[str, Any]:
+    try:
+        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # it never came so far, or was ended while it wrote
+        return {}
+    return report
 
 
 def machine() -> str:
