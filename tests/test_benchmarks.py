@@ -16,7 +16,7 @@ from scipy import stats
 from sklearn.metrics import log_loss, roc_auc_score, root_mean_squared_error
 
 from benchmarks.compare.__main__ import main
-from benchmarks.compare.boards import board_of, pair_of, ranks_of
+from benchmarks.compare.boards import board_of, lost_of, pair_of, ranks_of
 from benchmarks.compare.report import Reference, markdown, off_reference, report_of
 from benchmarks.compare.rows import Row, append_row, read_rows
 from benchmarks.compare.runs import turns
@@ -193,7 +193,7 @@ def test_what_a_process_leaves_behind_is_ended(tmp_path: Path) -> None:
 
 def test_process_that_does_not_end_is_ended_with_its_children(tmp_path: Path) -> None:
     code = "import subprocess; p = subprocess.Popen(['sleep', '60']); print(p.pid, flush=True); p.wait()"
-    timed = run_timed([sys.executable, "-c", code], cwd=tmp_path, timeout_s=2)
+    timed = run_timed([sys.executable, "-c", code], cwd=tmp_path, timeout_s=5)
     assert (timed.rc, timed.timed_out) == (-signal.SIGKILL, True)
     assert not runs(int(timed.out))
 
@@ -350,6 +350,12 @@ def test_ranks_against_the_literature() -> None:
     assert ranks.critical == pytest.approx(1.25, abs=0.005)
     assert sum(ranks.average) == pytest.approx(10)
     assert ranks.p_value == pytest.approx(stats.friedmanchisquare(*errors.T).pvalue)
+
+
+def test_sets_lost_to_the_best_of_the_others() -> None:
+    rows = rows_of({"ours": [0.103, 0.101, 0.1, 0.3], "b": [0.1, 0.1, 0.2, 0.2], "c": [0.101, 0.1, 0.2, 0.1]})
+    lost = lost_of(board_of(rows, ["ours", "b", "c"], 60.0), "ours")
+    assert lost == [("s3", "c", pytest.approx(3)), ("s0", "b", pytest.approx(1.03))]
 
 
 def test_equal_errors_share_their_ranks() -> None:

@@ -17,6 +17,7 @@ from scipy import stats
 from benchmarks.compare.rows import Row
 
 DECIDED = 0.005
+LOST = 0.02
 CONFIDENCE = 0.95
 RESAMPLES = 9999
 SEED = 1
@@ -172,6 +173,22 @@ def _interval(logs: Errors) -> tuple[float, float]:
         (logs,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(SEED)
     ).confidence_interval
     return float(np.exp(found.low)), float(np.exp(found.high))
+
+
+def lost_of(board: Board, system: str, *, by: float = LOST) -> list[tuple[str, str, float]]:
+    """Return the datasets on which another system is better by more than a share, the worst first.
+
+    Returns
+    -------
+    list of (dataset, best system, ratio of the errors, above 1)
+    """
+    found = []
+    for i, dataset in enumerate(board.datasets):
+        best = int(board.errors[i].argmin())
+        ratio = float(board.column(system)[i] / board.errors[i, best])
+        if ratio > 1 + by:
+            found.append((dataset, board.systems[best], ratio))
+    return sorted(found, key=lambda each: -each[2])
 
 
 def ranks_of(board: Board) -> Ranks:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from automl_cli.errors import BadData
-from benchmarks.compare.boards import Board, Pair, Ranks, board_of, pair_of, ranks_of
+from benchmarks.compare.boards import Board, Pair, Ranks, board_of, lost_of, pair_of, ranks_of
 from benchmarks.compare.rows import Row
 
 OFF = 0.05
@@ -93,13 +93,14 @@ def _head(report: Report) -> str:
         rows = [row for row in report.rows if row.system == system]
         versions = {name: v for row in rows for name, v in row.details.get("versions", {}).items()}
         said = ", ".join(f"{name} {v}" for name, v in versions.items())
-        lines.append([system, ", ".join(sorted({row.source for row in rows})), said])
+        sources = sorted({f"{row.commit} ({row.source})" if row.commit else row.source for row in rows})
+        lines.append([system, ", ".join(sources), said])
     return (
         "# Comparison\n\n"
         f"{' to '.join(sorted({days[0], days[-1]})) if days else 'no runs'}. {'; '.join(machines)}. "
         "Error is 1 - ROC AUC (binary), log loss (multiclass) or root mean squared error (regression) on the test "
         "rows, the mean over seeds; lower is better. A failed run counts as a guess that ignores all columns, or as "
-        "the worst system where that is worse.\n\n" + table(["system", "source", "versions"], lines)
+        "the worst system where that is worse.\n\n" + table(["system", "commit or digest", "versions"], lines)
     )
 
 
@@ -121,7 +122,7 @@ def _errors(report: Report, board: Board) -> str:
 def _comparisons(report: Report, board: Board) -> list[str]:
     if len(report.systems) < 2:
         return []
-    return [_pairs(report.pairs(board)), _ranks(ranks_of(board))]
+    return [_pairs(report.pairs(board)), _lost(board, report.systems[0]), _ranks(ranks_of(board))]
 
 
 def _pairs(pairs: list[Pair]) -> str:
@@ -151,6 +152,15 @@ def _pairs(pairs: list[Pair]) -> str:
     return (
         "### Pairs\n\nError ratio: geometric mean over sets, below 1 the first system is better; bootstrap over sets. "
         "Decided: errors differ by more than 0.5 %.\n\n" + table(head, lines)
+    )
+
+
+def _lost(board: Board, system: str) -> str:
+    lost = lost_of(board, system)
+    head = ["set", "best", f"{system} / best"]
+    return (
+        f"### Sets that {system} lost\n\n{len(lost)} of {len(board.datasets)}, to the best of the others by more than "
+        f"2 %.\n\n" + (table(head, [[dataset, best, f"{ratio:.3f}"] for dataset, best, ratio in lost]) if lost else "")
     )
 
 

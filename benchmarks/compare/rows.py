@@ -40,6 +40,8 @@ class Row:
         Processes that it left behind.
     source : str
         Digest of the code or the requirements that the system is.
+    commit : str
+        Of the checkout, for automl; "-dirty" behind it: with changes that were not committed.
     details : mapping
         What the system itself reports: versions, trials, phases.
     """
@@ -66,6 +68,7 @@ class Row:
     load: float = 0.0
     n_left: int = 0
     source: str = ""
+    commit: str = ""
     machine: str = ""
     details: dict[str, Any] = field(default_factory=dict)
 

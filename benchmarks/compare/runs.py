@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -120,6 +121,7 @@ def run_one(cell: Cell, system: System, position: int, place: Place) -> Row:
         load=load,
         n_left=timed.n_left,
         source=system.source,
+        commit=commit_of(system.checkout),
         machine=machine(),
         details=report.get("details", {}),
     )
@@ -132,6 +134,17 @@ def environment_of(system: System, scratch: Path, environment: Mapping[str, str]
     homes = {f"XDG_{name}_HOME": str(scratch / "home" / name.lower()) for name in ("DATA", "CONFIG", "CACHE", "STATE")}
     paths = [str(path) for path in (system.checkout, SCRIPTS) if path is not None]
     return kept | homes | {"PYTHONPATH": os.pathsep.join(paths), "CUDA_VISIBLE_DEVICES": "", "NO_COLOR": "1"}
+
+
+def commit_of(checkout: Path | None) -> str:
+    """Return what git calls a checkout, or nothing where it is no repository."""
+    if checkout is None:
+        return ""
+    git = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=10"]
+    try:
+        return subprocess.run(git, check=True, capture_output=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
 
 
 def _outcome(
