@@ -1,6 +1,6 @@
 """Fit every table of a folder at given limits: is the promise kept, how good is the model, what does it cost?
 
-usage: python benchmarks/limits.py FOLDER --limits 15 30 60 [--names A B] [--out results.jsonl] [--peers peers.json]
+usage: python -m benchmarks.limits FOLDER --limits 15 30 60 [--names A B] [--out results.jsonl] [--peers peers.json]
 
 FOLDER holds index.json ({NAME: {task, target}} or groups of such, of which --group names one) and NAME.csv.gz, or a
 subfolder of the group's name with them. Each table is split 75/25 (seed 20261122, stratified by class). Each line of
@@ -15,95 +15,37 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
-import pandas as pd
 import pyarrow.csv
-from sklearn.metrics import log_loss, roc_auc_score, root_mean_squared_error
-from sklearn.model_selection import train_test_split
 
-from automl_cli.machine import tree_memory
-
-SEED = 20261122
+from benchmarks.tables import Dataset, error_of, find_datasets, lay_out
+from benchmarks.timed import run_timed
 
 
-def lay_out(source: Path, entry: dict, folder: Path) -> None:
-    """Write train.csv and test.csv; the same split whoever asks."""
-    if (folder / "test.csv").exists():
-        return
-    df = pd.read_csv(source, low_memory=False).dropna(subset=[entry["target"]])
-    stratify = None if entry["task"] == "regression" else df[entry["target"]]
-    train, test = train_test_split(df, test_size=0.25, random_state=SEED, stratify=stratify)
-    folder.mkdir(parents=True, exist_ok=True)
-    train.to_csv(folder / "train.csv", index=False)
-    test.to_csv(folder / "test.csv", index=False)
-
-
-def timed(command: list[str], cwd: Path, limit: float) -> dict:
-    """Run a command; return its exit code, seconds, peak memory of the tree and the time of the first model."""
-    begin = time.perf_counter()
-    process = subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    peak, first, done = 0, None, threading.Event()
-
-    def watch() -> None:
-        nonlocal peak, first
-        while not done.wait(0.1 if first is None else 0.3):
-            if first is None and (cwd / "run" / "model.automl").exists():
-                first = time.perf_counter() - begin
-            peak = max(peak, tree_memory(process.pid))
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        out, err = process.communicate(timeout=3 * limit + 60)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        out, err = process.communicate()
-    wall = time.perf_counter() - begin
-    done.set()
-    watcher.join()
-    return {"rc": process.returncode, "wall_s": wall, "first_s": first, "peak": peak, "out": out, "err": err[-2000:]}
-
-
-def error_of(entry: dict, predictions: Path, test: Path) -> float:
-    """Return 1 - ROC AUC, log loss or root mean squared error, as the peers are measured."""
-    truth = pd.read_csv(test, dtype={entry["target"]: str}, keep_default_na=False, usecols=[entry["target"]])
-    truth = truth[entry["target"]]
-    answer = pd.read_csv(predictions)
-    if entry["task"] == "regression":
-        return float(root_mean_squared_error(truth.astype(float), answer["prediction"]))
-    labels = [c.removeprefix("proba_") for c in answer.columns if c.startswith("proba_")]
-    if entry["task"] == "binary":
-        return 1 - float(roc_auc_score(truth == labels[-1], answer[f"proba_{labels[-1]}"]))
-    order = sorted(labels)
-    probabilities = answer[[f"proba_{label}" for label in order]].clip(1e-15, 1)
-    return float(log_loss(truth, probabilities.to_numpy(), labels=order))
-
-
-def measure(name: str, entry: dict, folder: Path, limit: float, options: list[str]) -> dict:
+def measure(dataset: Dataset, folder: Path, limit: float, options: list[str]) -> dict:
     with tempfile.TemporaryDirectory() as scratch:
         cwd = Path(scratch)
         automl = [sys.executable, "-m", "automl_cli"]
         command = [
-            *automl, "fit", str(folder / "train.csv"), "--target", entry["target"], "--task", entry["task"],
+            *automl, "fit", str(folder / "train.csv"), "--target", dataset.target, "--task", dataset.task,
             "--time", f"{limit:g}s", "--out", "model.automl", "--run-dir", "run", "--json", *options,
         ]  # fmt: skip
-        row = timed(command, cwd, limit)
-        row |= {"name": name, "limit_s": limit, "options": options, "error": None}
-        summary = json.loads(row["out"]) if row["rc"] == 0 and row["out"].strip() else {}
-        del row["out"]
+        run = run_timed(command, cwd=cwd, timeout_s=3 * limit + 60, watched=cwd / "run" / "model.automl")
+        row = {"rc": run.rc, "wall_s": run.wall_s, "first_s": run.first_s, "peak": run.peak_bytes, "err": run.err}
+        row |= {"name": dataset.name, "limit_s": limit, "options": options, "error": None}
+        summary = json.loads(run.out) if run.rc == 0 and run.out.strip() else {}
         row |= {key: summary.get(key) for key in ("n_trials", "n_failed", "score", "phases", "failures", "milestones")}
-        if row["rc"] == 0:
+        if run.rc == 0:
             row["size"] = (cwd / "model.automl").stat().st_size
             begin = time.perf_counter()
             predict = [*automl, "predict", "model.automl", str(folder / "test.csv"), "-o", "p.csv"]
-            predict += ["--proba"] if entry["task"] != "regression" else []
+            predict += ["--proba"] if dataset.task != "regression" else []
             answer = subprocess.run(predict, check=False, cwd=cwd, capture_output=True, text=True)
             row["predict_s"] = time.perf_counter() - begin
             if answer.returncode == 0:
-                row["error"] = error_of(entry, cwd / "p.csv", folder / "test.csv")
+                row["error"] = error_of(dataset, cwd / "p.csv", folder / "test.csv")
             else:
                 row["err"] = answer.stderr[-2000:]
     table = pyarrow.csv.read_csv(folder / "train.csv")
@@ -154,17 +96,14 @@ def main() -> None:
     parser.add_argument("--peers", type=Path, help="rows of {dataset, system, error}")
     parser.add_argument("--options", nargs=argparse.REMAINDER, default=[], help="passed on to automl fit")
     args = parser.parse_args()
-    index = json.loads((args.folder / "index.json").read_text())
-    index = index.get(args.group, index)
-    place = args.folder / args.group if (args.folder / args.group).is_dir() else args.folder
+    datasets = find_datasets(args.folder, args.group)
     rows = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
     done = {(row["name"], row["limit_s"], tuple(row["options"])) for row in rows}
     for limit in args.limits:
-        for name in args.names or index:
+        for name in args.names or datasets:
             if (name, limit, tuple(args.options)) in done:
                 continue
-            lay_out(place / f"{name}.csv.gz", index[name], args.splits / name)
-            row = measure(name, index[name], args.splits / name, limit, args.options)
+            row = measure(datasets[name], lay_out(datasets[name], args.splits), limit, args.options)
             rows.append(row)
             with args.out.open("a") as file:
                 file.write(json.dumps(row) + "\n")
