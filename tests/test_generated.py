@@ -92,11 +92,19 @@ def test_cross_that_decides_is_found_and_its_statistics_tell_it() -> None:
     assert max(abs(np.corrcoef(column, y)[0, 1]) for column in matrix.X[:, 8:].T) > 0.9
 
 
-def test_integers_of_few_values_are_crossed() -> None:
+def test_integers_of_few_values_are_crossed_with_categories() -> None:
+    rng = np.random.default_rng(0)
+    numbers, codes = rng.integers(1, 6, (3000, 4)).astype(float), rng.integers(0, 5, (3000, 1))
+    y = ((numbers[:, 3] + codes[:, 0]) % 2).astype(np.int64)
+    encoder, _ = fit_generated(frame_of(numbers, codes, (5,)), y, BINARY, 2, 0)
+    assert encoder.crosses.members.tolist()[0] == [0, 4, NOTHING]
+
+
+def test_integers_alone_are_not_crossed() -> None:
     numbers = np.random.default_rng(0).integers(1, 6, (3000, 4)).astype(float)
     y = ((numbers[:, 0] + numbers[:, 3]) % 2).astype(np.int64)
     encoder, _ = fit_generated(frame_of(numbers), y, BINARY, 2, 0)
-    assert [0, 3] in [[j for j in row if j >= 0] for row in encoder.crosses.members.tolist()]
+    assert not len(encoder.crosses.members)
 
 
 def test_number_against_its_group_is_found() -> None:
@@ -284,7 +292,7 @@ def test_random_target_makes_next_to_no_formulas() -> None:
 def test_crosses_of_a_random_target_are_not_chosen() -> None:
     frame = random_frame(2000, 0, 0, (6, 8, 30, 200))
     screen = open_screen(np.random.default_rng(1).integers(0, 2, 2000), BINARY, 2, 0)
-    assert find_crosses(frame.codes, (6, 8, 30, 200), screen, np.zeros(4), 8) == []
+    assert find_crosses(frame.codes, (6, 8, 30, 200), screen, [0, 1, 2, 3], 4) == []
 
 
 # --- on disk ----------------------------------------------------------------------------------------------------------

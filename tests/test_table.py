@@ -295,6 +295,7 @@ KINDS = {
     "us_day": (Kind.DATETIME, lambda i: f"{i % 12 + 1}/{i % 28 + 1}/2024"),
     "stamp": (Kind.DATETIME, lambda i: f"2024-01-{i % 28 + 1:02d}T{i % 24:02d}:30:00Z"),
     "compact": (Kind.DATETIME, lambda i: f"2024{i % 12 + 1:02d}{i % 28 + 1:02d}"),
+    "month": (Kind.DATETIME, lambda i: f"{('Jan', 'Mar', 'Dec')[i % 3]}-{i % 17 + 8:02d}"),
     "clock": (Kind.DATETIME, lambda i: f"{i % 24:02d}:{i % 60:02d}"),
     "review": (Kind.TEXT, lambda i: " ".join(WORDS[i * k % 8] for k in range(3, 9)) + f" {i}"),
     "person": (Kind.TEXT, lambda i: f"{WORDS[i % 8]} {WORDS[i // 8 % 8].title()}{i // 64 or ''}"),

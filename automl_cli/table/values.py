@@ -40,6 +40,8 @@ DATETIME_FORMATS = (
     "%Y, %B",
     "%B %Y",
     "%b %Y",
+    "%b-%Y",
+    "%b-%y",
     "%H:%M",
 )
 SECONDS_PER_DAY = 86400

@@ -181,21 +181,22 @@ def _keys(cross: Cross, codes: Array, sizes: tuple[int, ...]) -> Array:
 
 
 def find_crosses(
-    codes: Array, sizes: tuple[int, ...], screen: Screen, relevance: Array, most: int
-) -> list[tuple[int, ...]]:
-    """Choose at most ``most`` crosses.
+    codes: Array, sizes: tuple[int, ...], screen: Screen, bases: list[int], n_categorical: int
+) -> list[Cross]:
+    """Find the crosses with more than a chance gain, best first; each has at least one category.
+
+    Trees cut integers as they need them. For integers alone, statistics of a few rows are only a noisier copy.
 
     Parameters
     ----------
     codes : ndarray of shape (n, n_coded)
         Of the screen's rows.
-    relevance : ndarray of shape (n_coded,)
-        What each coded column says about the target by itself: the best are crossed.
+    bases : list of int
+        Coded columns to cross.
+    n_categorical : int
+        Those before it are categories, the others integers of few values.
     """
-    if most <= 0:
-        return []
-    bases = sorted(np.argsort(-relevance, kind="stable")[:MOST_BASES].tolist())
-    pairs = _scored(list(combinations(bases, 2)), codes, sizes, screen)
+    pairs = _scored([p for p in combinations(bases, 2) if p[0] < n_categorical], codes, sizes, screen)
     longer = dict.fromkeys(tuple(sorted({*pair, j})) for _, pair in pairs[:PAIRS_EXTENDED] for j in bases)
     gain_of = {cross: gain for gain, cross in pairs}
     triples = [
@@ -204,8 +205,12 @@ def find_crosses(
         # a third column must add to what the best pair of the three says
         if gain > screen.least_gain + max(gain_of.get(pair, 0.0) for pair in combinations(cross, 2))
     ]
-    best = sorted([*pairs, *triples], key=lambda item: -item[0])
-    return [cross for _, cross in best[:most]]
+    return [cross for _, cross in sorted([*pairs, *triples], key=lambda item: -item[0])]
+
+
+def strongest(relevance: Array) -> list[int]:
+    """Return the coded columns that say most by themselves, in their order: those are crossed."""
+    return sorted(np.argsort(-relevance, kind="stable")[:MOST_BASES].tolist())
 
 
 def _scored(crosses: list[Cross], codes: Array, sizes: tuple[int, ...], screen: Screen) -> list[tuple[float, Cross]]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from automl_cli.features import levels
 from automl_cli.features.frame import Frame, FrameSchema
-from automl_cli.features.generated.codes import Crosses, FewValued, find_crosses
+from automl_cli.features.generated.codes import Crosses, FewValued, find_crosses, strongest
 from automl_cli.features.generated.formulas import Formulas, Sources, find_formulas, sources_of
 from automl_cli.features.generated.groups import Groups, find_groups
 from automl_cli.features.generated.screen import Screen, binned, open_screen
@@ -166,14 +166,14 @@ def _plan(frame: Frame, screen: Screen, budget: _Budget, n_crosses: int) -> _Pla
     says_coded = np.array(
         [screen.gain(place, size + levels.N_OTHERS) for place, size in zip(places, sizes, strict=True)]
     )
-    strongest = np.argsort(-says, kind="stable")[:MOST_MAIN_EFFECTS]
-    main = [bins[:, i].astype(np.int64) for i in strongest] + places[: len(frame.schema.categorical)]
+    best = np.argsort(-says, kind="stable")[:MOST_MAIN_EFFECTS]
+    main = [bins[:, i].astype(np.int64) for i in best] + places[: len(frame.schema.categorical)]
     left = screen.without_main_effects(main)
     inputs = Sources(sources, len(frame.schema.numeric), bins.astype(np.int64), says)
     formulas = find_formulas(inputs, screen, left, budget.formulas)
     groups = find_groups(codes, sizes, sources, left, (says_coded, says), budget.groups)
-    crosses = find_crosses(codes, sizes, left, says_coded, n_crosses)
-    return _Plan(few, formulas, groups, crosses)
+    crosses = find_crosses(codes, sizes, left, strongest(says_coded), len(frame.schema.categorical))
+    return _Plan(few, formulas, groups, crosses[:n_crosses])
 
 
 def _rows_without_texts(frame: Frame, rows: Array) -> Frame:
