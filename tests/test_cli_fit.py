@@ -314,4 +314,4 @@ def test_parts_of_the_search_can_be_left_out(command: Command, folder: Path, tmp
 def test_an_unknown_part_is_refused_with_the_known_ones(command: Command, folder: Path, tmp_path: Path) -> None:
     done = command("fit", folder / "binary.csv", "-t", "y", "--without", "luck", cwd=tmp_path)
     assert done.returncode == 2
-    assert "racing, portfolio, smac" in done.stderr
+    assert "parts are racing, portfolio, " in done.stderr
