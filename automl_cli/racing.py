@@ -13,8 +13,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-__all__ = ["RULES", "Decision", "Rule", "aggressive", "either", "forgiving", "never", "paired", "reachable", "robust",
-           "should_stop"]  # fmt: skip
+__all__ = [
+    "RULES",
+    "Decision",
+    "Rule",
+    "aggressive",
+    "both",
+    "either",
+    "forgiving",
+    "never",
+    "paired",
+    "reachable",
+    "robust",
+    "should_stop",
+]
 
 
 @dataclass(frozen=True)
@@ -98,7 +110,8 @@ def paired(sigmas: float) -> Rule:
     def rule(losses: Sequence[float], incumbent: Sequence[float]) -> Decision:
         def bound(n: int, theirs: Sequence[float]) -> tuple[float, str]:
             margin = sigmas * _deviation(theirs) / math.sqrt(n)
-            return _mean(theirs[:n]) + margin, f"on the same folds plus {sigmas:g} standard errors"
+            errors = "1 standard error" if sigmas == 1 else f"{sigmas:g} standard errors"
+            return _mean(theirs[:n]) + margin, f"over the same steps plus {errors}"
 
         return _compare(losses, incumbent, bound)
 
@@ -120,6 +133,20 @@ def either(*rules: Rule) -> Rule:
     def rule(losses: Sequence[float], incumbent: Sequence[float]) -> Decision:
         decisions = [each(losses, incumbent) for each in rules]
         return next((decision for decision in decisions if decision.stop), decisions[-1])
+
+    return rule
+
+
+def both(*rules: Rule) -> Rule:
+    """Return a rule that stops where all of ``rules`` do.
+
+    >>> both(forgiving, aggressive)([0.26], [0.20, 0.25, 0.30]).stop
+    False
+    """
+
+    def rule(losses: Sequence[float], incumbent: Sequence[float]) -> Decision:
+        decisions = [each(losses, incumbent) for each in rules]
+        return next((decision for decision in decisions if not decision.stop), decisions[-1])
 
     return rule
 
@@ -163,10 +190,33 @@ def reachable(curve: Sequence[float]) -> float:
 
 
 def should_stop(losses: Sequence[float], incumbent: Sequence[float]) -> Decision:
-    """Judge a challenger by its partial losses: `forgiving`, which won the comparison in docs/early-stopping.md."""
-    return forgiving(losses, incumbent)
+    """Judge a challenger by its partial losses: `paired` at one standard error, chosen in docs/early-stopping.md.
+
+    Parameters
+    ----------
+    losses : sequence of float
+        The challenger's losses so far, one per finished step: the folds of a validation, or the values of several
+        folds at one boosting round, epoch or sample size. Lower is better.
+    incumbent : sequence of float
+        The losses of the best complete candidate at the same steps, and at those that are to come; empty while there
+        is none.
+
+    Returns
+    -------
+    Decision
+        Stop also where a loss is not finite; go on where there is nothing to compare.
+
+    Examples
+    --------
+    >>> should_stop([0.31], incumbent=[0.20, 0.25, 0.30]).reason
+    'mean 0.31 over 1 step is no better than the incumbent over the same steps plus 1 standard error, 0.25'
+    >>> should_stop([0.24], incumbent=[0.20, 0.25, 0.30]).stop
+    False
+    """
+    return _SHIPPED(losses, incumbent)
 
 
+_SHIPPED = paired(1.0)
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
         "never": never,
@@ -180,6 +230,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "paired 1": paired(1.0),
         "paired 2": paired(2.0),
         "forgiving or paired 1": either(forgiving, paired(1.0)),
+        "forgiving and paired 1": both(forgiving, paired(1.0)),
     }
 )
 
@@ -193,11 +244,10 @@ def _compare(
     for step, loss in enumerate(losses, start=1):
         if not (math.isfinite(loss) or loss == -math.inf):
             return Decision(True, f"the loss at step {step} is {loss}")
-    theirs = [loss for loss in incumbent if math.isfinite(loss)]
-    if not losses or not theirs or len(theirs) < min(len(losses), len(incumbent)):
+    if not losses or not incumbent or not all(math.isfinite(loss) for loss in incumbent):
         return Decision(False, "nothing to compare with yet")
     mean = _mean(losses)
-    bound, where = bound_of(len(losses), theirs)
+    bound, where = bound_of(len(losses), incumbent)
     so_far = f"mean {mean:.6g} over {len(losses)} step{'s' if len(losses) > 1 else ''}"
     if mean >= bound:
         return Decision(True, f"{so_far} is no better than the incumbent {where}, {bound:.6g}")

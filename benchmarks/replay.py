@@ -1,6 +1,6 @@
 """Replay rules for stopping early on recorded curves: what is saved, and what does it cost?
 
-usage: python benchmarks/replay.py CURVES [--orders 20] [--ensembles 2] [--families lightgbm xgboost]
+usage: python benchmarks/replay.py CURVES [--orders 20] [--ensembles 6] [--families lightgbm xgboost]
 
 CURVES is what curves.py recorded. Every table's configurations arrive in random orders, one after another, as a search
 would propose them; the first of each family is not raced, as in a search. Prints Markdown tables: rules between folds,
@@ -11,7 +11,7 @@ import argparse
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ import numpy as np
 from automl_cli.ensemble import combine, greedy_weights
 from automl_cli.families.boosting import least_patience
 from automl_cli.metrics import METRICS
-from automl_cli.racing import RULES, Rule, never, reachable
+from automl_cli.racing import RULES, Rule, never, reachable, should_stop
 
 INSIDE = ("forgiving", "robust 1", "robust 2", "paired 1", "paired 2")
 FIRST_RUNG = 64  # rounds; then 128, 256, ...
@@ -71,16 +71,14 @@ class Race:
 
     Attributes
     ----------
-    finished : tuple of Recorded
-        Those that were not stopped, in order.
+    finished : tuple of (place in the order, Recorded)
+        Those that were not stopped.
     spent : ndarray (n_configurations,)
         Seconds used when each configuration was done with.
     """
 
-    finished: tuple[Recorded, ...]
+    finished: tuple[tuple[int, Recorded], ...]
     spent: np.ndarray
-    best: np.ndarray
-    """The lowest complete loss when each configuration was done with."""
 
 
 Inside = Callable[[Recorded, Recorded, int], int | None]
@@ -150,7 +148,7 @@ def race(order: Sequence[Recorded], rule: Rule, inside: Inside | None = None, *,
     """
     incumbent: Recorded | None = None
     seen: set[str] = set()
-    finished, spent, best = [], [], []
+    finished, spent = [], []
     total, lowest = 0.0, math.inf
     for run in order:
         raced = incumbent is not None and run.family in seen
@@ -158,13 +156,12 @@ def race(order: Sequence[Recorded], rule: Rule, inside: Inside | None = None, *,
         used, stopped = _one(run, incumbent if raced else None, rule, inside)
         total += used
         if not stopped:
-            finished.append(run)
+            finished.append((len(spent), run))
             if incumbent is None or run.loss < lowest or quirk:
                 incumbent = run
             lowest = min(lowest, run.loss)
         spent.append(total)
-        best.append(lowest)
-    return Race(tuple(finished), np.array(spent), np.array(best))
+    return Race(tuple(finished), np.array(spent))
 
 
 def _one(run: Recorded, incumbent: Recorded | None, rule: Rule, inside: Inside | None) -> tuple[float, bool]:
@@ -227,50 +224,70 @@ def at_same_progress(slack: float) -> Inside:
     return inside
 
 
-def ensemble_loss(table: Table, runs: Sequence[Recorded]) -> float:
-    """Return the loss of the greedy ensemble of the 40 best."""
-    metric = METRICS[table.metric]
-    chosen = sorted(runs, key=lambda run: run.loss)[:40]
-    oof = np.stack([run.oof for run in chosen])
-    weights = greedy_weights(oof, table.y, metric)
-    return float(metric.loss(table.y, combine(oof, weights), None))
+@dataclass(frozen=True)
+class Ensembles:
+    """Losses of the greedy ensembles of one table's configurations, each weighed once."""
+
+    table: Table
+    known: dict[tuple[int, ...], float] = field(default_factory=dict)
+
+    def loss(self, runs: Sequence[Recorded]) -> float:
+        """Return the loss of the greedy ensemble of the 40 best."""
+        chosen = sorted(runs, key=lambda run: run.loss)[:40]
+        key = tuple(run.number for run in chosen)
+        if key not in self.known:
+            metric = METRICS[self.table.metric]
+            oof = np.stack([run.oof for run in chosen])
+            weights = greedy_weights(oof, self.table.y, metric)
+            self.known[key] = float(metric.loss(self.table.y, combine(oof, weights), None))
+        return self.known[key]
 
 
-def reached(outcome: Race, seconds: float) -> float:
-    """Return the lowest complete loss after so many seconds."""
-    done = int(np.searchsorted(outcome.spent, seconds, side="right"))
-    return float(outcome.best[max(done, 1) - 1])
+def until(outcome: Race, seconds: float) -> list[Recorded]:
+    """Return what was validated completely after so many seconds, the first in any case."""
+    return [run for place, run in outcome.finished if outcome.spent[place] <= seconds or place == 0]
 
 
-def compare(tables: Sequence[Table], contenders: dict[str, dict], orders: int, ensembles: int) -> None:
+def against(full: Race, raced: Race, ensembles: Ensembles | None) -> tuple[float, ...]:
+    """Return the figures of one order: shares and ratios, NaN for ensembles that are not to be weighed."""
+    every, kept = [run for _, run in full.finished], [run for _, run in raced.finished]
+    winner = min(every, key=lambda run: run.loss)
+    half = full.spent[-1] / 2
+    by_half = until(full, half), until(raced, half)
+    return (
+        1 - len(kept) / len(every),
+        1 - raced.spent[-1] / full.spent[-1],
+        float(all(run.number != winner.number for run in kept)),
+        _ratio(min(run.loss for run in kept), winner.loss),
+        _ratio(min(run.loss for run in by_half[1]), min(run.loss for run in by_half[0])),
+        _ratio(ensembles.loss(kept), ensembles.loss(every)) if ensembles else math.nan,
+        _ratio(ensembles.loss(by_half[1]), ensembles.loss(by_half[0])) if ensembles else math.nan,
+    )
+
+
+def compare(tables: Sequence[Table], contenders: dict[str, dict], orders: int, weighed: int) -> None:
     """Print one line per rule."""
-    print("| rule | stopped | seconds saved | winner stopped | final loss | largest | loss at half time | ensemble |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| rule | stopped | seconds saved | winner stopped | final loss | largest "
+          "| at half time | ensemble | at half time |")  # fmt: skip
+    print("|---|---|---|---|---|---|---|---|---|")
+    every = [(table, Ensembles(table), np.random.default_rng(0)) for table in tables]
+    plans = [
+        (table, ensembles, [[table.runs[i] for i in rng.permutation(len(table.runs))] for _ in range(orders)])
+        for table, ensembles, rng in every
+    ]
     for name, settings in contenders.items():
         rows = []
-        for table in tables:
-            rng = np.random.default_rng(0)
-            per_order = []
-            for k in range(orders):
-                order = [table.runs[i] for i in rng.permutation(len(table.runs))]
-                full, raced = race(order, never), race(order, **settings)
-                winner = min(order, key=lambda run: run.loss)
-                half = full.spent[-1] / 2
-                per_order.append((
-                    1 - len(raced.finished) / len(order),
-                    1 - raced.spent[-1] / full.spent[-1],
-                    float(all(run.number != winner.number for run in raced.finished)),
-                    _ratio(raced.best[-1], full.best[-1]),
-                    _ratio(reached(raced, half), reached(full, half)),
-                    _ratio(ensemble_loss(table, raced.finished), ensemble_loss(table, order))
-                    if k < ensembles else math.nan,
-                ))  # fmt: skip
-            rows.append((_mean(per_order), max(p[3] for p in per_order)))
+        for _, ensembles, some in plans:
+            per_order = [
+                against(race(order, never), race(order, **settings), ensembles if k < weighed else None)
+                for k, order in enumerate(some)
+            ]
+            rows.append((_mean(per_order), max(figures[3] for figures in per_order)))
         mean = np.mean([row[0] for row in rows], axis=0)
         largest = max(row[1] for row in rows)
         print(
             f"| {name} | {mean[0]:.0%} | {mean[1]:.0%} | {mean[2]:.1%} | {mean[3]:+.3%} | {largest:+.2%} "
-            f"| {mean[4]:+.2%} | {mean[5]:+.3%} |"
+            f"| {mean[4]:+.2%} | {mean[5]:+.3%} | {mean[6]:+.3%} |"
         )
 
 
@@ -333,7 +350,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("curves", type=Path)
     parser.add_argument("--orders", type=int, default=20)
-    parser.add_argument("--ensembles", type=int, default=2, help="orders of which the ensemble is weighed")
+    parser.add_argument("--ensembles", type=int, default=6, help="orders of which the ensemble is weighed")
     parser.add_argument("--families", nargs="*")
     parser.add_argument("--extract", type=Path, help="write the losses of folds to this file and leave")
     args = parser.parse_args()
@@ -348,13 +365,13 @@ def main() -> None:
     contenders: dict[str, dict] = {name: {"rule": rule} for name, rule in RULES.items()}
     contenders["forgiving, every survivor"] = {"rule": RULES["forgiving"], "quirk": True}
     compare(fitted, contenders, args.orders, args.ensembles)
-    print("\n## Inside the rounds of a fold, with the forgiving rule between folds\n")
+    print("\n## Inside the rounds of a fold, with paired 1 between folds\n")
     insides = {f"power law, {name}": by_power_law(RULES[name]) for name in INSIDE}
     for slack in (0.0, 0.1, 0.2):
         insides[f"same round, slack {slack:.0%}"] = at_same_round(slack)
         insides[f"same rounds x rate, slack {slack:.0%}"] = at_same_progress(slack)
-    compare(fitted, {"folds only": {"rule": RULES["forgiving"]}} | {
-        name: {"rule": RULES["forgiving"], "inside": inside} for name, inside in insides.items()
+    compare(fitted, {"folds only": {"rule": should_stop}} | {
+        name: {"rule": should_stop, "inside": inside} for name, inside in insides.items()
     }, args.orders, args.ensembles)  # fmt: skip
     print("\n## Patience of boosting\n")
     patience(tables)

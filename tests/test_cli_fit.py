@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from automl_cli.runs import state_folder
-from automl_cli.trial import read_journal
+from automl_cli.trial import Success, read_journal
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 CHEAP = ("--trials", "2", "--folds", "2", "--include", "linear")
@@ -309,6 +309,21 @@ def test_parts_of_the_search_can_be_left_out(command: Command, folder: Path, tmp
     trials = read_journal(tmp_path / "run" / "journal.jsonl")
     assert [trial.proposal.origin for trial in trials] == ["portfolio", *["random"] * 6]
     assert all(trial.proposal.incumbent == () for trial in trials)
+
+
+def test_what_racing_left_out_is_said_at_the_end_and_by_inspect(command: Command, folder: Path, tmp_path: Path) -> None:
+    random = ("--without", "portfolio", "--without", "smac")
+    done = fit(command, tmp_path, folder / "binary.csv", "-t", "y", "--trials", "14", "--folds", "3",
+               "--include", "linear", *random, "--run-dir", "run", "-o", "m.automl")  # fmt: skip
+    trials = read_journal(tmp_path / "run" / "journal.jsonl")
+    given_up = [trial for trial in trials if isinstance(trial, Success) and trial.given_up]
+    assert given_up
+    assert all("no better than the incumbent" in trial.note and not trial.complete for trial in given_up)
+    assert f"14 trials, {len(given_up)} given up early, 0 failed" in done.stderr
+    left_out = sum(3 - len(trial.losses) for trial in given_up)
+    assert inspect(command, tmp_path, "m.automl")["racing"]["n_folds"] == left_out
+    shown = command("inspect", "m.automl", cwd=tmp_path).stdout
+    assert f"{len(given_up)} trials given up early; {left_out} folds" in shown
 
 
 def test_an_unknown_part_is_refused_with_the_known_ones(command: Command, folder: Path, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def falling_until(best, n):
 
 @pytest.mark.parametrize(
     ("n_rows", "best", "patience"),
-    [(1_000, 100, 100), (30_000, 100, 100), (100_000, 20, 30), (10_000_000, 1, 21), (1_000, 2_000, 620)],
+    [(1_000, 20, 50), (60_000, 20, 50), (1_000, 400, 140), (100_000, 20, 30), (10_000_000, 1, 21), (1_000, 2_000, 620)],
 )
 def test_patience_grows_with_the_best_round_and_shrinks_with_the_rows(n_rows, best, patience):
     last, stopping = stops_after(falling_until(best, 20_000), n_rows=n_rows)

@@ -30,7 +30,7 @@ class Stopping:
     """Early stopping with a patience that grows with the best round.
 
     The patience is ``max(p_min, 0.3 * best + 20)`` as in AutoGluon, whose ``p_min`` of up to 300 rounds is here at most
-    100, see `least_patience`. It also stops when the next round would end after the deadline.
+    50, see `least_patience`. It also stops when the next round would end after the deadline.
 
     Attributes
     ----------
@@ -122,12 +122,12 @@ def least_patience(n_rows: int) -> int:
     """Return how many rounds without a gain are waited for at least.
 
     AutoGluon waits for ``300 * min(1, 10000 / n)`` rounds, at least 20. On small tables most of a fit is then spent
-    waiting: replayed on recorded curves (docs/early-stopping.md), a third of all rounds buys next to nothing.
+    waiting: replayed on recorded curves (docs/early-stopping.md), almost half of all rounds buys next to nothing.
 
     >>> least_patience(5_000), least_patience(100_000), least_patience(10_000_000)
-    (100, 30, 20)
+    (50, 30, 20)
     """
-    return round(min(100, max(20, 3_000_000 / max(n_rows, 1))))
+    return round(min(50, max(20, 3_000_000 / max(n_rows, 1))))
 
 
 def stopping_for(data: FoldData, deadline: Deadline, limits: Limits) -> Stopping:
