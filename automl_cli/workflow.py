@@ -19,7 +19,7 @@ from automl_cli.files import check_writable, locked, refuse_to_overwrite
 from automl_cli.job import FitOptions, Job, choose_families, manifest_of, prepare, verbatim_columns
 from automl_cli.machine import usable_cores, usable_memory
 from automl_cli.members import Chosen, OofCache
-from automl_cli.optimizer import Bandit, Optimizer, Portfolio, RandomSearch, Smac
+from automl_cli.optimizer import Bandit, Optimizer, Portfolio, RandomSearch, Smac, family_optimizer
 from automl_cli.parts import Part
 from automl_cli.plan import SHORTEST_FOR_SMAC, first_trial_seconds, reserve_seconds
 from automl_cli.profile import Profile, profile
@@ -287,8 +287,8 @@ def _learner(options: FitOptions, job: Job, deadline: Deadline) -> Optimizer:
         return RandomSearch(build_space(families, shape), to_pipeline, seed=options.seed)
     if Part.BANDIT in options.without:
         return Smac(build_space(families, shape), to_pipeline, to_configuration, seed=options.seed)
-    arms = {
-        name: Smac(build_space({name: family}, shape), to_pipeline, to_configuration, seed=options.seed)
+    arms: dict[str, Optimizer] = {
+        name: family_optimizer(build_space({name: family}, shape), to_pipeline, to_configuration, seed=options.seed)
         for name, family in families.items()
         if family.offered(shape)
     }

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from ConfigSpace import Categorical, Configuration, ConfigurationSpace, EqualsCondition, Float, Integer
 
-from automl_cli.optimizer import Bandit, Optimizer, Portfolio, RandomSearch, Smac, SpaceExhausted
+from automl_cli.optimizer import Bandit, Optimizer, Portfolio, RandomSearch, Smac, SpaceExhausted, family_optimizer
 from automl_cli.trial import Pipeline
 
 FAMILIES = ("f0", "f1", "f2", "f3")
@@ -49,7 +49,7 @@ def loss_of(pipeline: Pipeline) -> float:
 
 def make(seed: int, *, timed: bool = False) -> Bandit:
     arms: dict[str, Optimizer] = {
-        name: Smac(space_of(name), to_pipeline, to_configuration, seed=seed) for name in FAMILIES
+        name: family_optimizer(space_of(name), to_pipeline, to_configuration, seed=seed) for name in FAMILIES
     }
     return Bandit(arms, timed=timed)
 

@@ -5,7 +5,7 @@ from automl_cli.optimizer.bandit import Bandit
 from automl_cli.optimizer.costs import expected_improvement, log_costs
 from automl_cli.optimizer.portfolio import Portfolio
 from automl_cli.optimizer.random import RandomSearch
-from automl_cli.optimizer.smac import Smac, load_smac
+from automl_cli.optimizer.smac import Smac, family_optimizer, load_smac
 
 __all__ = [
     "Bandit",
@@ -15,6 +15,7 @@ __all__ = [
     "Smac",
     "SpaceExhausted",
     "expected_improvement",
+    "family_optimizer",
     "load_smac",
     "log_costs",
 ]

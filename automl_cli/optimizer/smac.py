@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ConfigSpace import Configuration, ConfigurationSpace
 
 MIN_TOLD = 5  # a forest on fewer results only repeats them
+MIN_TOLD_FAMILY = 3  # of one family: near its default is a better guess than anywhere
 RANDOM_SHARE = 0.2  # SMAC's own interleaving; it keeps a wrong surrogate from locking the search in
 N_TREES = 10
 N_RANDOM = 500
@@ -51,7 +52,8 @@ class Smac:
     min_told : int
         So many results are needed before the forest proposes.
     local : bool
-        Whether small changes of the best known are candidates.
+        Whether small changes of the best known are candidates: worth it within one family. Over all families
+        together they keep the search where it is.
     believe : bool
         Whether running configurations are accounted for; without it SMAC's own behaviour is had, for comparison.
 
@@ -179,6 +181,17 @@ class Smac:
     def _predict(self, points: Matrix) -> tuple[Vector, Vector]:
         mean, variance = self._forest.predict_marginalized(points)
         return mean.ravel(), variance.ravel()
+
+
+def family_optimizer(
+    space: "ConfigurationSpace",
+    to_pipeline: Callable[["Configuration"], Pipeline],
+    to_configuration: Callable[["ConfigurationSpace", Pipeline], "Configuration"],
+    *,
+    seed: int,
+) -> Smac:
+    """Return a `Smac` as it suits the space of one family, an arm of a `Bandit`: local, and from three results on."""
+    return Smac(space, to_pipeline, to_configuration, seed=seed, local=True, min_told=MIN_TOLD_FAMILY)
 
 
 def load_smac() -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 from ConfigSpace import Categorical, Configuration, ConfigurationSpace, EqualsCondition, Float, Integer
 
-from automl_cli.optimizer import Bandit, Optimizer, Portfolio, RandomSearch, Smac
+from automl_cli.optimizer import Bandit, Optimizer, Portfolio, RandomSearch, Smac, family_optimizer
 from automl_cli.trial import Pipeline, Value
 
 
@@ -81,7 +81,7 @@ def make_bandit(seed: int) -> Optimizer:
 
 
 def bandit_arms(seed: int) -> dict[str, Optimizer]:
-    return {name: Smac(one_family(name), to_pipeline, to_configuration, seed=seed) for name in "abc"}
+    return {name: family_optimizer(one_family(name), to_pipeline, to_configuration, seed=seed) for name in "abc"}
 
 
 CASES = [
