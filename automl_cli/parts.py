@@ -12,3 +12,5 @@ class Part(StrEnum):
     """Only the first pipeline is known beforehand; the optimizer starts from nothing."""
     SMAC = "smac"
     """Configurations are drawn at random instead of by the surrogate."""
+    CALIBRATION = "calibration"
+    """Probabilities stay as the members give them, and the likeliest class is the label."""
