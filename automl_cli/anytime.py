@@ -11,7 +11,7 @@ from automl_cli.artifact import write_artifact
 from automl_cli.clock import Deadline
 from automl_cli.errors import AutomlError
 from automl_cli.members import Chosen, OofCache, choose_members
-from automl_cli.summary import artifact_members, leaderboard
+from automl_cli.summary import artifact_members, ensemble_gain, leaderboard
 from automl_cli.trial import Success, Trial
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,9 @@ class ModelSoFar:
     manifest : mapping
         What is known before the search: task, schema, frame.
     saving_seconds : float
-        What weighing and writing took the last time.
+        What weighing, calibrating and writing took the last time.
+    calibrate : bool
+        Whether a temperature or thresholds may follow the weights.
     """
 
     path: Path
@@ -42,6 +44,7 @@ class ModelSoFar:
     saved_at: float | None = None
     weighed: int = 0
     n_trials: int = 0
+    calibrate: bool = True
 
     def add(self, trial: Trial, *, stopped: bool = False) -> None:
         """Take in a trial; one that was stopped with the search counts only if it has finished folds."""
@@ -64,7 +67,7 @@ class ModelSoFar:
         """Choose and weigh the members among all trials so far, in number order."""
         if self.weighed < len(self.trials):
             in_order = sorted(self.trials, key=lambda trial: trial.proposal.number)
-            self.chosen = choose_members(in_order, self.cache)
+            self.chosen = choose_members(in_order, self.cache, calibrate=self.calibrate)
             self.weighed = len(self.trials)
             self.cache.prune(in_order)
         return self.chosen
@@ -108,6 +111,8 @@ class ModelSoFar:
             **self.manifest,
             "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "loss": self.chosen.loss,
+            "decision": self.chosen.decision.to_json(),
+            "ensemble": ensemble_gain(self.chosen),
             "leaderboard": leaderboard(self.trials, self.cache.data),
             **more,
         }

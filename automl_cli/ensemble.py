@@ -1,5 +1,8 @@
 """Greedy weights over out-of-fold predictions."""
 
+from dataclasses import dataclass
+from itertools import pairwise
+
 import numpy as np
 
 from automl_cli.errors import NoModel
@@ -8,6 +11,7 @@ from automl_cli.metrics import Array, Metric
 # a search looks at no more rows and cells per model than this: 50 models and 20 picks then take about a second
 _MAX_ROWS = 20_000
 _MAX_CELLS = 100_000
+_MOST_PICKS = 50
 # only the best models on their own are candidates (auto-sklearn's nbest)
 _MAX_CANDIDATES = 50
 # picks without a better prefix after which no more are tried
@@ -16,7 +20,15 @@ _PATIENCE = 5
 _TIE = 1e-6
 
 
-def greedy_weights(oof: Array, y: Array, metric: Metric, weight: Array | None = None, *, n_picks: int = 50) -> Array:
+def greedy_weights(
+    oof: Array,
+    y: Array,
+    metric: Metric,
+    weight: Array | None = None,
+    *,
+    n_picks: int = _MOST_PICKS,
+    folds: Array | None = None,
+) -> Array:
     """Weigh models by greedy forward selection with replacement [1]_.
 
     The selection starts from the best model, is cut to its best prefix, and prefers members already chosen on ties,
@@ -33,6 +45,8 @@ def greedy_weights(oof: Array, y: Array, metric: Metric, weight: Array | None = 
         Weights of the rows.
     n_picks : int
         Picks at most; weights are multiples of one over the picks made.
+    folds : ndarray of shape (n_rows,), ascending, or None
+        The fold of each row, where the loss is to be the mean over folds in place of that of all rows.
 
     Returns
     -------
@@ -54,33 +68,123 @@ def greedy_weights(oof: Array, y: Array, metric: Metric, weight: Array | None = 
     >>> greedy_weights(oof, np.array([2.0, 3.0]), METRICS["rmse"])
     array([0.5, 0.5])
     """
-    singles = np.array([metric.loss(y, member.astype(np.float64), weight) for member in oof])
-    if not np.isfinite(singles).any():
-        raise NoModel("no trial gave finite predictions", hint="see the reasons with `automl inspect`")
-    ranked = np.argsort(np.where(np.isfinite(singles), singles, np.inf), kind="stable")
-    # ascending, so that sums run in member order whatever the ranks
-    candidates = np.sort(ranked[: min(_MAX_CANDIDATES, int(np.isfinite(singles).sum()))])
+    truth = _Truth(y, weight, folds, metric)
+    singles = np.array([truth.loss(member.astype(np.float64)) for member in oof])
+    candidates, best = _candidates(singles)
     rows = _sample(y, oof.shape[2], metric)
-    start = int(np.flatnonzero(candidates == ranked[0])[0])
-    picks = _pick(
-        np.stack([oof[member][rows] for member in candidates]),
-        y[rows],
-        metric,
-        None if weight is None else weight[rows],
-        picks=[start],
-        n_picks=n_picks,
-    )
-    weights = np.bincount(candidates[picks], minlength=len(oof)) / len(picks)
-    if metric.loss(y, combine(oof, weights), weight) <= singles[ranked[0]]:
+    picks, length = _pick(oof[np.ix_(candidates, rows)], truth.take(rows), start=best, n_picks=n_picks)
+    weights = np.bincount(candidates[picks[:length]], minlength=len(oof)) / length
+    if truth.loss(combine(oof, weights)) <= singles[candidates[best]]:
         return weights
     weights = np.zeros(len(oof))
-    weights[ranked[0]] = 1.0
+    weights[candidates[best]] = 1.0
     return weights
 
 
-def _sample(y: Array, n_outputs: int, metric: Metric) -> Array:
+@dataclass(frozen=True)
+class Gain:
+    """What an ensemble gains over the best model alone, in units of the metric's loss.
+
+    Attributes
+    ----------
+    in_sample : float
+        On the rows that its weights were chosen on.
+    cross_fitted : float
+        Mean over the parts of the rows, with weights, and the best model, chosen on the other parts.
+    n_picks : int
+        The picks with the largest cross-fitted gain; 1 is the best model alone.
+    """
+
+    in_sample: float
+    cross_fitted: float
+    n_picks: int
+
+
+def measure_gain(
+    oof: Array, y: Array, metric: Metric, weight: Array | None = None, *, parts: Array, folds: Array | None = None
+) -> Gain | None:
+    """Measure how much of the ensemble's gain is the choice's own: it is made without a part and judged on that part.
+
+    Parameters are those of `greedy_weights`; ``parts`` is the part of each row, from 0 on without a gap. It takes no
+    longer than `greedy_weights` on many rows, of which it sees a sample.
+
+    Returns
+    -------
+    Gain or None
+        None where there are fewer than two parts or models.
+    """
+    n_parts = int(parts.max()) + 1
+    if n_parts < 2 or len(oof) < 2:
+        return None
+    truth = _Truth(y, weight, folds, metric)
+    seen_gains, curves = [], []
+    for part in range(n_parts):
+        seen, held_out = np.flatnonzero(parts != part), np.flatnonzero(parts == part)
+        seen = seen[_sample(y[seen], oof.shape[2], metric, share=1.0 / n_parts)]
+        held_out = held_out[_sample(y[held_out], oof.shape[2], metric, share=1.0 / n_parts)]
+        inside, outside = truth.take(seen), truth.take(held_out)
+        chosen_on, judged_on = oof[:, seen], oof[:, held_out]
+        candidates, best = _candidates(np.array([inside.loss(member.astype(np.float64)) for member in chosen_on]))
+        picks, length = _pick(chosen_on[candidates], inside, start=best, n_picks=_MOST_PICKS)
+        chosen = candidates[picks[:length]]
+        seen_gains.append(_prefix_gains(chosen_on, inside, chosen)[-1])
+        curve = _prefix_gains(judged_on, outside, chosen)
+        curves.append(np.pad(curve, (0, _MOST_PICKS - len(curve)), mode="edge"))
+    curve = np.mean(curves, axis=0)
+    return Gain(float(np.mean(seen_gains)), float(curve[-1]), int(np.argmax(curve)) + 1)
+
+
+def _prefix_gains(oof: Array, truth: "_Truth", picks: Array) -> Array:
+    """Return by how much each prefix of the picks is better than the first pick alone, shape (n_picks,)."""
+    total = np.zeros(oof.shape[1:])
+    losses = []
+    for n, member in enumerate(picks, start=1):
+        total += oof[member]
+        losses.append(truth.loss(total / n))
+    return losses[0] - np.array(losses)
+
+
+@dataclass(frozen=True)
+class _Truth:
+    """The targets of some rows, and what predictions of them are worth."""
+
+    y: Array
+    weight: Array | None
+    folds: Array | None
+    metric: Metric
+
+    def take(self, rows: Array) -> "_Truth":
+        return _Truth(
+            self.y[rows],
+            None if self.weight is None else self.weight[rows],
+            None if self.folds is None else self.folds[rows],
+            self.metric,
+        )
+
+    def loss(self, predictions: Array) -> float:
+        """Return the loss of all rows, or the mean over folds: not all folds' scores need be on one scale."""
+        if self.folds is None:
+            return self.metric.loss(self.y, predictions, self.weight)
+        starts = np.flatnonzero(np.diff(self.folds, prepend=-1))
+        parts = [slice(start, end) for start, end in pairwise([*starts, len(self.folds)])]
+        of_weight = [None if self.weight is None else self.weight[part] for part in parts]
+        losses = [self.metric.loss(self.y[p], predictions[p], w) for p, w in zip(parts, of_weight, strict=True)]
+        return float(np.mean(losses))
+
+
+def _candidates(singles: Array) -> tuple[Array, int]:
+    """Return the best models in ascending order, so that sums run in member order, and which of them is the best."""
+    finite = np.isfinite(singles)
+    if not finite.any():
+        raise NoModel("no trial gave finite predictions", hint="see the reasons with `automl inspect`")
+    ranked = np.argsort(np.where(finite, singles, np.inf), kind="stable")
+    candidates = np.sort(ranked[: min(_MAX_CANDIDATES, int(finite.sum()))])
+    return candidates, int(np.flatnonzero(candidates == ranked[0])[0])
+
+
+def _sample(y: Array, n_outputs: int, metric: Metric, share: float = 1.0) -> Array:
     """Return rows for the search, ascending: all, or as many as its time allows, spread over the sorted target."""
-    n_kept = min(_MAX_ROWS, max(1, _MAX_CELLS // n_outputs))
+    n_kept = max(1, int(share * min(_MAX_ROWS, max(1, _MAX_CELLS // n_outputs))))
     if metric.name == "roc_auc" and n_outputs > 2:
         n_kept = max(1, n_kept // 4)  # one sort per class and candidate
     if len(y) <= n_kept:
@@ -89,18 +193,19 @@ def _sample(y: Array, n_outputs: int, metric: Metric) -> Array:
     return np.sort(order[np.arange(n_kept) * len(y) // n_kept])
 
 
-def _pick(oof: Array, y: Array, metric: Metric, weight: Array | None, *, picks: list[int], n_picks: int) -> list[int]:
-    """Extend ``picks`` one by one; return the best prefix, the shortest of equals."""
-    total = oof[picks].sum(axis=0, dtype=np.float64)
-    best_loss = metric.loss(y, total / len(picks), weight)
-    tie, best_length = _TIE * abs(best_loss), len(picks)
+def _pick(oof: Array, truth: _Truth, *, start: int, n_picks: int) -> tuple[list[int], int]:
+    """Pick one by one from ``start`` on; return the picks and the length of their best prefix, the shortest one."""
+    picks = [start]
+    total = oof[start].astype(np.float64)
+    best_loss = truth.loss(total)
+    tie, best_length = _TIE * abs(best_loss), 1
     scratch = np.empty_like(total)
     while len(picks) < n_picks and len(picks) - best_length < _PATIENCE and best_loss > 0:
         losses = np.empty(len(oof))
         for i, member in enumerate(oof):
             np.add(total, member, out=scratch)
             np.divide(scratch, len(picks) + 1, out=scratch)
-            losses[i] = metric.loss(y, scratch, weight)
+            losses[i] = truth.loss(scratch)
         close = np.flatnonzero(losses <= np.nanmin(losses) + tie)
         known = close[np.isin(close, picks)]
         among = known if len(known) else close
@@ -109,7 +214,7 @@ def _pick(oof: Array, y: Array, metric: Metric, weight: Array | None, *, picks: 
         total += oof[chosen]
         if losses[chosen] < best_loss:
             best_loss, best_length = float(losses[chosen]), len(picks)
-    return picks[:best_length]
+    return picks, best_length
 
 
 def combine(predictions: Array, weights: Array) -> Array:

@@ -7,15 +7,21 @@ from pathlib import Path
 
 import numpy as np
 
-from automl_cli.ensemble import combine, greedy_weights
+from automl_cli.calibration import PLAIN, Decision, Learned, learn_decision
+from automl_cli.ensemble import Gain, combine, greedy_weights, measure_gain
 from automl_cli.evaluate import read_oof, trial_folder
 from automl_cli.features.matrix import Array
+from automl_cli.metrics import METRICS, Metric
 from automl_cli.rundata import RunData
 from automl_cli.trial import Success, Trial
 
 MOST_CANDIDATES = 40  # published ensembles look at 25 to 50; more overfits the validation rows
 MOST_MODEL_BYTES = 300 * 10**6  # of one trial: a forest of many classes takes gigabytes, and seconds to save
 MOST_BYTES = 192 * 2**20  # of out-of-fold predictions held at once
+# metrics of ranks: the models of two folds need not be on one scale, which ranks of all rows together would punish
+BY_FOLD = ("roc_auc", "average_precision")
+FIRST_PICKS = 10  # of a mix that is good enough to learn thresholds from
+FEWEST_PARTS = 5  # of the rows, where one fold has to be divided to judge what is learned on its predictions
 
 
 @dataclass(frozen=True)
@@ -27,14 +33,20 @@ class Chosen:
     members : tuple of (Success, weight)
         In trial order; weights are positive and sum to one.
     loss : float
-        Of the weighted predictions, over all rows that have out-of-fold predictions.
+        Of the weighted predictions as they are decided, over all rows that have out-of-fold predictions.
     fold_losses : tuple of float
-        The same, fold by fold.
+        Fold by fold, each decided by what was learned on the other folds.
+    decision : Decision
+        How the weighted predictions become probabilities and labels.
+    gain : Gain or None
+        What the weights gain over the best trial alone, where that can be measured.
     """
 
     members: tuple[tuple[Success, float], ...]
     loss: float
     fold_losses: tuple[float, ...]
+    decision: Decision = PLAIN
+    gain: Gain | None = None
 
     @property
     def mean_loss(self) -> float:
@@ -91,11 +103,16 @@ class OofCache:
                     shutil.rmtree(folder, ignore_errors=True)
 
 
-def choose_members(trials: Sequence[Trial], cache: OofCache) -> Chosen | None:
+def choose_members(trials: Sequence[Trial], cache: OofCache, *, calibrate: bool = True) -> Chosen | None:
     """Weigh the best trials by greedy selection; None while no fold of any trial is finished.
 
     Complete trials only, since partial ones leave rows without a prediction; where not one is complete, the
     partial trial with the most folds is the model.
+
+    Parameters
+    ----------
+    calibrate : bool
+        Whether a temperature or multipliers of the classes may follow.
     """
     members_to_be = candidates(trials, cache)
     if not members_to_be:
@@ -103,17 +120,92 @@ def choose_members(trials: Sequence[Trial], cache: OofCache) -> Chosen | None:
     data = cache.data
     oof = cache.stack(members_to_be)
     y, weight = data.validated()
+    folds = np.repeat(np.arange(len(data.folds)), [len(valid) for _, valid in data.folds])
     rows = np.flatnonzero(np.isfinite(oof).all(axis=2).any(axis=0))
     if len(rows) < len(y):
-        oof, y, weight = oof[:, rows], y[rows], None if weight is None else weight[rows]
-    weights = greedy_weights(oof, y, data.metric, weight)
+        oof, y, folds = oof[:, rows], y[rows], folds[rows]
+        weight = None if weight is None else weight[rows]
+    rows_known = _Known(y, weight, folds, _parts(y, folds), data.metric)
+    weights, learned, gain = _mix(oof, rows_known, calibrate=calibrate)
     members = [(trial, float(w)) for trial, w in zip(members_to_be, weights, strict=True) if w > 0]
     together = combine(oof[weights > 0], weights[weights > 0])
     return Chosen(
         members=tuple(sorted(members, key=lambda member: member[0].proposal.number)),
-        loss=float(data.metric.loss(y, together, weight)),
-        fold_losses=_fold_losses(data, y, together, weight),
+        loss=_decided_loss(together, rows_known, learned.decision),
+        fold_losses=_fold_losses(data, y, learned.judged(together, data.metric, rows_known.parts), weight),
+        decision=learned.decision,
+        gain=gain,
     )
+
+
+@dataclass(frozen=True)
+class _Known:
+    """The targets of the rows with out-of-fold predictions, and how they are judged.
+
+    Attributes
+    ----------
+    folds, parts : ndarray of shape (n_rows,)
+        Whose models predicted a row; which rows are judged by what is learned on the others.
+    """
+
+    y: Array
+    weight: Array | None
+    folds: Array
+    parts: Array
+    metric: Metric
+
+
+def _mix(oof: Array, known: _Known, *, calibrate: bool) -> tuple[Array, Learned, Gain | None]:
+    """Weigh models and learn how their mix is decided, at the thresholds that a metric of labels will be served with.
+
+    At other thresholds its selection would be blind: F1 of a rare class is 0 for every model that never reaches 0.5.
+    """
+    plain = Learned(PLAIN, ())
+    if not calibrate:
+        weights, gain = _weigh(oof, known)
+        return weights, plain, gain
+    if known.metric.needs == "labels":
+        first = greedy_weights(oof, known.y, METRICS["log_loss"], known.weight, n_picks=FIRST_PICKS)
+        thresholds = _learn(combine(oof, first), known).decision
+        if thresholds != PLAIN:
+            at_thresholds = oof * np.asarray(thresholds.multipliers, dtype=oof.dtype)
+            weights, gain = _weigh(at_thresholds, known)
+            together = combine(oof, weights)
+            learned = _learn(together, known)
+            best_alone = min(known.metric.loss(known.y, member, known.weight) for member in oof)
+            if _decided_loss(together, known, learned.decision) <= best_alone:
+                return weights, learned, gain
+    weights, gain = _weigh(oof, known)
+    return weights, _learn(combine(oof, weights), known), gain
+
+
+def _learn(together: Array, known: _Known) -> Learned:
+    return learn_decision(together, known.y, known.metric, known.weight, parts=known.parts)
+
+
+def _decided_loss(together: Array, known: _Known, decision: Decision) -> float:
+    decided = decision.judged(decision.calibrated(together), known.metric)
+    return float(known.metric.loss(known.y, decided, known.weight))
+
+
+def _weigh(oof: Array, known: _Known) -> tuple[Array, Gain | None]:
+    """Weigh models, with fewer picks where those that were made gain nothing on rows they were not made on."""
+    y, metric, weight = known.y, known.metric, known.weight
+    scales = known.folds if metric.name in BY_FOLD else None
+    gain = measure_gain(oof, y, metric, weight, parts=known.parts, folds=scales)
+    if gain is None or gain.cross_fitted >= 0:
+        return greedy_weights(oof, y, metric, weight, folds=scales), gain
+    return greedy_weights(oof, y, metric, weight, folds=scales, n_picks=gain.n_picks), gain
+
+
+def _parts(y: Array, folds: Array) -> Array:
+    """Return parts of the rows that are judged by what is learned on the others: folds, or parts of a single one."""
+    if folds[-1] > 0:
+        return folds
+    n_parts = min(FEWEST_PARTS, len(y))
+    parts = np.empty(len(y), dtype=np.int64)
+    parts[np.lexsort((np.random.default_rng(0).random(len(y)), y))] = np.arange(len(y)) % n_parts
+    return parts
 
 
 def candidates(trials: Sequence[Trial], cache: OofCache) -> list[Success]:

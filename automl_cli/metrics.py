@@ -10,6 +10,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from automl_cli.confusion import (
+    balanced_accuracy_of_tables,
+    f1_macro_of_tables,
+    f1_of_tables,
+    mcc_of_tables,
+)
 from automl_cli.errors import UsageError
 
 __all__ = ["DEFAULT_METRIC", "METRICS", "Array", "Loss", "Metric", "Needs", "TaskKind", "metric_for", "naive"]
@@ -51,6 +57,9 @@ class Metric:
         What of the predictions it looks at: ``probabilities``, ``labels`` (the likeliest class) or ``values``.
     lowest : float
         The smallest target it is defined for.
+    of_tables : callable or None
+        For a metric of labels that the likeliest class need not serve best: the losses of many confusion tables at
+        once, of shape (..., n_classes, n_classes) with the true classes as rows; thresholds are tuned with it.
     """
 
     name: str
@@ -60,6 +69,7 @@ class Metric:
     natural: Callable[[float], float]
     needs: Needs
     lowest: float = -np.inf
+    of_tables: Callable[[Array], Array] | None = None
 
     @property
     def greater_is_better(self) -> bool:
@@ -168,11 +178,6 @@ def _confusion(y: Array, predictions: Array, weight: Array | None) -> Array:
     return counts.reshape(k, k).astype(np.float64)
 
 
-def _share(part: Array, whole: Array) -> Array:
-    """Divide; 0 where there is nothing to divide by."""
-    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
-
-
 @_guarded
 def accuracy_loss(y: Array, predictions: Array, weight: Array | None = None) -> float:
     """Share of rows whose likeliest class is wrong."""
@@ -182,39 +187,25 @@ def accuracy_loss(y: Array, predictions: Array, weight: Array | None = None) -> 
 @_guarded
 def balanced_accuracy_loss(y: Array, predictions: Array, weight: Array | None = None) -> float:
     """1 - the mean share of rows that are found, over the classes among the rows."""
-    table = _confusion(y, predictions, weight)
-    rows = table.sum(axis=1)
-    return 1.0 - float(_share(table.diagonal(), rows)[rows > 0].mean()) if (rows > 0).any() else 0.5
-
-
-def _f1(table: Array) -> tuple[Array, Array]:
-    """Return F1 by class, and which classes occur among truths or predictions."""
-    both = table.sum(axis=0) + table.sum(axis=1)
-    return _share(2.0 * table.diagonal(), both), both > 0
+    return float(balanced_accuracy_of_tables(_confusion(y, predictions, weight)))
 
 
 @_guarded
 def f1_loss(y: Array, predictions: Array, weight: Array | None = None) -> float:
     """1 - F1 of the positive class; 1 where no row is positive nor predicted so."""
-    return 1.0 - float(_f1(_confusion(y, predictions, weight))[0][1])
+    return float(f1_of_tables(_confusion(y, predictions, weight)))
 
 
 @_guarded
 def f1_macro_loss(y: Array, predictions: Array, weight: Array | None = None) -> float:
     """1 - the plain mean of F1 over the classes that occur among truths or predictions."""
-    scores, occur = _f1(_confusion(y, predictions, weight))
-    return 1.0 - float(scores[occur].mean()) if occur.any() else 1.0
+    return float(f1_macro_of_tables(_confusion(y, predictions, weight)))
 
 
 @_guarded
 def mcc_loss(y: Array, predictions: Array, weight: Array | None = None) -> float:
     """1 - Matthews' correlation (R_K of Gorodkin 2004 for more classes): 0 to 2; 1 where one side holds one class."""
-    table = _confusion(y, predictions, weight)
-    true, said, total = table.sum(axis=1), table.sum(axis=0), table.sum()
-    spread = (total**2 - true @ true) * (total**2 - said @ said)
-    if not spread > 1e-12 * total**4:
-        return 1.0
-    return max(0.0, 1.0 - float((table.trace() * total - true @ said) / np.sqrt(spread)))
+    return float(mcc_of_tables(_confusion(y, predictions, weight)))
 
 
 @_guarded
@@ -275,10 +266,26 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         for row in (
             Metric("roc_auc", "ROC AUC", _CLASSES, roc_auc_loss, _complement, "probabilities"),
             Metric("log_loss", "log loss", _CLASSES, log_loss, _same, "probabilities"),
-            Metric("balanced_accuracy", "balanced accuracy", _CLASSES, balanced_accuracy_loss, _complement, "labels"),
+            Metric(
+                "balanced_accuracy",
+                "balanced accuracy",
+                _CLASSES,
+                balanced_accuracy_loss,
+                _complement,
+                "labels",
+                of_tables=balanced_accuracy_of_tables,
+            ),
             Metric("accuracy", "accuracy", _CLASSES, accuracy_loss, _complement, "labels"),
-            Metric("f1", "F1 of the positive class", _BINARY, f1_loss, _complement, "labels"),
-            Metric("f1_macro", "mean F1 over classes", _CLASSES, f1_macro_loss, _complement, "labels"),
+            Metric("f1", "F1 of the positive class", _BINARY, f1_loss, _complement, "labels", of_tables=f1_of_tables),
+            Metric(
+                "f1_macro",
+                "mean F1 over classes",
+                _CLASSES,
+                f1_macro_loss,
+                _complement,
+                "labels",
+                of_tables=f1_macro_of_tables,
+            ),
             Metric(
                 "average_precision",
                 "average precision",
@@ -287,7 +294,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
                 _complement,
                 "probabilities",
             ),
-            Metric("mcc", "Matthews correlation", _CLASSES, mcc_loss, _complement, "labels"),
+            Metric("mcc", "Matthews correlation", _CLASSES, mcc_loss, _complement, "labels", of_tables=mcc_of_tables),
             Metric("brier", "Brier score", _CLASSES, brier_loss, _same, "probabilities"),
             Metric("rmse", "root mean squared error", _VALUES, rmse_loss, _same, "values"),
             Metric("mae", "mean absolute error", _VALUES, mae_loss, _same, "values"),

@@ -16,3 +16,5 @@ class Part(StrEnum):
     """Configurations are drawn at random instead of by the surrogate."""
     BANDIT = "bandit"
     """One surrogate over the joint space of all families, instead of one for each and a bandit between them."""
+    CALIBRATION = "calibration"
+    """Probabilities stay as the members give them, and the likeliest class is the label."""

@@ -83,7 +83,7 @@ def predict(model: Path, data: str, *, proba: bool, carry: Sequence[str], thread
         table = read_with_schema(data, _asked_for(manifest), verbatim=carry)
         outputs = _outputs(artifact, table, threads)
         columns: dict[str, Any] = {name: table.strings(name) for name in carry}
-        columns |= zip(answers, (_answers(outputs, manifest.classes), *outputs.T), strict=False)
+        columns |= zip(answers, (_answers(outputs, manifest), *outputs.T), strict=False)
         return Predictions(columns, table.n_rows, table.notices)
 
 
@@ -114,8 +114,8 @@ def evaluate_model(model: Path, data: str, *, metric: str | None, threads: int) 
         metric=chosen.name,
         n_rows=len(y),
         n_left_out=table.n_rows - len(kept),
-        scores={m.name: m.natural(m.loss(y, outputs, weight)) for m in fitting},
-        interval=_bootstrap(y, outputs, weight, chosen),
+        scores={m.name: m.natural(m.loss(y, manifest.decision.judged(outputs, m), weight)) for m in fitting},
+        interval=_bootstrap(y, manifest.decision.judged(outputs, chosen), weight, chosen),
         weighted=weight is not None,
         naive=chosen.natural(chosen.loss(y, guess, weight)),
         notices=table.notices,
@@ -139,10 +139,10 @@ def _outputs(artifact: Artifact, table: Table, threads: int) -> Array:
     return artifact.predict(frame_from_table(table, artifact.manifest.frame_schema), threads)
 
 
-def _answers(outputs: Array, classes: Sequence[str]) -> Any:
-    if not classes:
+def _answers(outputs: Array, manifest: Manifest) -> Any:
+    if not manifest.classes:
         return outputs[:, 0]
-    return np.asarray(classes, dtype=object)[outputs.argmax(axis=1)]
+    return np.asarray(manifest.classes, dtype=object)[manifest.decision.deciding(outputs).argmax(axis=1)]
 
 
 def _weights(data: str, manifest: Manifest) -> Array | None:

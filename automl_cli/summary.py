@@ -278,6 +278,13 @@ def member_rows(chosen: Chosen, data: RunData) -> tuple[dict[str, Any], ...]:
     )
 
 
+def ensemble_gain(chosen: Chosen) -> dict[str, float] | None:
+    """Return what the ensemble gains over the best member alone, in units of the loss, as JSON values."""
+    if chosen.gain is None:
+        return None
+    return {"in_sample_gain": chosen.gain.in_sample, "cross_fitted_gain": chosen.gain.cross_fitted}
+
+
 def shares(added: Sequence[tuple[str, float]]) -> tuple[tuple[str, float], ...]:
     """Turn added losses into shares of their sum; columns that do not help are left out.
 

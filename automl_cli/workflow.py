@@ -159,6 +159,7 @@ def _search_and_save(
     """Search, keep the model in the run's folder up to date, and write it to its place at the end."""
     deadline = phases.deadline
     model = ModelSoFar(job.run.model, manifest_of(options, job), OofCache(job.run.folder, job.data), deadline)
+    model.calibrate = Part.CALIBRATION not in options.without
     found = Background(lambda: profile(job.table, options.target))
     learner = Background(lambda: _learner(options, job, deadline))
     optimizer = Portfolio(_first(options, job, deadline), learner.result)

@@ -12,7 +12,9 @@ from automl_cli.errors import BadArtifact
 from automl_cli.trial import Pipeline, Value
 
 if TYPE_CHECKING:
-    # Both import numpy and pyarrow, which `automl inspect` does without.
+    from automl_cli.calibration import Decision
+
+    # All import numpy and pyarrow, which `automl inspect` does without.
     from automl_cli.features.frame import FrameSchema
     from automl_cli.table import Schema
     from automl_cli.task import TaskKind
@@ -89,6 +91,14 @@ class Manifest:
         return len(self.classes) or 1
 
     @property
+    def decision(self) -> "Decision":
+        """How probabilities are calibrated and labels decided; in files that say nothing of it, not at all."""
+        from automl_cli.calibration import PLAIN, Decision  # noqa: PLC0415  (imports numpy)
+
+        data = self.data.get("decision")
+        return PLAIN if data is None else Decision.from_json(data)
+
+    @property
     def schema(self) -> "Schema":
         """Columns of the table that was learned from."""
         from automl_cli.table import Schema  # noqa: PLC0415  (imports pyarrow)
@@ -150,6 +160,8 @@ def parse_manifest(text: bytes, digest: str) -> Manifest:
     for key, (matches, required) in _KEYS.items():
         if (required or data.get(key) is not None) and not matches(data.get(key)):
             raise _malformed(f"has no valid {key!r}")
+    if not _is_decision(data.get("decision"), len(data["task"]["classes"])):
+        raise _malformed("has no valid 'decision'")
     members = tuple(_member(entry) for entry in data["members"])
     _check_members(members)
     return Manifest(digest=digest, data=data, members=members)
@@ -247,6 +259,22 @@ def _is_objects(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, dict) for item in value)
 
 
+def _is_decision(value: Any, n_classes: int) -> bool:
+    """Whether probabilities stay finite and some class is decided for; files without classes decide nothing."""
+    if value is None:
+        return True
+    if not (_is_object(value) and _is_factor(value.get("temperature")) and _is_list(value.get("multipliers"))):
+        return False
+    multipliers = value["multipliers"]
+    if n_classes == 0:
+        return value["temperature"] == 1 and not multipliers
+    return all(map(_is_factor, multipliers)) and len(multipliers) in (0, n_classes)
+
+
+def _is_factor(value: Any) -> bool:
+    return _is_number(value) and 1e-6 <= value <= 1e6
+
+
 def _is_task(value: Any) -> bool:
     if not _is_object(value) or not all(_is_text(value.get(key)) for key in ("kind", "target", "metric")):
         return False
@@ -257,6 +285,8 @@ def _is_task(value: Any) -> bool:
 
 
 _N_CLASSES = {"binary": (2, 2), "multiclass": (2, 1_000_000), "regression": (0, 0)}
+
+_GAINS = ("in_sample_gain", "cross_fitted_gain")
 
 # key -> (what it must be, whether it must be there); other keys are carried along and shown as they are
 _KEYS: Mapping[str, tuple[Callable[[Any], bool], bool]] = {
@@ -276,6 +306,7 @@ _KEYS: Mapping[str, tuple[Callable[[Any], bool], bool]] = {
     "loss": (_is_number, False),
     "naive_loss": (_is_number, False),
     "interval": (_is_numbers, False),
+    "ensemble": (lambda v: _is_object(v) and all(_is_number(v.get(key)) for key in _GAINS), False),
     "warnings": (_is_list, False),
     "seed": (_is_count, False),
 }

@@ -95,7 +95,7 @@ class Artifact:
         check_native(self.path, self.manifest, self._n_bytes)
 
     def predict(self, frame: "Frame", threads: int) -> "Array":
-        """Predict: fold models are averaged, members are weighed.
+        """Predict: fold models are averaged, members are weighed, probabilities are calibrated.
 
         The sum is taken in an order that depends on the file alone, so the same rows give the same bytes whatever
         ``threads`` is, as far as the models themselves do.
@@ -134,7 +134,7 @@ class Artifact:
                 matrix = loaded.encoder.transform(chunk)
                 for about, model in loaded.models:
                     total[rows] += about.share * self._answer(about, model, matrix, threads)
-        return total
+        return self.manifest.decision.calibrated(total)
 
     def _answer(self, about: FoldModel, model: "Model", matrix: "Matrix", threads: int) -> "Array":
         answer = model.predict(matrix, threads)

@@ -74,6 +74,8 @@ def tell_manifest(data: Mapping[str, Any], size: int) -> None:
         "predicts": f"{task['target']} ({task['kind']})"
         + (f", classes {_few(task['classes'])}" if task["classes"] else ""),
         "reaches": _score(data),
+        "labels": _labels(data),
+        "ensemble": _gain(data.get("ensemble")),
         "trained on": f"{data.get('n_rows', 0):,} rows; validated by {data.get('validation', '?')}",
         "made": f"{data['created']} by automl {data['product']}; file {size / 1e6:.2f} MB",
         "libraries": ", ".join(f"{name} {version}" for name, version in data["libraries"].items()),
@@ -124,6 +126,29 @@ def _racing(data: Mapping[str, Any]) -> str:
         return ""
     left_out = f"{data['n_folds']} folds, about {data['seconds']:.0f} s of work, left out"
     return f"{data['n_trials']} trials given up early; {left_out}"
+
+
+def _labels(data: Mapping[str, Any]) -> str:
+    """Say how probabilities become labels, where it is not the likeliest class."""
+    decision, classes = data.get("decision") or {}, data["task"]["classes"]
+    multipliers = decision.get("multipliers") or []
+    said = []
+    if decision.get("temperature", 1.0) != 1.0:
+        said.append(f"probabilities at temperature {decision['temperature']:.3g}")
+    if len(multipliers) == 2:
+        said.append(f"{classes[1]} from a probability of {multipliers[0] / sum(multipliers):.3g}")
+    elif multipliers:
+        times = [f"{label} x {value:.3g}" for label, value in zip(classes, multipliers, strict=True)]
+        said.append(f"the likeliest class after {_few(times)}")
+    return "; ".join(said)
+
+
+def _gain(gain: Mapping[str, float] | None) -> str:
+    """Say what the members together are worth, on the rows that weighed them and on others."""
+    if gain is None:
+        return ""
+    seen, fresh = gain["in_sample_gain"], gain["cross_fitted_gain"]
+    return f"in-sample gain {seen:.3g}, cross-fitted gain {fresh:.3g} over the best member"
 
 
 def _members(data: Mapping[str, Any]) -> Grid:
