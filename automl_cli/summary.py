@@ -280,7 +280,7 @@ def member_rows(chosen: Chosen, data: RunData) -> tuple[dict[str, Any], ...]:
 
 def ensemble_gain(chosen: Chosen) -> dict[str, float] | None:
     """Return what the ensemble gains over the best member alone, in units of the loss, as JSON values."""
-    if chosen.gain is None:
+    if chosen.gain is None or not math.isfinite(chosen.gain.in_sample + chosen.gain.cross_fitted):
         return None
     return {"in_sample_gain": chosen.gain.in_sample, "cross_fitted_gain": chosen.gain.cross_fitted}
 

@@ -422,6 +422,13 @@ MALFORMED = {
     "encoding": (_set("members", 0, "encoding", "pickle"), "unknown encoding"),
     "schema": (_set("schema", {"columns": 3}), "schema"),
     "frame": (_set("frame", {"numeric": 3}), "frame"),
+    "decision": (_set("decision", [1.0]), "'decision'"),
+    "decision without a key": (_set("decision", {"temperature": 1.0}), "'decision'"),
+    "no temperature": (_set("decision", {"temperature": 0, "multipliers": []}), "'decision'"),
+    "temperature is text": (_set("decision", {"temperature": "1", "multipliers": []}), "'decision'"),
+    "negative multiplier": (_set("decision", {"temperature": 1.0, "multipliers": [1.0, -1.0]}), "'decision'"),
+    "one multiplier of two": (_set("decision", {"temperature": 1.0, "multipliers": [1.0]}), "'decision'"),
+    "ensemble": (_set("ensemble", {"in_sample_gain": 0.1}), "'ensemble'"),
 }
 
 
@@ -434,6 +441,19 @@ def test_manifests_with_right_digests_but_wrong_content(models, rows, tmp_path, 
         artifact.predict(rows[0], threads=1)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "escaped.txt").exists()
+
+
+def test_a_temperature_is_applied_and_its_absence_is_none(models, rows, tmp_path):
+    path, before = models
+    decision = {"temperature": 2.0, "multipliers": [0.5, 2.0]}
+    softer = rewrite(tmp_path / "m.automl", with_manifest(entries(path), _set("decision", decision)))
+    with open_artifact(softer) as artifact:
+        roots = np.sqrt(before)
+        assert artifact.predict(rows[0], threads=1) == pytest.approx(roots / roots.sum(axis=1, keepdims=True))
+        assert artifact.manifest.decision.multipliers == (0.5, 2.0)
+    with open_artifact(path) as artifact:
+        assert "decision" not in artifact.manifest.data
+        assert artifact.manifest.decision.multipliers == ()
 
 
 @pytest.mark.parametrize("text", [b"[" * 100_000, b"{", b'{"format": NaN}', b"\xff", b'{"format": true}'])

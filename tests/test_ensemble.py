@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from automl_cli import ensemble
-from automl_cli.ensemble import combine, greedy_weights
+from automl_cli.ensemble import combine, greedy_weights, measure_gain
 from automl_cli.errors import NoModel
 from automl_cli.metrics import METRICS
 
@@ -126,3 +126,48 @@ def test_a_member_already_in_is_preferred_to_its_near_copy():
     copy = b - 1e-8 * np.sign(a - b)  # a hair better as the third pick, and worse alone
     y = ((a + b + copy) / 3).ravel()
     assert greedy_weights(np.stack([copy, a, b]), y, METRICS["rmse"]) == pytest.approx([0, 1 / 3, 2 / 3])
+
+
+def test_a_gain_is_larger_where_the_weights_were_chosen():
+    gains = []
+    for seed in range(12):
+        oof, y = _pool(seed, 25, 60, 2)
+        gains.append(measure_gain(oof, y, METRICS["log_loss"], parts=np.arange(60) * 4 // 60))
+    assert np.mean([gain.in_sample for gain in gains]) > np.mean([gain.cross_fitted for gain in gains])
+    assert all(gain.in_sample >= 0 for gain in gains)
+
+
+def test_a_real_gain_is_seen_on_rows_that_did_not_choose_it():
+    oof, y = _pool(5, 8, 400, 1)
+    gain = measure_gain(oof, y, METRICS["rmse"], parts=np.arange(400) * 5 // 400)
+    assert gain.cross_fitted > 0
+    assert gain.n_picks > 1
+
+
+def test_a_gain_needs_two_models_and_two_parts():
+    oof, y = _pool(5, 3, 40, 1)
+    assert measure_gain(oof[:1], y, METRICS["rmse"], parts=np.arange(40) % 2) is None
+    assert measure_gain(oof, y, METRICS["rmse"], parts=np.zeros(40, dtype=int)) is None
+
+
+def test_folds_on_other_scales_do_not_spoil_a_ranking():
+    y = np.tile([0, 1], 20)
+    folds = np.repeat([0, 1], 20)
+    shifted = np.where(folds == 0, 0.1, 0.8) + 0.1 * y  # ranks each fold perfectly, all rows together not
+    even = np.clip(0.5 + 0.3 * (y - 0.5) + 0.4 * np.random.default_rng(0).normal(size=40), 0, 1)
+    oof = np.stack([np.column_stack([1 - p, p]) for p in (even, shifted)])
+    metric = METRICS["roc_auc"]
+    assert greedy_weights(oof, y, metric, folds=folds).tolist() == [0, 1]
+    assert greedy_weights(oof, y, metric)[0] > 0
+
+
+@settings(deadline=None, max_examples=25)
+@given(pool=POOLS)
+def test_never_worse_than_the_best_member_over_folds(pool):
+    oof, y = _pool(*pool, 2)
+    folds = np.arange(len(y)) * 3 // len(y)
+
+    def loss(p):
+        return np.mean([METRICS["roc_auc"].loss(y[folds == k], p[folds == k], None) for k in range(3)])
+
+    assert loss(combine(oof, greedy_weights(oof, y, METRICS["roc_auc"], folds=folds))) <= min(map(loss, oof)) + 1e-12

@@ -172,3 +172,37 @@ def test_predictions_are_read_once_and_forgotten_with_their_trial(tmp_path: Path
     cache.stack(trials[:1])
     with pytest.raises(FileNotFoundError):
         cache.stack(trials)
+
+
+@given(
+    metric=st.sampled_from(["f1", "mcc", "balanced_accuracy", "f1_macro", "accuracy", "log_loss", "roc_auc"]),
+    seeds=st.lists(st.integers(0, 10**6), min_size=1, max_size=5, unique=True),
+    share=st.floats(0.1, 0.9),
+)
+def test_decided_together_classes_are_no_worse_than_the_best_alone(
+    tmp_path_factory: pytest.TempPathFactory, metric: str, seeds: list[int], share: float
+) -> None:
+    run, y = tmp_path_factory.mktemp("run"), (np.arange(N_ROWS) * 7 % N_ROWS < share * N_ROWS).astype(np.int64)
+    folds = tuple((np.arange(N_ROWS), np.arange(N_ROWS)[np.arange(N_ROWS) // 2 % 3 == k]) for k in range(3))
+    plan = ValidationPlan(folds, "three folds", random=True, refit=False)
+    data = RunData(EMPTY, y, None, folds, TaskKind.BINARY, 2, METRICS[metric], plan)
+    trials, alone = [], []
+    for number, seed in enumerate(seeds):
+        p = np.clip(0.15 + 0.3 * y + np.random.default_rng(seed).uniform(0, 0.5, N_ROWS), 0, 1).astype(np.float32)
+        for k, (_, valid) in enumerate(folds):
+            folder = trial_folder(run, number) / f"fold_{k}"
+            (folder / "model").mkdir(parents=True)
+            (folder / "model" / "model.txt").write_text("a model")
+            np.save(folder / "oof.npy", np.column_stack([1 - p, p])[valid])
+        both = np.column_stack([1 - p, p]).astype(np.float64)
+        losses = tuple(float(data.metric.loss(y[valid], both[valid], None)) for _, valid in folds)
+        proposal = Proposal(number, Pipeline("linear", "one_hot", {"C": float(number)}), "smac", 0, 1)
+        trials.append(Success(proposal, losses, 1.0, complete=True))
+        alone.append(np.mean(losses) if metric == "roc_auc" else data.metric.loss(y, both, None))
+    chosen = choose_members(trials, OofCache(run, data))
+    assert chosen is not None
+    assert (chosen.mean_loss if metric == "roc_auc" else chosen.loss) <= min(alone) + 1e-9
+    assert len(chosen.fold_losses) == 3
+    left_out = choose_members(trials, OofCache(run, data), calibrate=False)
+    assert left_out is not None
+    assert left_out.decision.multipliers == ()

@@ -97,3 +97,30 @@ def test_one_row_is_predicted_as_among_many(folder: Path, tmp_path: Path) -> Non
     first = predict(folder / "d.automl", some(folder, tmp_path / "1.csv", 1), proba=True, carry=(), threads=1)
     assert first.n_rows == 1
     assert np.asarray(first.columns["proba_yes"])[0] == np.asarray(whole.columns["proba_yes"])[0]
+
+
+def test_labels_follow_the_thresholds_and_so_do_the_scores(command: Command, tmp_path: Path) -> None:
+    chance = random.Random(1)
+    lines = ["x,y"]
+    for _ in range(1200):
+        x = chance.gauss(0, 1)
+        lines.append(f"{x:.4f},{'yes' if x + chance.gauss(0, 1) > 2 else 'no'}")
+    (tmp_path / "d.csv").write_text("\n".join(lines) + "\n")
+    found = {}
+    for name, without in (("with", ()), ("left_out", ("--without", "calibration"))):
+        done = command(
+            "fit", "d.csv", "-t", "y", "--trials", "1", "--folds", "4", "--include", "linear",
+            "--metric", "balanced_accuracy", "-q", "-o", f"{name}.automl", *without, cwd=tmp_path,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        found[name] = evaluate_model(tmp_path / f"{name}.automl", str(tmp_path / "d.csv"), metric=None, threads=1)
+    answer = predict(tmp_path / "with.automl", str(tmp_path / "d.csv"), proba=True, carry=(), threads=1).columns
+    said, proba = np.asarray(answer["prediction"]) == "yes", np.asarray(answer["proba_yes"])
+    truth = np.array([line.endswith(",yes") for line in lines[1:]])
+    threshold = proba[said].min()
+    assert threshold < 0.3
+    assert proba[~said].max() <= threshold
+    by_hand = (said[truth].mean() + (~said[~truth]).mean()) / 2
+    assert found["with"].scores["balanced_accuracy"] == pytest.approx(by_hand)
+    assert found["with"].scores["balanced_accuracy"] > found["left_out"].scores["balanced_accuracy"] + 0.05
+    assert found["with"].scores["roc_auc"] == found["left_out"].scores["roc_auc"]
