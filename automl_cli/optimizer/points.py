@@ -85,22 +85,27 @@ class Points:
         # what a change switches on takes a random value
         return self._legal(np.where(inactive | chosen, fresh, rows))
 
-    def unseen(self, seen: Collection[Pipeline]) -> tuple[Matrix, Pipeline]:
-        """Draw a point whose pipeline is not among ``seen``.
+    def unseen(self, seen: Collection[Pipeline], cells: Collection[bytes] = ()) -> tuple[Matrix, Pipeline]:
+        """Draw a point whose pipeline is not among ``seen``, outside of ``cells`` where a hundred draws allow it.
 
         Raises
         ------
         SpaceExhausted
             If 2000 draws gave no other.
         """
-        n_left = MAX_DRAWS
+        n_left, n, near = MAX_DRAWS, 1, None
         while n_left > 0:
-            # one at first, many where most are taken
-            for point in self.drawn(1 if n_left == MAX_DRAWS else 100):
+            for point in self.drawn(n):
                 pipeline = self.pipeline(point)
-                if pipeline not in seen:
+                if pipeline in seen:
+                    continue
+                if cell(point) not in cells:
                     return point, pipeline
-            n_left -= 1 if n_left == MAX_DRAWS else 100
+                near = near or (point, pipeline)
+            n_left -= n
+            if n > 1 and near is not None:
+                return near
+            n = 100  # the first draw was taken: many are
         raise SpaceExhausted(f"{len(seen)} configurations were tried and {MAX_DRAWS} draws gave no other")
 
     def pipeline(self, point: Matrix) -> Pipeline:

@@ -35,9 +35,9 @@ class Smac:
     The first `MIN_TOLD` results come from random configurations (or from a `Portfolio` before this one), and a fifth of
     all later ones too. The candidates are random ones and small changes of the best known, from the best of which
     walks go on to better neighbours. Configurations that are still running are believed to reach what the forest
-    predicts for them ("kriging believer" [2]_), so that proposals made at the same moment differ; a candidate that
-    differs from a known one by less than a hundredth of every range is passed over. A failure counts a little worse
-    than the worst loss so far. Proposals depend on the seed and on the sequence of calls, never on a clock.
+    predicts for them ("kriging believer" [2]_), so that proposals made at the same moment differ; what
+    differs from a known one by less than a hundredth of every range is passed over while there is anything else. A
+    failure counts a little worse than the worst loss so far. Proposals depend on the seed and on the sequence of calls, never on a clock.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ class Smac:
         if not is_random and len(self._losses) >= self._min_told:
             found, origin = self._first_new(), "smac"
         if found is None:
-            found, origin = self._points.unseen(self._losses.keys() | self._pending.keys()), "random"
+            found, origin = self._points.unseen(self._losses.keys() | self._pending.keys(), self._cells), "random"
         point, pipeline = found
         self._pending[pipeline] = point
         self._cells.add(cell(point))
