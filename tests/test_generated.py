@@ -124,7 +124,7 @@ def test_days_between_dates_are_found() -> None:
     days = np.column_stack([first, first + rng.integers(0, 60, 2000)]).astype(float)
     y = (days[:, 1] - days[:, 0] > 30).astype(np.int64)
     encoder, _ = fit_generated(frame_of(np.empty((2000, 0)), days=days), y, BINARY, 2, 0)
-    assert formulas_of(encoder) == [[0, MINUS, 1]] or formulas_of(encoder) == [[1, MINUS, 0]]
+    assert formulas_of(encoder) in ([[0, MINUS, 1]], [[1, MINUS, 0]])
 
 
 def test_formulas_are_worked_out_from_left_to_right() -> None:
@@ -278,15 +278,6 @@ def test_own_target_is_in_no_statistic_of_its_row() -> None:
     n = one.statistics.width
     np.testing.assert_array_equal(before.X[[first, second], -n:], after.X[[first, second], -n:])
     assert (before.X[:, -n:] != after.X[:, -n:]).any()
-
-
-def test_random_target_makes_next_to_no_formulas() -> None:
-    n_made = []
-    for seed in range(6):
-        frame = random_frame(1500, seed, 8, ())
-        encoder, _ = fit_generated(frame, np.random.default_rng(seed).normal(size=1500), REGRESSION, 1, seed)
-        n_made.append(len(encoder.formulas.program))
-    assert sum(n_made) <= 6
 
 
 def test_crosses_of_a_random_target_are_not_chosen() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from automl_cli.errors import UsageError
 from automl_cli.families import find_families
-from automl_cli.families.family import Shape
+from automl_cli.families.family import Shape, without_encoding
 from automl_cli.space import build_space, default_pipelines, to_configuration, to_pipeline, usable_encodings
 from automl_cli.task import TaskKind
 from automl_cli.trial import Pipeline
@@ -77,6 +77,35 @@ def test_the_portfolio_follows_the_shape():
     assert order(500, 900)[0] == "linear"
     assert "neighbors" not in order(500_000, 20)
     assert order(500_000, 20)[-3:] == ["extra_trees", "mlp", "random_forest"]
+
+
+def test_generated_features_come_early_where_something_can_be_made():
+    def encodings(shape):
+        return [p.encoding for p in default_pipelines(FAMILIES, shape)]
+
+    assert "generated" in encodings(Shape(TaskKind.BINARY, 5_000, 20, 0, 2, n_numeric=20))[:3]
+    for nothing in (
+        Shape(TaskKind.BINARY, 60, 20, 0, 2, n_numeric=20),
+        Shape(TaskKind.BINARY, 5_000, 900, 0, 2, n_numeric=900),
+        Shape(TaskKind.BINARY, 5_000, 1, 0, 2, n_numeric=1),
+    ):
+        assert "generated" not in encodings(nothing)
+        assert "generated" not in usable_encodings(FAMILIES["lightgbm"], nothing)
+
+
+def test_statistics_come_early_where_a_category_has_many_values():
+    few, many = (Shape(TaskKind.BINARY, 5_000, 20, 5, 2, 15, n_many) for n_many in (0, 1))
+    place = [[p.encoding for p in default_pipelines(FAMILIES, shape)].index("target") for shape in (few, many)]
+    assert place[1] < 5 < place[0]
+
+
+def test_generated_features_can_be_left_out():
+    left = {name: without_encoding(family, "generated") for name, family in FAMILIES.items()}
+    shape = Shape(TaskKind.BINARY, 5_000, 20, 2, 2, n_numeric=18)
+    assert "generated" in {p.encoding for p in default_pipelines(FAMILIES, shape)}
+    assert "generated" not in {p.encoding for p in default_pipelines(left, shape)}
+    assert all("generated" not in p.choices for n, p in build_space(left, shape).items() if n.endswith(":encoding"))
+    assert without_encoding(FAMILIES["linear"], "one_hot").encodings == ("one_hot",)
 
 
 def test_one_family_is_enough():

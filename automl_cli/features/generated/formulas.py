@@ -163,7 +163,7 @@ class _Scored:
 
 
 def _scored(formulas: list[Formula], sources: Sources, whole: Screen, left: Screen) -> list[_Scored]:
-    """Return the formulas with more than a chance gain, best first."""
+    """Return the formulas with a gain, best first."""
     scored: list[_Scored] = []
     for first in range(0, len(formulas), BLOCK):
         block = formulas[first : first + BLOCK]
@@ -174,7 +174,7 @@ def _scored(formulas: list[Formula], sources: Sources, whole: Screen, left: Scre
             more = says[i] > sources.relevance[used].max() + whole.least_gain
             beyond = _beyond(bins[:, i], sources.bins[:, used], whole) if more else None
             scored.append(_Scored(0.0, formula, bins[:, i], beyond).against(left))
-    return sorted((item for item in scored if item.gain > left.least_gain), key=_loss)
+    return sorted((item for item in scored if item.gain > 0), key=_loss)
 
 
 def _loss(item: _Scored) -> float:
@@ -203,7 +203,7 @@ def _step_by_step(pool: list[_Scored], sources: Array, screen: Screen, most: int
         chosen += step
         screen = screen.without_main_effects([item.bins.astype(np.int64) for item in step])
         rest = [item.against(screen) for item in pool if all(item is not other for other in step)]
-        pool = sorted((item for item in rest if item.gain > screen.least_gain), key=_loss)
+        pool = sorted((item for item in rest if item.gain > 0), key=_loss)
     return [item.formula for item in chosen]
 
 

@@ -112,6 +112,6 @@ def find_groups(
             made = Groups.fit(block, codes, sizes, sources).transform(codes, sizes, sources)
             gains = screen.gains(binned(made, screen.n_bins)).tolist()
             best = sorted(zip(gains, block, strict=True), key=lambda item: -item[0])[:MOST_FORMS]
-            scored += [(gain, group) for gain, group in best if gain > screen.least_gain]
+            scored += [(gain, group) for gain, group in best if gain > 0]
     scored.sort(key=lambda item: -item[0])
     return [group for _, group in scored[:most]]

@@ -27,7 +27,11 @@ SHRINK = 5.0
 MOST_SHARE = 0.9
 """A column with more of its rows in one bin, or missing, is next to constant."""
 NOISE = 12.0
-"""A gain below so many rows' worth of the residual's variance is what chance gives to the best of some hundred."""
+"""A gain below so many rows' worth of the residual's variance is what chance gives to the best of some hundred.
+
+Asked of crosses, whose statistics are made from the target. A formula or group is a column like any other, which a
+model can leave alone: there any gain is enough, which measured better.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +56,7 @@ class Screen:
 
     @property
     def least_gain(self) -> float:
-        """What a candidate must reach."""
+        """What a cross must reach."""
         return NOISE / max(1, len(self.rows))
 
     def gain(self, code: Array, n_levels: int) -> float:
