@@ -158,8 +158,7 @@ def _search_and_save(
 ) -> Iterator[Event]:
     """Search, keep the model in the run's folder up to date, and write it to its place at the end."""
     deadline = phases.deadline
-    model = ModelSoFar(job.run.model, manifest_of(options, job), OofCache(job.run.folder, job.data), deadline)
-    model.calibrate = Part.CALIBRATION not in options.without
+    model = _model_so_far(options, job, deadline)
     found = Background(lambda: profile(job.table, options.target))
     learner = Background(lambda: _learner(options, job, deadline))
     optimizer = Portfolio(_first(options, job, deadline), learner.result)
@@ -218,6 +217,12 @@ def _search_and_save(
     if not stopped_by_user:  # else --resume can go on with it
         finish(job.run)
     yield replace(summary, phases=phases.seconds, seconds=deadline.elapsed())
+
+
+def _model_so_far(options: FitOptions, job: Job, deadline: Deadline) -> ModelSoFar:
+    model = ModelSoFar(job.run.model, manifest_of(options, job), OofCache(job.run.folder, job.data), deadline)
+    model.calibrate = Part.CALIBRATION not in options.without
+    return model
 
 
 def _trials(

@@ -95,7 +95,9 @@ def test_what_fit_promises_is_what_the_model_does(command: Command, folder: Path
     assert better_than_guess
     low, high = summary["interval"]
     assert low <= summary["score"] <= high
-    assert own == pytest.approx(summary["score"], rel=0.3)
+    # the rows that the model was made of: it may know them better than rows it has not seen, and hardly worse
+    errors = [1 - own, 1 - summary["score"]] if summary["metric"] == "roc_auc" else [own, summary["score"]]
+    assert 0.3 * errors[1] <= errors[0] <= 1.3 * errors[1]
     assert summary["mattered"][0][0] == "x"
     assert manifest["overhead"] == summary["overhead"]
     assert 0 < manifest["overhead"]["cpu_seconds"] < 30
