@@ -308,8 +308,8 @@ def test_parts_of_the_search_can_be_left_out(command: Command, folder: Path, tmp
     without = ("--no-racing", "--without", "portfolio", "--without", "smac")
     fit(command, tmp_path, data, "-t", "y", "--trials", "7", "--folds", "2", "--include", "linear", *without,
         "--run-dir", "run")  # fmt: skip
-    ended = read_journal(tmp_path / "run" / "journal.jsonl")
-    trials = sorted(ended, key=lambda trial: trial.proposal.number)
+    # the journal has them in the order in which they ended
+    trials = sorted(read_journal(tmp_path / "run" / "journal.jsonl"), key=lambda trial: trial.proposal.number)
     assert [trial.proposal.origin for trial in trials] == ["portfolio", *["random"] * 6]
     assert all(trial.proposal.incumbent == () for trial in trials)
 

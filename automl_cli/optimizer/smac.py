@@ -35,9 +35,10 @@ class Smac:
     The first `MIN_TOLD` results come from random configurations (or from a `Portfolio` before this one), and a fifth of
     all later ones too. The candidates are random ones and small changes of the best known, from the best of which
     walks go on to better neighbours. Configurations that are still running are believed to reach what the forest
-    predicts for them ("kriging believer" [2]_), so that proposals made at the same moment differ; what
-    differs from a known one by less than a hundredth of every range is passed over while there is anything else. A
-    failure counts a little worse than the worst loss so far. Proposals depend on the seed and on the sequence of calls, never on a clock.
+    predicts for them ("kriging believer" [2]_), so that proposals made at the same moment differ; what differs from a
+    known one by less than a hundredth of every range is passed over while there is anything else. A failure counts a
+    little worse than the worst loss so far. Proposals depend on the seed and on the sequence of calls, never on a
+    clock.
 
     Parameters
     ----------
