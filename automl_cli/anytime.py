@@ -11,6 +11,7 @@ from automl_cli.artifact import write_artifact
 from automl_cli.clock import Deadline
 from automl_cli.errors import AutomlError
 from automl_cli.members import Chosen, OofCache, choose_members
+from automl_cli.plan import reserve_seconds
 from automl_cli.summary import artifact_members, ensemble_gain, leaderboard
 from automl_cli.trial import Success, Trial
 
@@ -79,7 +80,13 @@ class ModelSoFar:
         if self.saved_at is None:
             return True
         pause = max(2.0, self.saving_seconds / REFRESH_SHARE)
-        return self.deadline.clock() - self.saved_at > pause and self.deadline.seconds_left() > 3 * self.saving_seconds
+        if self.deadline.clock() - self.saved_at <= pause:
+            return False
+        if not self.deadline.limited:
+            return True
+        # one that began shortly before the end would take from the reserve, and the last save follows anyway
+        left = self.deadline.seconds_left()
+        return left - reserve_seconds(self.deadline.total, self.ending_seconds()) > 3 * self.saving_seconds
 
     def refresh(self) -> bool:
         """Weigh again and replace the model in the run's folder; False where nothing changed."""

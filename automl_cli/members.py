@@ -189,13 +189,11 @@ def _decided_loss(together: Array, known: _Known, decision: Decision) -> float:
 
 
 def _weigh(oof: Array, known: _Known) -> tuple[Array, Gain | None]:
-    """Weigh models, with fewer picks where those that were made gain nothing on rows they were not made on."""
+    """Weigh models, and measure what the weights gain on rows they were not chosen on."""
     y, metric, weight = known.y, known.metric, known.weight
     scales = known.folds if metric.name in BY_FOLD else None
     gain = measure_gain(oof, y, metric, weight, parts=known.parts, folds=scales)
-    if gain is None or gain.cross_fitted >= 0:
-        return greedy_weights(oof, y, metric, weight, folds=scales), gain
-    return greedy_weights(oof, y, metric, weight, folds=scales, n_picks=gain.n_picks), gain
+    return greedy_weights(oof, y, metric, weight, folds=scales), gain
 
 
 def _parts(y: Array, folds: Array) -> Array:
