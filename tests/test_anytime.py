@@ -115,7 +115,7 @@ def test_near_the_end_the_time_is_left_to_the_last_save(trials: tuple[Path, list
     so_far = model_so_far(trials[0], tmp_path / "model.automl", clock, limit=60.0)
     so_far.add(trials[1][0])
     so_far.saved_at, so_far.saving_seconds = 0.0, 2.0
-    # the last save takes 2 s, and 1.5 s are in reserve: a refresh must be over by then though it take three times as long
+    # the last save takes 2 s, and 1.5 s are in reserve: a refresh of three times the usual must be over by then
     clock.now = 50.0
     assert so_far.due()
     clock.now = 51.0

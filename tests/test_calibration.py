@@ -38,14 +38,25 @@ def test_the_temperature_is_the_one_that_a_general_search_finds(
 
     def loss(log_temperature: float) -> float:
         outputs = Decision(temperature=float(np.exp(log_temperature))).calibrated(p)
-        return METRICS["log_loss"].loss(y, outputs, weight)
+        of_any_class = -np.log(outputs).mean(axis=1)
+        shares = np.ones(len(y)) / len(y) if weight is None else weight / weight.sum()
+        one_more = METRICS["log_loss"].loss(y, outputs, weight) * len(y) + float(shares @ of_any_class)
+        return one_more / (len(y) + 1)
 
     best = minimize_scalar(loss, bounds=(-np.log(10), np.log(10)), method="bounded", options={"xatol": 1e-8})
     assert loss(float(np.log(fit_temperature(p, y, weight)))) <= best.fun + 1e-9
 
 
-def test_rows_that_are_all_right_make_the_temperature_as_low_as_may_be() -> None:
-    assert fit_temperature(np.array([[0.7, 0.3], [0.4, 0.6]]), np.array([0, 1])) == pytest.approx(0.1, rel=1e-3)
+def test_rows_that_are_all_right_leave_room_for_a_first_mistake() -> None:
+    """Among 400 rows without one, the chance of the next mistake is about 1 in 400, and not next to nothing."""
+    p, y = np.tile([[0.8, 0.2], [0.3, 0.7]], (200, 1)), np.tile([0, 1], 200)
+    temperature = fit_temperature(p, y)
+    wrong = 1 - Decision(temperature).calibrated(p)[np.arange(400), y]
+    assert 0.1 < temperature < 0.5
+    assert 1 / 4000 < wrong.mean() < 1 / 100
+
+
+def test_rows_that_are_all_wrong_make_the_temperature_as_high_as_may_be() -> None:
     assert fit_temperature(np.array([[0.7, 0.3], [0.4, 0.6]]), np.array([1, 0])) == pytest.approx(10.0, rel=1e-3)
 
 

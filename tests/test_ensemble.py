@@ -128,13 +128,13 @@ def test_a_member_already_in_is_preferred_to_its_near_copy():
     assert greedy_weights(np.stack([copy, a, b]), y, METRICS["rmse"]) == pytest.approx([0, 1 / 3, 2 / 3])
 
 
-def test_a_gain_is_larger_where_the_weights_were_chosen():
+def test_only_on_the_rows_that_chose_the_weights_is_there_always_a_gain():
     gains = []
     for seed in range(12):
         oof, y = _pool(seed, 25, 60, 2)
         gains.append(measure_gain(oof, y, METRICS["log_loss"], parts=np.arange(60) * 4 // 60))
-    assert np.mean([gain.in_sample for gain in gains]) > np.mean([gain.cross_fitted for gain in gains])
     assert all(gain.in_sample >= 0 for gain in gains)
+    assert any(gain.cross_fitted < 0 for gain in gains)
 
 
 def test_a_real_gain_is_seen_on_rows_that_did_not_choose_it():

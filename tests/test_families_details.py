@@ -109,7 +109,7 @@ def test_groups_of_categories_shrink_with_the_data():
 VOTERS = ["extra_trees", "random_forest", "neighbors"]
 
 
-@pytest.mark.parametrize("name", VOTERS)
+@pytest.mark.parametrize("name", [*VOTERS, "mlp"])
 def test_no_class_is_impossible(name, tmp_path):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(400, 2))

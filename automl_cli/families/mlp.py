@@ -24,6 +24,7 @@ from automl_cli.families.family import (
     Hyperparameters,
     Limits,
     Shape,
+    as_probabilities,
     present_classes,
     spread,
 )
@@ -52,6 +53,8 @@ class MlpModel:
         Classes that occurred in training; empty for a regression.
     low, high : float
         Predictions of a regression are kept between these.
+    smoothing : float
+        Share of the uniform distribution in the probabilities: one row more of any class, for none is impossible.
     rounds : int
         Epochs that were kept.
     """
@@ -63,6 +66,7 @@ class MlpModel:
     n_outputs: int
     low: float
     high: float
+    smoothing: float = 0.0
     rounds: int = 0
     cut: bool = False
 
@@ -78,7 +82,8 @@ class MlpModel:
         scores = np.concatenate(blocks).astype(np.float64)
         if not len(self.classes):
             return np.clip(scores, self.low, self.high)
-        return spread(_softmax(scores), self.classes, self.n_outputs)
+        certain = spread(_softmax(scores), self.classes, self.n_outputs)
+        return as_probabilities((1 - self.smoothing) * certain + self.smoothing / self.n_outputs)
 
     def _scores(self, X: Array) -> Array:
         hidden = X
@@ -207,7 +212,8 @@ def fit(data: FoldData, hyperparameters: Hyperparameters, limits: Limits) -> Mlp
     train = _Rows(_bounded(data.train.X), *_target(y, data.weight, bool(len(classes))), bool(len(classes)))
     low, high = (float(y.min()), float(y.max())) if not len(classes) else (0.0, 0.0)
     smooth = hyperparameters["activation"] == "silu"
-    empty = MlpModel((), (), smooth, classes, data.n_outputs, 2 * low - high, 2 * high - low)
+    bounds = (2 * low - high, 2 * high - low)
+    empty = MlpModel((), (), smooth, classes, data.n_outputs, *bounds, smoothing=1 / (len(y) + 1))
     rng = np.random.default_rng(limits.seed)
     net = new_net(train.X.shape[1], max(len(classes), 1), hyperparameters, rng)
     if len(classes):
@@ -315,6 +321,7 @@ def save(model: MlpModel, folder: Path) -> None:
         "classes": model.classes,
         "n_outputs": np.array(model.n_outputs),
         "bounds": np.array([model.low, model.high]),
+        "smoothing": np.array(model.smoothing),
         "rounds": np.array(model.rounds),
     })  # fmt: skip
     save_arrays(folder / _FILE, arrays)
@@ -329,10 +336,13 @@ def load(folder: Path) -> MlpModel:
         "classes": Expected("i", 1),
         "n_outputs": Expected("i", 0),
         "bounds": Expected("f", 1),
+        "smoothing": Expected("f", 0),
         "rounds": Expected("i", 0),
     })  # fmt: skip
     n_layers, n_outputs, classes = int(head["n_layers"]), int(head["n_outputs"]), head["classes"]
     if not 1 <= n_layers <= 64 or len(head["bounds"]) != 2 or not 1 <= n_outputs <= 10**6 or head["rounds"] < 0:
+        raise bad_model(path, "a number is out of range")
+    if not 0 <= head["smoothing"] <= 0.5:
         raise bad_model(path, "a number is out of range")
     if len(classes) and (classes.min() < 0 or classes.max() >= n_outputs):
         raise bad_model(path, "a class is out of range")
@@ -350,7 +360,7 @@ def load(folder: Path) -> MlpModel:
         raise bad_model(folder / _FILE, "outputs do not add up")
     low, high = head["bounds"]
     return MlpModel(weights, biases, bool(head["smooth"]), classes, n_outputs, float(low), float(high),
-                    int(head["rounds"]))  # fmt: skip
+                    float(head["smoothing"]), int(head["rounds"]))  # fmt: skip
 
 
 def seconds(shape: Shape, hyperparameters: Hyperparameters) -> float:
