@@ -14,7 +14,7 @@ SOURCES := $(shell find automl_cli -type f -not -name '*.pyc')
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo    install into $(VENV), fit, predict and evaluate on sample data (about three minutes)"
+	@echo "make demo    install into $(VENV), fit, predict and evaluate on sample data (about two minutes)"
 	@echo "make test    install into $(DEV_VENV) and run the whole test suite"
 	@echo "make check   format, lint, types and tests: the whole gate"
 	@echo "make format  rewrite the code in the one format"

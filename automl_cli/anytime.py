@@ -42,6 +42,7 @@ class ModelSoFar:
     trials: list[Trial] = field(default_factory=list)
     chosen: Chosen | None = None
     saving_seconds: float = 0.0
+    writing_seconds: float = 0.0
     saved_at: float | None = None
     weighed: int = 0
     n_trials: int = 0
@@ -95,10 +96,12 @@ class ModelSoFar:
         now = self.weigh()
         changed = now is not None and now != before
         if now is not None and changed:
+            weighed_at = self.deadline.clock()
             try:
                 self.write(self.path, {})
             except AutomlError:  # the disk of the run's folder is full, say: the search goes on, --out may be elsewhere
                 logger.warning("the model so far could not be written", exc_info=True)
+            self.writing_seconds = max(0.5 * self.writing_seconds, self.deadline.clock() - weighed_at)
         self.saved_at = self.deadline.clock()
         self.saving_seconds = max(0.5 * self.saving_seconds, self.saved_at - began)
         return changed
