@@ -1,10 +1,12 @@
 """The multilayer perceptron: its gradient, its schedule, and what it can learn that a linear model cannot."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from automl_cli.families import find_families
-from automl_cli.families.dense import AdamW, Net, new_net
+from automl_cli.families.dense import AdamW, new_net
 from automl_cli.families.family import FoldData, Limits, Shape
 from automl_cli.features.matrix import Matrix
 from automl_cli.metrics import METRICS
@@ -26,21 +28,28 @@ def fit(data, limits, **hyperparameters):
     return MLP.fit(data, {**MLP.defaults(shape)[0], **hyperparameters}, limits)
 
 
-@pytest.mark.parametrize("activation", ["silu", "relu"])
-def test_the_gradient_is_that_of_the_loss(activation):
+@pytest.mark.parametrize(("activation", "embedded"), [("silu", [0, 2]), ("relu", [1]), ("silu", [])])
+def test_the_gradient_is_that_of_the_loss(activation, embedded):
     """Against central differences of half the squared error, in float64."""
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(7, 3)), rng.normal(size=(7, 2))
-    net = new_net(3, 2, {**SMALL, "activation": activation}, rng)
-    net = Net((net.flat + 0.1 * rng.normal(size=net.flat.shape)).astype(np.float64), net.shapes, net.smooth, 0.0)
+    net = new_net(3, np.array(embedded, dtype=np.int64), 2, {**SMALL, "activation": activation}, rng)
+    net = replace(net, flat=(net.flat + 0.1 * rng.normal(size=net.flat.shape)).astype(np.float64))
 
     def loss(flat):
-        scale, weights, biases = net.views(flat)
-        hidden = X * scale
-        for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
+        at = net.views(flat)
+        hidden = X * at.scale
+        waves = at.waves
+        beside = [
+            np.cos(2 * np.pi * hidden[:, [column]] * waves.frequency[i] + waves.phase[i]) @ waves.mix[i]
+            + waves.shift[i]
+            for i, column in enumerate(net.embedded)
+        ]
+        hidden = np.hstack([hidden, *beside])
+        for weight, bias in zip(at.weights[:-1], at.biases[:-1], strict=True):
             z = hidden @ weight + bias
             hidden = z / (1 + np.exp(-z)) if net.smooth else np.maximum(z, 0)
-        return 0.5 * np.sum((hidden @ weights[-1] + biases[-1] - y) ** 2)
+        return 0.5 * np.sum((hidden @ at.weights[-1] + at.biases[-1] - y) ** 2)
 
     gradient = np.zeros_like(net.flat)
     net.gradient(X, lambda scores: scores - y, gradient, rng)
@@ -50,8 +59,9 @@ def test_the_gradient_is_that_of_the_loss(activation):
 
 
 def test_adamw_reaches_the_minimum_of_a_quadratic():
-    net = new_net(2, 1, SMALL, np.random.default_rng(0))
+    net = new_net(2, np.array([1]), 1, SMALL, np.random.default_rng(0))
     adam, goal = AdamW.of(net, 0.0), np.linspace(-1, 1, len(net.flat)).astype(np.float32)
+    adam.rates[:] = 1.0  # frequencies move slower
     for _ in range(2_000):
         adam.step(net.flat, net.flat - goal, 0.01)
     np.testing.assert_allclose(net.flat, goal, atol=0.02)

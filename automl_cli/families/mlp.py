@@ -5,103 +5,25 @@ al., Better by default, NeurIPS 2024), dropout and decoupled weight decay (Kadra
 on tabular datasets, NeurIPS 2021), and the epoch with the best validation loss is kept.
 """
 
-import itertools
 import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from automl_cli.clock import Deadline
-from automl_cli.families.arrays import Expected, bad_model, load_arrays, save_arrays
-from automl_cli.families.dense import AdamW, Net, activate, new_net, rate_factor
-from automl_cli.families.family import (
-    Family,
-    FoldData,
-    Hyperparameters,
-    Limits,
-    Shape,
-    as_probabilities,
-    present_classes,
-    spread,
-)
+from automl_cli.families.dense import AdamW, Net, new_net, rate_factor
+from automl_cli.families.family import Family, FoldData, Hyperparameters, Limits, Shape, present_classes
+from automl_cli.families.network import BLOCK, MlpModel, bounded, load, save, softmax
 from automl_cli.families.target_scale import standardised
-from automl_cli.features.matrix import Array, Matrix
+from automl_cli.families.waves import MOST_COLUMNS, N_EMBEDDED, N_WAVES, numbers_among
+from automl_cli.features.matrix import Array
 
-_FILE = "mlp.npz"
-_BLOCK = 8192
 _ROW_VISITS = 400_000  # rows times epochs of the default: what about five seconds of a core can do
 _FEWEST_EPOCHS, _MOST_EPOCHS = 10, 120
-_LARGEST = 30.0  # scaled features lie within 3; what a shift brings beyond must not blow the network up
 _STEPS_BETWEEN_LOOKS = 16
-
-
-@dataclass(frozen=True)
-class MlpModel:
-    """Weights, layer after layer.
-
-    Attributes
-    ----------
-    weights : tuple of float32 (n_in, n_out)
-    biases : tuple of float32 (n_out,)
-    smooth : bool
-        Whether hidden layers use SiLU instead of ReLU.
-    classes : int64 (n_present,)
-        Classes that occurred in training; empty for a regression.
-    low, high : float
-        Predictions of a regression are kept between these.
-    smoothing : float
-        Share of the uniform distribution in the probabilities: one row more of any class, for none is impossible.
-    rounds : int
-        Epochs that were kept.
-    """
-
-    weights: tuple[Array, ...]
-    biases: tuple[Array, ...]
-    smooth: bool
-    classes: Array
-    n_outputs: int
-    low: float
-    high: float
-    smoothing: float = 0.0
-    rounds: int = 0
-    cut: bool = False
-
-    def predict(self, data: Matrix, threads: int) -> Array:
-        """Return float64 of shape (n_rows, n_outputs)."""
-        from threadpoolctl import threadpool_limits  # noqa: PLC0415
-
-        if data.X.shape[1] != len(self.weights[0]):
-            raise bad_model(Path(_FILE), "it was fitted on another number of features")
-        X = _bounded(data.X)
-        with threadpool_limits(1):  # products split between threads differ in their last bits
-            blocks = [self._scores(X[i : i + _BLOCK]) for i in range(0, max(len(X), 1), _BLOCK)]
-        scores = np.concatenate(blocks).astype(np.float64)
-        if not len(self.classes):
-            return np.clip(scores, self.low, self.high)
-        certain = spread(_softmax(scores), self.classes, self.n_outputs)
-        return as_probabilities((1 - self.smoothing) * certain + self.smoothing / self.n_outputs)
-
-    def _scores(self, X: Array) -> Array:
-        hidden = X
-        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
-            hidden = activate(hidden @ weight + bias, self.smooth)[0]
-        scores: Array = hidden @ self.weights[-1] + self.biases[-1]
-        return scores
-
-
-def _bounded(X: Array) -> Array:
-    bounded: Array = np.clip(X, -_LARGEST, _LARGEST)
-    return bounded
-
-
-def _softmax(scores: Array) -> Array:
-    shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
-    normal: Array = shifted / shifted.sum(axis=1, keepdims=True)
-    return normal
 
 
 def _epochs(shape: Shape) -> int:
@@ -122,10 +44,22 @@ def space(shape: Shape) -> tuple[list[Any], list[Any]]:
             Float("weight_decay", (1e-5, 1.0), log=True, default=0.02),
             Categorical("batch_size", [32, 64, 128, 256, 512], default=128, ordered=True),
             Categorical("activation", ["relu", "silu"], default="silu"),
+            Categorical("embedding", [True, False], default=True),
             Integer("epochs", (max(4, epochs // 3), 3 * epochs), log=True, default=epochs),
         ],
         [],
     )
+
+
+_SMALL: Hyperparameters = {
+    "layers": 1,
+    "width": 64,
+    "dropout": 0.0,
+    "learning_rate": 8e-3,
+    "weight_decay": 0.02,
+    "activation": "relu",
+    "embedding": False,
+}
 
 
 def defaults(shape: Shape) -> tuple[Hyperparameters, ...]:
@@ -138,12 +72,13 @@ def defaults(shape: Shape) -> tuple[Hyperparameters, ...]:
         "weight_decay": 0.02,
         "batch_size": 64 if shape.n_rows < 3_000 else 128 if shape.n_rows < 20_000 else 256,
         "activation": "silu",
+        "embedding": True,
         "epochs": _epochs(shape),
     }
     return (
         first,
         {**first, "layers": 3, "width": 256, "dropout": 0.35, "weight_decay": 0.1, "learning_rate": 2e-3},
-        {**first, "layers": 1, "width": 64, "dropout": 0.0, "learning_rate": 8e-3, "activation": "relu"},
+        {**_SMALL, "batch_size": first["batch_size"], "epochs": first["epochs"]},
     )
 
 
@@ -163,7 +98,7 @@ class _Rows:
         def of(scores: Array) -> Array:
             if not self.classify:
                 return np.asarray((scores - y[:, None]) * weight)
-            p = _softmax(scores)
+            p = softmax(scores)
             p[np.arange(len(p)), y] -= 1.0
             return np.asarray(p * weight)
 
@@ -172,11 +107,11 @@ class _Rows:
     def loss(self, model: MlpModel) -> float:
         """Return the mean loss: log loss, or half the squared error."""
         total = 0.0
-        for i in range(0, len(self.X), _BLOCK):
-            scores = model._scores(self.X[i : i + _BLOCK]).astype(np.float64)
-            y, weight = self.y[i : i + _BLOCK], self.weight[i : i + _BLOCK]
+        for i in range(0, len(self.X), BLOCK):
+            scores = model.scores(self.X[i : i + BLOCK]).astype(np.float64)
+            y, weight = self.y[i : i + BLOCK], self.weight[i : i + BLOCK]
             if self.classify:
-                p = _softmax(scores)[np.arange(len(y)), y]
+                p = softmax(scores)[np.arange(len(y)), y]
                 total -= float(weight @ np.log(np.maximum(p, 1e-12)))
             else:
                 total += 0.5 * float(weight @ (scores[:, 0] - y) ** 2)
@@ -209,17 +144,19 @@ def fit(data: FoldData, hyperparameters: Hyperparameters, limits: Limits) -> Mlp
 
     deadline = Deadline.after(limits.seconds)
     classes, y = present_classes(data)
-    train = _Rows(_bounded(data.train.X), *_target(y, data.weight, bool(len(classes))), bool(len(classes)))
+    train = _Rows(bounded(data.train.X), *_target(y, data.weight, bool(len(classes))), bool(len(classes)))
     low, high = (float(y.min()), float(y.max())) if not len(classes) else (0.0, 0.0)
     smooth = hyperparameters["activation"] == "silu"
     bounds = (2 * low - high, 2 * high - low)
-    empty = MlpModel((), (), smooth, classes, data.n_outputs, *bounds, smoothing=1 / (len(y) + 1))
     rng = np.random.default_rng(limits.seed)
-    net = new_net(train.X.shape[1], max(len(classes), 1), hyperparameters, rng)
+    embedded = numbers_among(train.X) if hyperparameters["embedding"] else np.zeros(0, dtype=np.int64)
+    net = new_net(train.X.shape[1], embedded, max(len(classes), 1), hyperparameters, rng)
+    start = net.views(net.flat)
+    empty = MlpModel((), (), smooth, classes, data.n_outputs, *bounds, embedded, start.waves, 1 / (len(y) + 1))
     if len(classes):
         # the network starts from the shares of the classes
         shares = np.bincount(y, weights=train.weight, minlength=len(classes)) + 1e-3
-        net.views(net.flat)[2][-1][:] = np.log(shares / shares.sum())
+        start.biases[-1][:] = np.log(shares / shares.sum())
     epochs = int(hyperparameters["epochs"])
     course = _Course(
         batch=min(int(hyperparameters["batch_size"]), len(train.X)),
@@ -242,7 +179,7 @@ def _target(y: Array, weight: Array | None, classify: bool) -> tuple[Array, Arra
 
 def _validation(data: FoldData, classes: Array) -> _Rows:
     """Return the validation rows whose class occurred in training."""
-    y, X, weight = data.y_valid, _bounded(data.valid.X), data.weight_valid
+    y, X, weight = data.y_valid, bounded(data.valid.X), data.weight_valid
     if len(classes):
         known = np.isin(y, classes)
         y, X, weight = np.searchsorted(classes, y[known]), X[known], None if weight is None else weight[known]
@@ -259,10 +196,12 @@ class _Training:
     empty: MlpModel
 
     def model(self, epoch: int) -> MlpModel:
-        """Copy the weights; the input scales become part of the first layer."""
-        scale, weights, biases = self.net.views(self.net.flat)
-        copies = (weights[0] * scale[:, None], *(weight.copy() for weight in weights[1:]))
-        return replace(self.empty, weights=copies, biases=tuple(bias.copy() for bias in biases), rounds=epoch)
+        """Copy the weights; the input scales become part of the first layer and of the frequencies."""
+        net = self.net
+        now = net.views(net.flat.copy())
+        now.weights[0][: net.n_inputs] *= now.scale[:, None]
+        now.waves.frequency[:] *= now.scale[net.embedded][:, None, None]
+        return replace(self.empty, weights=now.weights, biases=now.biases, waves=now.waves, rounds=epoch)
 
     def epoch(self, adam: AdamW, course: _Course, number: int, gradient: Array) -> bool:
         """Go over the rows once, in a new order; False where the seconds were used up on the way."""
@@ -311,65 +250,14 @@ def _possible(epoch: int, deadline: Deadline, started: float) -> int:
     return epoch + int(deadline.seconds_left() / max(per_epoch, 1e-9))
 
 
-def save(model: MlpModel, folder: Path) -> None:
-    """Write the weights."""
-    arrays = {f"weight_{i}": weight for i, weight in enumerate(model.weights)}
-    arrays |= {f"bias_{i}": bias for i, bias in enumerate(model.biases)}
-    save_arrays(folder / "head.npz", {
-        "n_layers": np.array(len(model.weights)),
-        "smooth": np.array(model.smooth),
-        "classes": model.classes,
-        "n_outputs": np.array(model.n_outputs),
-        "bounds": np.array([model.low, model.high]),
-        "smoothing": np.array(model.smoothing),
-        "rounds": np.array(model.rounds),
-    })  # fmt: skip
-    save_arrays(folder / _FILE, arrays)
-
-
-def load(folder: Path) -> MlpModel:
-    """Read what `save` wrote; raises `BadArtifact` where that is not what the files hold."""
-    path = folder / "head.npz"
-    head = load_arrays(path, {
-        "n_layers": Expected("i", 0),
-        "smooth": Expected("b", 0),
-        "classes": Expected("i", 1),
-        "n_outputs": Expected("i", 0),
-        "bounds": Expected("f", 1),
-        "smoothing": Expected("f", 0),
-        "rounds": Expected("i", 0),
-    })  # fmt: skip
-    n_layers, n_outputs, classes = int(head["n_layers"]), int(head["n_outputs"]), head["classes"]
-    if not 1 <= n_layers <= 64 or len(head["bounds"]) != 2 or not 1 <= n_outputs <= 10**6 or head["rounds"] < 0:
-        raise bad_model(path, "a number is out of range")
-    if not 0 <= head["smoothing"] <= 0.5:
-        raise bad_model(path, "a number is out of range")
-    if len(classes) and (classes.min() < 0 or classes.max() >= n_outputs):
-        raise bad_model(path, "a class is out of range")
-    expected = {f"weight_{i}": Expected("f", 2) for i in range(n_layers)}
-    expected |= {f"bias_{i}": Expected("f", 1) for i in range(n_layers)}
-    arrays = load_arrays(folder / _FILE, expected)
-    weights = tuple(arrays[f"weight_{i}"] for i in range(n_layers))
-    biases = tuple(arrays[f"bias_{i}"] for i in range(n_layers))
-    widths = [len(weights[0]), *(weight.shape[1] for weight in weights)]
-    if any(weight.shape != pair for weight, pair in zip(weights, itertools.pairwise(widths), strict=True)):
-        raise bad_model(folder / _FILE, "layers do not add up")
-    if any(len(bias) != width for bias, width in zip(biases, widths[1:], strict=True)):
-        raise bad_model(folder / _FILE, "layers do not add up")
-    if widths[-1] != max(len(classes), 1):
-        raise bad_model(folder / _FILE, "outputs do not add up")
-    low, high = head["bounds"]
-    return MlpModel(weights, biases, bool(head["smooth"]), classes, n_outputs, float(low), float(high),
-                    float(head["smoothing"]), int(head["rounds"]))  # fmt: skip
-
-
 def seconds(shape: Shape, hyperparameters: Hyperparameters) -> float:
     """Guess one fit's seconds on one core; one-hot columns come on top, so it is a low guess for categories."""
     columns = shape.n_columns + 8 * shape.n_categorical
     width, layers = float(hyperparameters["width"]), float(hyperparameters["layers"])
-    n_parameters = width * (columns + (layers - 1) * width + shape.n_outputs)
+    waves = N_WAVES * min(shape.n_numeric, MOST_COLUMNS) if hyperparameters["embedding"] else 0
+    n_parameters = width * (columns + N_EMBEDDED * waves / N_WAVES + (layers - 1) * width + shape.n_outputs)
     steps = shape.n_rows / float(hyperparameters["batch_size"])
-    per_epoch = shape.n_rows * n_parameters * 2e-10 + steps * (4e-4 + 4e-9 * n_parameters)
+    per_epoch = shape.n_rows * (n_parameters * 2e-10 + waves * 2e-8) + steps * (4e-4 + 4e-9 * n_parameters)
     return 0.05 + per_epoch * float(hyperparameters["epochs"])
 
 
