@@ -104,6 +104,7 @@ def save(model: MlpModel, folder: Path) -> None:
         "n_layers": np.array(len(model.weights)),
         "smooth": np.array(model.smooth),
         "classes": model.classes,
+        "embedded": model.embedded,
         "n_outputs": np.array(model.n_outputs),
         "bounds": np.array([model.low, model.high]),
         "smoothing": np.array(model.smoothing),
@@ -112,7 +113,7 @@ def save(model: MlpModel, folder: Path) -> None:
     save_arrays(folder / _FILE, arrays)
     if len(model.embedded):
         parts = {name: getattr(model.waves, name) for name in _PARTS}
-        save_arrays(folder / _WAVES, {"embedded": model.embedded, **parts})
+        save_arrays(folder / _WAVES, parts)
 
 
 def load(folder: Path) -> MlpModel:
@@ -122,6 +123,7 @@ def load(folder: Path) -> MlpModel:
         "n_layers": Expected("i", 0),
         "smooth": Expected("b", 0),
         "classes": Expected("i", 1),
+        "embedded": Expected("i", 1),
         "n_outputs": Expected("i", 0),
         "bounds": Expected("f", 1),
         "smoothing": Expected("f", 0),
@@ -135,7 +137,11 @@ def load(folder: Path) -> MlpModel:
     if len(classes) and (classes.min() < 0 or classes.max() >= n_outputs):
         raise bad_model(path, "a class is out of range")
     weights, biases = _load_layers(folder / _FILE, n_layers, max(len(classes), 1))
-    embedded, waves = _load_waves(folder / _WAVES, len(weights[0]))
+    embedded = head["embedded"]
+    n_features = len(weights[0]) - N_EMBEDDED * len(embedded)
+    if len(embedded) and (embedded.min() < 0 or embedded.max() >= n_features or (np.diff(embedded) <= 0).any()):
+        raise bad_model(path, "a feature is out of range")
+    waves = _load_waves(folder / _WAVES, len(embedded))
     low, high = head["bounds"]
     return MlpModel(weights, biases, bool(head["smooth"]), classes, n_outputs, float(low), float(high), embedded, waves,
                     float(head["smoothing"]), int(head["rounds"]))  # fmt: skip
@@ -157,15 +163,12 @@ def _load_layers(path: Path, n_layers: int, n_outputs: int) -> tuple[tuple[Array
     return weights, biases
 
 
-def _load_waves(path: Path, n_first: int) -> tuple[Array, Waves]:
+def _load_waves(path: Path, n_embedded: int) -> Waves:
     """Read the embedding; a network without one has no such file."""
-    if not path.exists():
-        return np.zeros(0, dtype=np.int64), Waves(*(np.zeros(shape, dtype=np.float32) for shape in Waves.shapes(0)))
-    arrays = load_arrays(path, {"embedded": Expected("i", 1), **{name: Expected("f", 3) for name in _PARTS}})
-    embedded, parts = arrays["embedded"], [arrays[name] for name in _PARTS]
-    n_features = n_first - N_EMBEDDED * len(embedded)
-    if tuple(part.shape for part in parts) != Waves.shapes(len(embedded)):
+    shapes = Waves.shapes(n_embedded)
+    if not n_embedded:
+        return Waves(*(np.zeros(shape, dtype=np.float32) for shape in shapes))
+    arrays = load_arrays(path, {name: Expected("f", 3) for name in _PARTS})
+    if tuple(arrays[name].shape for name in _PARTS) != shapes:
         raise bad_model(path, "the embedding does not add up")
-    if not len(embedded) or embedded.min() < 0 or embedded.max() >= n_features or (np.diff(embedded) <= 0).any():
-        raise bad_model(path, "a feature is out of range")
-    return embedded, Waves(*parts)
+    return Waves(*(arrays[name] for name in _PARTS))
