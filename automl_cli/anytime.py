@@ -11,6 +11,7 @@ from automl_cli.artifact import write_artifact
 from automl_cli.clock import Deadline
 from automl_cli.errors import AutomlError
 from automl_cli.members import Chosen, OofCache, choose_members
+from automl_cli.patience import Patience
 from automl_cli.plan import reserve_seconds
 from automl_cli.summary import artifact_members, ensemble_gain, leaderboard
 from automl_cli.trial import Success, Trial
@@ -33,6 +34,8 @@ class ModelSoFar:
         What weighing, calibrating and writing took the last time.
     calibrate : bool
         Whether a temperature or thresholds may follow the weights.
+    patience : Patience
+        In a timed run it is told when the model gains, and the model is weighed once more before it ends the search.
     """
 
     path: Path
@@ -47,6 +50,7 @@ class ModelSoFar:
     weighed: int = 0
     n_trials: int = 0
     calibrate: bool = True
+    patience: Patience = field(default_factory=Patience)
 
     def add(self, trial: Trial, *, stopped: bool = False) -> None:
         """Take in a trial; one that was stopped with the search counts only if it has finished folds."""
@@ -76,12 +80,13 @@ class ModelSoFar:
 
     def due(self) -> bool:
         """Whether the model in the run's folder should be refreshed now."""
-        if not isinstance(self.trials[-1], Success):
+        decides = self.patience.out and self.deadline.limited  # whether the search goes on
+        if not (decides or isinstance(self.trials[-1], Success)):
             return False
         if self.saved_at is None:
             return True
         pause = max(2.0, self.saving_seconds / REFRESH_SHARE)
-        if self.deadline.clock() - self.saved_at <= pause:
+        if not decides and self.deadline.clock() - self.saved_at <= pause:
             return False
         if not self.deadline.limited:
             return True
@@ -104,6 +109,8 @@ class ModelSoFar:
             self.writing_seconds = max(0.5 * self.writing_seconds, self.deadline.clock() - weighed_at)
         self.saved_at = self.deadline.clock()
         self.saving_seconds = max(0.5 * self.saving_seconds, self.saved_at - began)
+        if now is not None and self.deadline.limited:  # a counted run must not depend on when it was refreshed
+            self.patience.hear_model(now.mean_loss)
         return changed
 
     def write(self, path: Path, more: Mapping[str, Any], refitted: Mapping[int, Path] | None = None) -> None:

@@ -35,6 +35,8 @@ class FitOptions:
         Limit of the whole command, counted from the start of its process.
     n_trials : int or None
         With a number and without ``seconds`` the result is reproducible.
+    patience : int or None
+        Trials in a row without a gain after which the search ends.
     workers : int or None
         Trials side by side.
     memory_bytes : int or None
@@ -54,6 +56,7 @@ class FitOptions:
     out: Path
     seconds: float | None = None
     n_trials: int | None = None
+    patience: int | None = None
     task: TaskKind | None = None
     metric: str | None = None
     positive: str | None = None
@@ -123,7 +126,10 @@ class FitOptions:
         return {"data": data, "target": self.target, "out": str(self.out.resolve())}
 
     def settings(self) -> dict[str, str]:
-        """Return what must be the same for a run to be resumed."""
+        """Return what must be the same for a run to be resumed.
+
+        Not what only says when it ends, the number of trials and patience: more may be asked of a run than at first.
+        """
         names = ("task", "metric", "positive", "seed", "include", "exclude", "folds", "ignore")
         roles = ("weight_column", "group_column", "time_column")
         chosen = {name: str(getattr(self, name)) for name in (*names, *roles)}

@@ -10,6 +10,7 @@ import numpy as np
 from automl_cli.clock import Deadline
 from automl_cli.errors import UsageError
 from automl_cli.optimizer import Optimizer, SpaceExhausted
+from automl_cli.patience import LISTED, Patience
 from automl_cli.trial import Failure, Pipeline, Proposal, Success, Trial
 
 LAG = 4  # proposal k sees exactly the trials up to k - LAG, so that up to LAG workers give the same run
@@ -62,6 +63,16 @@ class Finished:
 
 
 @dataclass(frozen=True)
+class OutOfPatience:
+    """The search ends before its limit: ``n_trials`` in a row have improved nothing."""
+
+    n_trials: int
+
+
+Happening = Started | Finished | OutOfPatience
+
+
+@dataclass(frozen=True)
 class Rules:
     """What the search may do.
 
@@ -109,6 +120,7 @@ class State:
     exhausted: bool = False
     families: set[str] = field(default_factory=set)
     incumbent: Success | None = None
+    patience: Patience = field(default_factory=Patience)
 
 
 def search(
@@ -118,8 +130,9 @@ def search(
     *,
     deadline: Deadline,
     recorded: Mapping[int, Trial],
-) -> Iterator[Started | Finished]:
-    """Propose, evaluate and learn until the deadline, the number of trials or an interrupt.
+    patience: Patience | None = None,
+) -> Iterator[Happening]:
+    """Propose, evaluate and learn until the deadline, the number of trials, the end of patience or an interrupt.
 
     Parameters
     ----------
@@ -127,35 +140,39 @@ def search(
         Proposes pipelines and is told their losses.
     recorded : mapping of number to Trial
         Trials of the same run before it was interrupted; they are told, not evaluated again.
+    patience : Patience or None
+        Hears every trial; of a timed run also what whoever hears of them makes of them together.
 
     Yields
     ------
-    Started, Finished
+    Started, Finished, OutOfPatience
         In the order in which they happen.
 
     Notes
     -----
     Where only trials are counted, the optimizer is told in number order and proposal k sees exactly the trials
-    up to k - 4, whatever the width up to 4, so that the run is the same for every number of workers.
+    up to k - 4, whatever the width up to 4, so that the run is the same for every number of workers. Patience is asked
+    at the same place: where it is out, proposal k is not made, and the three trials before it run to their end.
     """
+    state = State(patience=patience or Patience())
     if deadline.limited:
-        yield from _timed(optimizer, execution, rules, deadline, recorded)
+        yield from _timed(state, optimizer, execution, rules, deadline, recorded)
     else:
-        yield from _counted(optimizer, execution, rules, recorded)
+        yield from _counted(state, optimizer, execution, rules, recorded)
 
 
 def _counted(
+    state: State,
     optimizer: Optimizer,
     execution: Execution,
     rules: Rules,
     recorded: Mapping[int, Trial],
-) -> Iterator[Started | Finished]:
+) -> Iterator[Happening]:
     """Search by number of trials: nothing depends on a clock or on which trial ended first."""
-    state = State()
     last = rules.n_trials
     while not (execution.interrupted() or _hopeless(state)):
         while (last is None or state.next_number < last) and len(state.pending) < rules.width:
-            if not _seen_up_to(state, optimizer, state.next_number - LAG):
+            if not _seen_up_to(state, optimizer, state.next_number - LAG) or state.patience.out:
                 break
             asked = _ask(state, optimizer)
             if asked is None:
@@ -167,6 +184,8 @@ def _counted(
             state.pending[execution.submit(proposal)] = (proposal, time.perf_counter())
             yield Started(proposal)
         if not state.pending:
+            if state.patience.out:
+                yield OutOfPatience(state.patience.waited)
             return
         for trial in _collect(state, execution, POLL_SECONDS):
             state.trials[trial.proposal.number] = trial
@@ -197,21 +216,30 @@ def _replay(state: State, proposal: Proposal, trial: Trial) -> Finished:
 
 
 def _timed(
+    state: State,
     optimizer: Optimizer,
     execution: Execution,
     rules: Rules,
     deadline: Deadline,
     recorded: Mapping[int, Trial],
-) -> Iterator[Started | Finished]:
+) -> Iterator[Happening]:
     """Search until the deadline; the optimizer is told each trial as soon as it ends."""
-    state = State(next_number=max(recorded, default=-1) + 1)
+    state.next_number = max(recorded, default=-1) + 1
     for trial in recorded.values():
         _tell(state, optimizer, trial)
         state.families.add(trial.proposal.pipeline.family)
+        state.patience.waited = 0  # whoever gives a run more time wants more trials of it
         yield Finished(trial, recorded=True)
     last = None if rules.n_trials is None else max(0, rules.n_trials - len(recorded)) + state.next_number
     ended: list[Trial] = []
     while not (execution.interrupted() or deadline.passed() or _hopeless(state)):
+        if state.patience.out:
+            # Before it ends, whoever hears of the last trials may weigh the model anew and find that it gained.
+            yield from map(Finished, ended)
+            ended = []
+            if state.patience.out:
+                yield OutOfPatience(state.patience.waited)
+                break
         while len(state.pending) < rules.width and (last is None or state.next_number < last):
             seconds = _seconds_for_next(state, rules, deadline)
             if seconds < rules.shortest_seconds:
@@ -233,7 +261,7 @@ def _timed(
             state.trials[trial.proposal.number] = trial
             if _deserves_more(trial, rules, deadline):
                 state.again = trial.proposal.pipeline
-                _keep_incumbent(state, trial)
+                _judge(state, trial)
             else:
                 _tell(state, optimizer, trial)
             ended.append(trial)
@@ -302,13 +330,19 @@ def _proposal(state: State, rules: Rules, asked: tuple[Pipeline, str], seconds: 
 
 
 def _tell(state: State, optimizer: Optimizer, trial: Trial) -> None:
-    """Tell the optimizer, and keep the best complete trial for the race."""
+    """Tell the optimizer, and judge the trial."""
     loss = trial.loss if isinstance(trial, Success) else None
     optimizer.tell(trial.proposal.pipeline, loss, trial.seconds)
-    _keep_incumbent(state, trial)
+    _judge(state, trial)
 
 
-def _keep_incumbent(state: State, trial: Trial) -> None:
+def _judge(state: State, trial: Trial) -> None:
+    """Keep the best complete trial for the race, and count the trials without a gain."""
+    state.patience.hear(trial)
+    # What runs of the portfolio would be cut short. In a counted run the trial is then of the portfolio itself, for the
+    # list is handed out in order: which trials happen to run decides nothing.
+    if any(proposal.origin == LISTED for proposal, _ in state.pending.values()):
+        state.patience.waited = 0
     if isinstance(trial, Success) and trial.complete and (state.incumbent is None or trial.loss < state.incumbent.loss):
         state.incumbent = trial
 

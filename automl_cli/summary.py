@@ -68,6 +68,23 @@ def raced(trials: Sequence[Trial], n_folds: int) -> Raced:
 
 
 @dataclass(frozen=True)
+class EndedEarly:
+    """A search that ran out of patience before it came to its limit.
+
+    Attributes
+    ----------
+    n_trials : int
+        In a row, without a gain.
+    seconds_left, trials_left : float or None, int or None
+        Until the limit of the command and the number of trials that were asked for; None where there was none.
+    """
+
+    n_trials: int
+    seconds_left: float | None
+    trials_left: int | None
+
+
+@dataclass(frozen=True)
 class Summary:
     """The end of a fit.
 
@@ -82,6 +99,8 @@ class Summary:
         What was unusual in the data.
     racing : Raced
         What stopping trials early left out.
+    ended_early : EndedEarly or None
+        Where patience ended the search.
     overhead : mapping
         See `SearchCost.overhead`.
     """
@@ -106,6 +125,7 @@ class Summary:
     peak_memory_bytes: int
     interrupted: bool
     racing: "Raced"
+    ended_early: "EndedEarly | None" = None
 
     @property
     def n_failed(self) -> int:
@@ -127,6 +147,7 @@ class Summary:
             "warnings": [notice.message for notice in self.odd],
             "n_trials": self.n_trials,
             "racing": asdict(self.racing),
+            "ended_early": None if self.ended_early is None else asdict(self.ended_early),
             "failures": [list(item) for item in self.failures],
             "timings": dict(self.phases),
             "milestones": dict(self.milestones),
@@ -158,7 +179,7 @@ class SearchCost:
         """Return ``cpu_seconds`` of the main process, all its threads together, and two shares.
 
         ``cpu_share`` is theirs of all that the cores had in the seconds of the whole run, or of the search where there
-        is no limit; ``idle_share`` is the part of the workers' time in which no trial ran.
+        is no limit or it was not reached; ``idle_share`` is the part of the workers' time in which no trial ran.
 
         >>> times = iter([1.0, 4.0])
         >>> cost = SearchCost(cores=2, workers=2, trial_seconds=90.0, cpu_clock=lambda: next(times))

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -21,12 +22,14 @@ from automl_cli.machine import usable_cores, usable_memory
 from automl_cli.members import Chosen, OofCache
 from automl_cli.optimizer import Bandit, Optimizer, Portfolio, RandomSearch, Smac, family_optimizer
 from automl_cli.parts import Part
+from automl_cli.patience import Patience
 from automl_cli.plan import SHORTEST_FOR_SMAC, first_trial_seconds, reserve_seconds
 from automl_cli.profile import Profile, profile
 from automl_cli.runs import finish, interrupted_run, open_run, output_lock
-from automl_cli.search import Execution, Finished, Rules, Started, search
+from automl_cli.search import Execution, Finished, Happening, OutOfPatience, Rules, Started, search
 from automl_cli.space import build_space, default_pipelines, to_configuration, to_pipeline
 from automl_cli.summary import (
+    EndedEarly,
     Phases,
     SearchCost,
     Summary,
@@ -75,7 +78,7 @@ class Entered:
     phase: str
 
 
-Event = Entered | Prepared | Started | Finished | Improved | Summary
+Event = Entered | Prepared | Happening | Improved | Summary
 
 
 def fit(options: FitOptions, deadline: Deadline, interrupted: Callable[[], bool]) -> Iterator[Event]:
@@ -161,24 +164,22 @@ def _search_and_save(
     model = _model_so_far(options, job, deadline)
     found = Background(lambda: profile(job.table, options.target))
     learner = Background(lambda: _learner(options, job, deadline))
-    optimizer = Portfolio(_first(options, job, deadline), learner.result)
     cost = SearchCost(usable_cores(), _width(options, job, executor))
-    for event in _trials(options, job, optimizer, executor, model, interrupted):
+    early: EndedEarly | None = None
+    for event in _trials(options, job, learner, executor, model, interrupted):
         yield event
         if isinstance(event, Started):
             phases.reach("first_trial")
+        if isinstance(event, OutOfPatience):
+            early = _ended_early(options, event, model)
         if isinstance(event, Finished):
             found.begin()
             learner.begin()
-            if not event.recorded and not event.stopped:
-                append_to_journal(job.run.journal, event.trial)
-            cost.trial_seconds += 0.0 if event.recorded else event.trial.seconds
-            model.add(event.trial, stopped=event.stopped)
-            if model.due() and model.refresh() and model.chosen is not None:
+            if _hear(event, job, model, cost) and model.chosen is not None:
                 phases.reach("first_model")
                 yield Improved(model.chosen)
     phases.end("search")
-    overhead = cost.overhead(phases.seconds["search"], deadline.total)
+    overhead = cost.overhead(phases.seconds["search"], deadline.total if early is None else math.inf)
     yield Entered("weighing")
     chosen = model.weigh()
     if chosen is None:
@@ -211,6 +212,7 @@ def _search_and_save(
         peak_memory_bytes=executor.peak_memory(),
         interrupted=stopped_by_user,
         racing=raced(model.trials, len(job.plan.folds)),
+        ended_early=early,
     )
     model.write(options.out, summary.to_manifest(), refitted)
     phases.end("save")
@@ -219,20 +221,36 @@ def _search_and_save(
     yield replace(summary, phases=phases.seconds, seconds=deadline.elapsed())
 
 
+def _hear(event: Finished, job: Job, model: ModelSoFar, cost: SearchCost) -> bool:
+    """Write a trial to disk before it counts; return whether the model in the run's folder changed with it."""
+    if not event.recorded and not event.stopped:
+        append_to_journal(job.run.journal, event.trial)
+    cost.trial_seconds += 0.0 if event.recorded else event.trial.seconds
+    model.add(event.trial, stopped=event.stopped)
+    # Once the search is stopped, the last weighing follows at once.
+    return not event.stopped and model.due() and model.refresh()
+
+
+def _ended_early(options: FitOptions, event: OutOfPatience, model: ModelSoFar) -> EndedEarly:
+    left = round(model.deadline.seconds_left(), 1) if model.deadline.limited else None
+    return EndedEarly(event.n_trials, left, None if options.n_trials is None else options.n_trials - model.n_trials)
+
+
 def _model_so_far(options: FitOptions, job: Job, deadline: Deadline) -> ModelSoFar:
     model = ModelSoFar(job.run.model, manifest_of(options, job), OofCache(job.run.folder, job.data), deadline)
     model.calibrate = Part.CALIBRATION not in options.without
+    model.patience = Patience(options.patience)
     return model
 
 
 def _trials(
     options: FitOptions,
     job: Job,
-    optimizer: Optimizer,
+    learner: "Background[Optimizer]",
     executor: TrialExecutor,
     model: ModelSoFar,
     interrupted: Callable[[], bool],
-) -> Iterator[Started | Finished]:
+) -> Iterator[Happening]:
     """Run the search with this job's workers and reserves."""
     folder, deadline = str(job.run.folder.resolve()), model.deadline
 
@@ -266,11 +284,12 @@ def _trials(
     # A little more than the last save is likely to need: a trial that keeps to its limit is not stopped before its end.
     earlier = deadline.earlier(reserve_seconds(limit, USUAL_ENDING)) if deadline.limited else deadline
     yield from search(
-        optimizer,
+        Portfolio(_first(options, job, deadline), learner.result),
         Execution(submit, rescue, enough),
         rules,
         deadline=earlier,
         recorded=job.recorded,
+        patience=model.patience,
     )
 
 

@@ -11,6 +11,7 @@ from automl_cli.clock import Deadline
 from automl_cli.evaluate import evaluate, open_run
 from automl_cli.features.frame import Frame, FrameSchema
 from automl_cli.members import OofCache
+from automl_cli.patience import Patience
 from automl_cli.rundata import save_rundata
 from automl_cli.splits import plan_folds
 from automl_cli.table import Column, Kind, Schema
@@ -120,3 +121,18 @@ def test_near_the_end_the_time_is_left_to_the_last_save(trials: tuple[Path, list
     assert so_far.due()
     clock.now = 51.0
     assert not so_far.due()
+
+
+@pytest.mark.parametrize("limit", [60.0, None])
+def test_before_patience_ends_a_timed_search_the_model_is_weighed_once_more(
+    trials: tuple[Path, list[Trial]], tmp_path: Path, limit: float | None
+) -> None:
+    run, (poor, good) = trials
+    so_far = model_so_far(run, tmp_path / "model.automl", Clock(), limit)
+    so_far.patience = Patience(2, waited=2, best=poor.loss, model=poor.loss)  # type: ignore[union-attr]
+    so_far.saved_at = 0.0
+    so_far.add(good)
+    so_far.add(Failure(poor.proposal, "no", 0.1))
+    assert so_far.due() == (limit is not None), "a moment after the last refresh, and after a failure"
+    assert so_far.refresh()
+    assert so_far.patience.out == (limit is None), "when a counted run is refreshed must not decide how it ends"

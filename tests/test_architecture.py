@@ -28,6 +28,7 @@ LAYERS = (
     "metafeatures",
     "splits",
     "racing",
+    "patience",
     "features",
     "neural",
     "families",
@@ -179,7 +180,9 @@ def test_help_loads_no_heavy_library() -> None:
     assert not loaded_by(statement) & set(HEAVY)
 
 
-@pytest.mark.parametrize("module", ["errors", "clock", "trial", "table", "metrics", "task", "splits", "racing"])
+@pytest.mark.parametrize(
+    "module", ["errors", "clock", "trial", "table", "metrics", "task", "splits", "racing", "patience"]
+)
 def test_the_lower_layers_load_numpy_and_pyarrow_at_most(module: str) -> None:
     loaded = loaded_by(f"import automl_cli.{module}")
     assert not loaded & (set(HEAVY) - {"numpy", "pyarrow"})

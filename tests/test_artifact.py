@@ -410,6 +410,7 @@ MALFORMED = {
     "created": (_set("created", 5), "'created'"),
     "timings": (_set("timings", {"read": "long"}), "'timings'"),
     "overhead": (_set("overhead", {"cpu_share": "little"}), "'overhead'"),
+    "patience": (_set("ended_early", {"n_trials": 5, "seconds_left": "many"}), "'ended_early'"),
     "no members": (_set("members", []), "no members"),
     "weight is text": (_set("members", 0, "weight", "1"), "weight"),
     "weights": (_set("members", 0, "weight", 5.0), "sum to one"),

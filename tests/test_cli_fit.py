@@ -333,3 +333,53 @@ def test_an_unknown_part_is_refused_with_the_known_ones(command: Command, folder
     done = command("fit", folder / "binary.csv", "-t", "y", "--without", "luck", cwd=tmp_path)
     assert done.returncode == 2
     assert "parts are racing, portfolio, " in done.stderr
+
+
+def test_where_nothing_gains_any_more_a_run_ends_long_before_its_limit(
+    command: Command, folder: Path, tmp_path: Path
+) -> None:
+    done = fit(command, tmp_path, folder / "binary.csv", "-t", "y", "--time", "100s", "--patience", "4", "--folds", "2",
+               "--include", "linear", "--without", "smac", "--json", "-o", "m.automl")  # fmt: skip
+    summary = json.loads(done.stdout)
+    early = summary["ended_early"]
+    assert early["n_trials"] >= 4
+    assert early["trials_left"] is None
+    assert summary["seconds"] < 60
+    assert 100 - summary["seconds"] <= early["seconds_left"] < 100
+    assert not summary["interrupted"]
+    said = f"the search ended after {early['n_trials']} trials in a row without a gain, {early['seconds_left']:.0f} s "
+    assert said in done.stderr
+    assert inspect(command, tmp_path, "m.automl")["ended_early"] == early
+    assert said in " ".join(command("inspect", "m.automl", cwd=tmp_path).stdout.split())
+    assert scores(command, tmp_path, "m.automl", str(folder / "binary.csv"))["accuracy"] > 0.8
+
+
+def test_patience_ends_a_counted_run_at_the_same_trial_for_every_number_of_workers(
+    command: Command, folder: Path, tmp_path: Path
+) -> None:
+    found = []
+    for workers in ("1", "2"):
+        done = fit(command, tmp_path, folder / "binary.csv", "-t", "y", "--trials", "80", "--patience", "3",
+                   "--folds", "2", "--include", "linear", "--without", "smac", "--workers", workers, "--json",
+                   "--run-dir", f"run{workers}", "-o", f"{workers}.automl")  # fmt: skip
+        summary = json.loads(done.stdout)
+        assert summary["ended_early"] == {
+            "n_trials": 3, "seconds_left": None, "trials_left": 80 - summary["n_trials"]
+        }  # fmt: skip
+        assert 6 <= summary["n_trials"] < 80
+        journal = read_journal(tmp_path / f"run{workers}" / "journal.jsonl")
+        tried = sorted((trial.proposal.number, trial.proposal.pipeline.key()) for trial in journal)
+        applied = command("predict", f"{workers}.automl", folder / "binary.csv", "--proba", cwd=tmp_path)
+        found.append((tried, applied.stdout, summary["score"]))
+    assert found[0] == found[1]
+
+
+def test_no_patience_at_all_is_a_mistake(command: Command, folder: Path, tmp_path: Path) -> None:
+    done = command("fit", folder / "binary.csv", "-t", "y", "--patience", "0", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "--patience" in done.stderr
+
+
+def test_without_patience_nothing_is_said_of_it(folder: Path) -> None:
+    assert json.loads((folder / "binary.json").read_text())["ended_early"] is None
+    assert "ended after" not in (folder / "binary.txt").read_text()

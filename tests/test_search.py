@@ -9,7 +9,8 @@ import pytest
 from automl_cli.clock import Deadline
 from automl_cli.errors import UsageError
 from automl_cli.optimizer import Optimizer, SpaceExhausted
-from automl_cli.search import Execution, Finished, Rules, Started, search
+from automl_cli.patience import Patience
+from automl_cli.search import LAG, Execution, Finished, Happening, OutOfPatience, Rules, Started, search
 from automl_cli.trial import Failure, Pipeline, Proposal, Success, Trial
 
 Result = Trial | BaseException
@@ -25,11 +26,13 @@ class Listed(Optimizer):
 
     pipelines: list[Pipeline]
     told: list[tuple[Pipeline, float | None]] = field(default_factory=list)
+    n_listed: int = 10**9
 
     def ask(self) -> tuple[Pipeline, str]:
         if not self.pipelines:
             raise SpaceExhausted
-        return self.pipelines.pop(0), "portfolio"
+        self.n_listed -= 1
+        return self.pipelines.pop(0), "portfolio" if self.n_listed >= 0 else "smac"
 
     def tell(self, pipeline: Pipeline, loss: float | None, seconds: float) -> None:
         self.told.append((pipeline, loss))
@@ -68,19 +71,21 @@ class World:
         limit: float | None = 60.0,
         n_trials: int | None = None,
         recorded: Sequence[Trial] = (),
-    ) -> list[Started | Finished]:
+        patience: int | None = None,
+        width: int = 1,
+    ) -> list[Happening]:
         execution = Execution(self.submit, self.rescue, lambda: len(self.proposals) >= self.stop_after)
-        rules = Rules(width=1, threads=1, seed=5, n_trials=n_trials)
+        rules = Rules(width=width, threads=1, seed=5, n_trials=n_trials)
         deadline = Deadline.after(limit, clock=lambda: self.now)
         known = {trial.proposal.number: trial for trial in recorded}
-        return list(search(optimizer, execution, rules, deadline=deadline, recorded=known))
+        return list(search(optimizer, execution, rules, deadline=deadline, recorded=known, patience=Patience(patience)))
 
 
 def good(proposal: Proposal, *losses: float, cut: bool = False) -> Success:
     return Success(proposal, losses or (0.5, 0.6), 1.0, complete=True, cut=cut)
 
 
-def trials(events: Sequence[Started | Finished]) -> list[Trial]:
+def trials(events: Sequence[Happening]) -> list[Trial]:
     return [event.trial for event in events if isinstance(event, Finished)]
 
 
@@ -237,3 +242,94 @@ def test_a_timed_run_that_is_resumed_tells_what_is_known_and_counts_on() -> None
     assert [loss for _, loss in optimizer.told[:3]] == pytest.approx([0.1, 0.2, 0.5])
     assert world.proposals[0].incumbent == pytest.approx((0.1,))
     assert len(trials(events)) == 4
+
+
+def gaining(*numbers: int) -> Callable[[Proposal], Result]:
+    """Each of these trials is better than all before it, and no other is."""
+    return lambda p: good(p, 0.5 - 0.01 * p.number if p.number in numbers else 0.9)
+
+
+def endless(n_listed: int = 0) -> Listed:
+    return Listed([pipeline("linear", float(C)) for C in range(200)], n_listed=n_listed)
+
+
+def test_a_timed_search_ends_once_so_many_trials_in_a_row_gained_nothing() -> None:
+    world = World(gaining(0, 4, 9))
+    *happened, last = world.run(endless(), limit=1000.0, patience=6)
+    assert last == OutOfPatience(6)
+    assert [trial.proposal.number for trial in trials(happened)] == list(range(16))
+    assert world.now == 16.0, "nothing was begun in vain"
+
+
+def test_failures_count_too() -> None:
+    world = World(lambda p: Failure(p, "no", 0.1) if p.number else good(p))
+    assert len(trials(world.run(endless(), limit=1000.0, patience=5))) == 6
+
+
+@pytest.mark.parametrize("limit", [None, 1000.0])
+def test_the_portfolio_is_tried_to_its_end_whatever_patience_says(limit: float | None) -> None:
+    world = World(gaining(0))
+    events = world.run(endless(n_listed=12), limit=limit, n_trials=100, patience=2)
+    assert len(trials(events)) == 12 + 2 + (LAG - 1 if limit is None else 0)
+
+
+def test_a_pipeline_of_the_portfolio_that_still_runs_is_waited_for() -> None:
+    slow: Future[Trial] = Future()
+    world = World(gaining(0))
+
+    def submit(proposal: Proposal) -> "Future[Trial]":
+        if proposal.number == 9:
+            slow.set_result(good(running[0], 0.9))
+        if proposal.number == 1:
+            running.append(proposal)
+            return slow
+        return World.submit(world, proposal)
+
+    running: list[Proposal] = []
+    world.submit = submit  # type: ignore[method-assign]
+    events = world.run(endless(n_listed=2), limit=1000.0, patience=3, width=2)
+    assert 1 in [trial.proposal.number for trial in trials(events)]
+    assert not world.rescued
+    assert len(trials(events)) >= 10
+
+
+def test_a_model_that_gained_in_the_meantime_keeps_the_search_going() -> None:
+    """Whoever hears of the last trial weighs the model anew, before the search decides."""
+    world, patience = World(gaining(0)), Patience(4)
+    execution = Execution(world.submit, world.rescue, lambda: False)
+    deadline = Deadline.after(1000.0, clock=lambda: world.now)
+    rules = Rules(width=1, threads=1, seed=5)
+    n_ended = 0
+    for event in search(endless(), execution, rules, deadline=deadline, recorded={}, patience=patience):
+        n_ended += isinstance(event, Finished)
+        if patience.out:
+            patience.hear_model(0.4)
+    # 0 and four without a gain; the model gained; four more, and it has not gained again
+    assert n_ended == 9
+
+
+@pytest.mark.parametrize("n_recorded", [0, 3, 11])
+@pytest.mark.parametrize("width", [1, 2, 4])
+def test_a_counted_search_ends_at_the_same_trial_for_every_width_and_when_resumed(width: int, n_recorded: int) -> None:
+    whole = trials(World(gaining(0, 4, 5)).run(endless(n_listed=2), limit=None, n_trials=60, patience=6))
+    assert len(whole) == 6 + 6 + LAG - 1, "the three that are under way where it is decided run to their end"
+    world = World(gaining(0, 4, 5))
+    events = world.run(
+        endless(n_listed=2), limit=None, n_trials=60, patience=6, width=width, recorded=whole[:n_recorded]
+    )
+    assert sorted(trials(events), key=lambda trial: trial.proposal.number) == whole
+    assert events[-1] == OutOfPatience(6)
+    assert len(world.proposals) == len(whole) - n_recorded
+
+
+def test_a_search_that_comes_to_its_number_of_trials_was_patient_enough() -> None:
+    events = World(gaining(0)).run(endless(), limit=None, n_trials=9, patience=6)
+    assert not any(isinstance(event, OutOfPatience) for event in events)
+    assert len(trials(events)) == 9
+
+
+def test_a_timed_run_that_is_resumed_begins_to_count_anew() -> None:
+    known = [good(Proposal(k, pipeline("linear", 500.0 + k), "smac", 0, 1), 0.3) for k in range(20)]
+    world = World(lambda p: good(p, 0.4))
+    world.run(endless(), limit=1000.0, patience=5, recorded=known)
+    assert len(world.proposals) == 5, "what is known is the reference, and no reason to end at once"

@@ -286,6 +286,13 @@ def _is_task(value: Any) -> bool:
 
 _N_CLASSES = {"binary": (2, 2), "multiclass": (2, 1_000_000), "regression": (0, 0)}
 
+
+def _is_ended_early(value: Any) -> bool:
+    if not (_is_object(value) and _is_count(value.get("n_trials"))):
+        return False
+    return all(value.get(key) is None or _is_number(value[key]) for key in ("seconds_left", "trials_left"))
+
+
 _GAINS = ("in_sample_gain", "cross_fitted_gain")
 
 # key -> (what it must be, whether it must be there); other keys are carried along and shown as they are
@@ -300,6 +307,7 @@ _KEYS: Mapping[str, tuple[Callable[[Any], bool], bool]] = {
     "leaderboard": (_is_objects, False),
     "timings": (lambda v: _is_object(v) and _is_numbers(list(v.values())), False),
     "overhead": (lambda v: _is_object(v) and all(map(_is_number, v.values())), False),
+    "ended_early": (_is_ended_early, False),
     "fingerprint": (_is_text, False),
     "n_rows": (_is_count, False),
     "validation": (_is_text, False),

@@ -46,6 +46,15 @@ def fit(
             help="End after so many trials; without --time the result is reproducible.",
         ),
     ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            "--patience",
+            min=1,
+            envvar="AUTOML_PATIENCE",
+            help="End early once so many trials in a row have not improved the model. Default: never.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", envvar="AUTOML_OUT", help="The model file. Default: <data stem>.automl here."),
@@ -166,6 +175,7 @@ def fit(
         out=out or Path(_stem(data) + ".automl"),
         seconds=seconds,
         n_trials=trials,
+        patience=patience,
         task=None if task is None else TaskKind(task),
         metric=metric,
         positive=positive,

@@ -4,7 +4,7 @@ import os
 import shlex
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -13,6 +13,7 @@ from rich.text import Text
 
 from automl_cli.clock import Deadline
 from automl_cli.console.streams import make_console
+from automl_cli.console.tell import early_words
 from automl_cli.search import Finished, Started
 from automl_cli.summary import Summary
 from automl_cli.trial import Failure, Success
@@ -180,6 +181,8 @@ def tell_summary(console: Console, summary: Summary) -> None:
     failed = "".join(f"; {count} x {reason}" for reason, count in summary.failures[:3])
     given_up = f", {summary.racing.n_trials} given up early" if summary.racing.n_trials else ""
     console.print(Text(f"{summary.n_trials} trials{given_up}, {summary.n_failed} failed{failed}"))
+    if summary.ended_early is not None:
+        console.print(Text(early_words(asdict(summary.ended_early))))
     for notice in summary.odd:
         console.print(Text(f"odd in the data: {notice.message}", style="yellow"))
     console.print(Text(f"saved to {summary.out} after {summary.seconds:.1f} s"))

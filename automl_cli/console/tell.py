@@ -81,6 +81,7 @@ def tell_manifest(data: Mapping[str, Any], size: int) -> None:
         "libraries": ", ".join(f"{name} {version}" for name, version in data["libraries"].items()),
         "time": ", ".join(f"{name} {seconds:.1f} s" for name, seconds in (data.get("timings") or {}).items()),
         "racing": _racing(data.get("racing") or {}),
+        "patience": early_words(data.get("ended_early")),
         "overhead": _overhead(data),
         "peak memory": f"{(data.get('peak_memory_bytes') or 0) / 1e6:.0f} MB",
         "data": str(data.get("fingerprint", "?")),
@@ -126,6 +127,24 @@ def _racing(data: Mapping[str, Any]) -> str:
         return ""
     left_out = f"{data['n_folds']} folds, about {data['seconds']:.0f} s of work, left out"
     return f"{data['n_trials']} trials given up early; {left_out}"
+
+
+def early_words(found: Mapping[str, Any] | None) -> str:
+    """Say when patience ended a search; nothing where it did not.
+
+    >>> early_words({"n_trials": 20, "seconds_left": 240.4, "trials_left": None})
+    'the search ended after 20 trials in a row without a gain, 240 s before the limit'
+    >>> early_words({"n_trials": 1, "seconds_left": None, "trials_left": 7})
+    'the search ended after 1 trial without a gain, 7 trials before the limit'
+    """
+    if found is None:
+        return ""
+    gainless = "1 trial" if found["n_trials"] == 1 else f"{found['n_trials']} trials in a row"
+    seconds, trials = found.get("seconds_left"), found.get("trials_left")
+    left = [] if seconds is None else [f"{seconds:.0f} s"]
+    left += [] if trials is None else [f"{trials:.0f} trial{'' if trials == 1 else 's'}"]
+    before = f", {' and '.join(left)} before the limit" if left else ""
+    return f"the search ended after {gainless} without a gain{before}"
 
 
 def _labels(data: Mapping[str, Any]) -> str:
