@@ -19,6 +19,9 @@ _PATIENCE = 5
 # losses closer than this share of the best single loss are one: then a member already in is preferred
 _TIE = 1e-6
 
+# how often each row was added to a sum: a number for all rows, or a column where some models lack rows
+Times = float | Array
+
 
 def greedy_weights(
     oof: Array,
@@ -31,15 +34,16 @@ def greedy_weights(
 ) -> Array:
     """Weigh models by greedy forward selection with replacement [1]_.
 
-    The selection starts from the best model, is cut to its best prefix, and prefers members already chosen on ties,
-    so it stays small. Above 20,000 rows (or 100,000 cells) it searches on a sample that is stratified by the target;
-    the answer is checked on all rows, and there it is never worse than the best single model.
+    The selection starts from the best complete model, is cut to its best prefix, and prefers members already chosen on
+    ties, so it stays small. A model that lacks rows is added where it has them, and counts only there. Above 20,000
+    rows (or 100,000 cells) it searches on a sample that is stratified by the target; the answer is checked on all rows,
+    and there it is never worse than the best complete model.
 
     Parameters
     ----------
     oof : ndarray of shape (n_models, n_rows, n_outputs)
-        Out-of-fold predictions, float64 or float32: each row was predicted by a model that had not seen it. Rows
-        without a prediction are left out by the caller, for all models alike.
+        Out-of-fold predictions, float64 or float32: each row was predicted by a model that had not seen it. NaN in
+        all outputs: this model has no prediction for the row. Rows without any are left out by the caller.
     y : ndarray of shape (n_rows,)
     weight : ndarray of shape (n_rows,) or None
         Weights of the rows.
@@ -55,7 +59,7 @@ def greedy_weights(
     Raises
     ------
     NoModel
-        Where no model has finite predictions.
+        Where no model has finite predictions for all rows.
 
     References
     ----------
@@ -69,12 +73,11 @@ def greedy_weights(
     array([0.5, 0.5])
     """
     truth = _Truth(y, weight, folds, metric)
-    singles = np.array([truth.loss(member.astype(np.float64)) for member in oof])
-    candidates, best = _candidates(singles)
+    candidates, best, best_loss = _candidates(oof, truth, complete_models(oof))
     rows = _sample(y, oof.shape[2], metric)
     picks, length = _pick(oof[np.ix_(candidates, rows)], truth.take(rows), start=best, n_picks=n_picks)
     weights = np.bincount(candidates[picks[:length]], minlength=len(oof)) / length
-    if truth.loss(combine(oof, weights)) <= singles[candidates[best]]:
+    if truth.loss(combine(oof, weights)) <= best_loss:
         return weights
     weights = np.zeros(len(oof))
     weights[candidates[best]] = 1.0
@@ -117,6 +120,7 @@ def measure_gain(
     if n_parts < 2 or len(oof) < 2:
         return None
     truth = _Truth(y, weight, folds, metric)
+    complete = complete_models(oof)  # also on the rows of the part: one that lacks only these could not begin
     seen_gains, curves = [], []
     for part in range(n_parts):
         seen, held_out = np.flatnonzero(parts != part), np.flatnonzero(parts == part)
@@ -124,7 +128,7 @@ def measure_gain(
         held_out = held_out[_sample(y[held_out], oof.shape[2], metric, share=1.0 / n_parts)]
         inside, outside = truth.take(seen), truth.take(held_out)
         chosen_on, judged_on = oof[:, seen], oof[:, held_out]
-        candidates, best = _candidates(np.array([inside.loss(member.astype(np.float64)) for member in chosen_on]))
+        candidates, best, _ = _candidates(chosen_on, inside, complete)
         picks, length = _pick(chosen_on[candidates], inside, start=best, n_picks=_MOST_PICKS)
         chosen = candidates[picks[:length]]
         seen_gains.append(_prefix_gains(chosen_on, inside, chosen)[-1])
@@ -136,11 +140,14 @@ def measure_gain(
 
 def _prefix_gains(oof: Array, truth: "_Truth", picks: Array) -> Array:
     """Return by how much each prefix of the picks is better than the first pick alone, shape (n_picks,)."""
+    times: Times = 0.0
     total = np.zeros(oof.shape[1:])
     losses = []
-    for n, member in enumerate(picks, start=1):
-        total += oof[member]
-        losses.append(truth.loss(total / n))
+    for member in picks:
+        values, counted = _counted(oof[member])
+        total += values
+        times = times + counted
+        losses.append(truth.loss(total / times))
     return losses[0] - np.array(losses)
 
 
@@ -172,14 +179,41 @@ class _Truth:
         return float(np.mean(losses))
 
 
-def _candidates(singles: Array) -> tuple[Array, int]:
-    """Return the best models in ascending order, so that sums run in member order, and which of them is the best."""
+def complete_models(oof: Array) -> Array:
+    """Return which models have a prediction for every row, shape (n_models,), bool."""
+    return np.array([not _absent(member).any() for member in oof])
+
+
+def _absent(member: Array) -> Array:
+    """Return the rows that a model has no prediction for: NaN in all outputs, not in some, which is a mistake."""
+    absent: Array = np.isnan(member[:, 0])
+    if absent.any():
+        absent = np.asarray(np.isnan(member).all(axis=1))
+    return absent
+
+
+def _counted(member: Array) -> tuple[Array, Times]:
+    """Return predictions, 0 where there is none, and how often they count: 1.0, or a column of 0 and 1."""
+    absent = _absent(member)[:, None]
+    return (np.where(absent, 0, member), 1.0 - absent) if absent.any() else (member, 1.0)
+
+
+def _candidates(oof: Array, truth: "_Truth", complete: Array) -> tuple[Array, int, float]:
+    """Return the models to choose from, which of them is the best complete one, and its loss.
+
+    They are in ascending order, so that sums run in member order: the best complete ones, and as far as there is room
+    those with predictions for a part of the rows.
+    """
+    singles = np.full(len(oof), np.inf)
+    for model in np.flatnonzero(complete):
+        singles[model] = truth.loss(oof[model].astype(np.float64))
     finite = np.isfinite(singles)
     if not finite.any():
         raise NoModel("no trial gave finite predictions", hint="see the reasons with `automl inspect`")
-    ranked = np.argsort(np.where(finite, singles, np.inf), kind="stable")
-    candidates = np.sort(ranked[: min(_MAX_CANDIDATES, int(finite.sum()))])
-    return candidates, int(np.flatnonzero(candidates == ranked[0])[0])
+    ranked = np.argsort(np.where(finite, singles, np.inf), kind="stable")[: int(finite.sum())]
+    partial = [model for model in np.flatnonzero(~complete) if not _absent(oof[model]).all()]
+    candidates = np.sort([*ranked, *partial][:_MAX_CANDIDATES])
+    return candidates, int(np.flatnonzero(candidates == ranked[0])[0]), float(singles[ranked[0]])
 
 
 def _sample(y: Array, n_outputs: int, metric: Metric, share: float = 1.0) -> Array:
@@ -195,23 +229,25 @@ def _sample(y: Array, n_outputs: int, metric: Metric, share: float = 1.0) -> Arr
 
 def _pick(oof: Array, truth: _Truth, *, start: int, n_picks: int) -> tuple[list[int], int]:
     """Pick one by one from ``start`` on; return the picks and the length of their best prefix, the shortest one."""
+    members, counted = zip(*map(_counted, oof), strict=True)
     picks = [start]
-    total = oof[start].astype(np.float64)
+    total, times = oof[start].astype(np.float64), counted[start]
     best_loss = truth.loss(total)
     tie, best_length = _TIE * abs(best_loss), 1
     scratch = np.empty_like(total)
     while len(picks) < n_picks and len(picks) - best_length < _PATIENCE and best_loss > 0:
         losses = np.empty(len(oof))
-        for i, member in enumerate(oof):
+        for i, member in enumerate(members):
             np.add(total, member, out=scratch)
-            np.divide(scratch, len(picks) + 1, out=scratch)
+            np.divide(scratch, times + counted[i], out=scratch)
             losses[i] = truth.loss(scratch)
         close = np.flatnonzero(losses <= np.nanmin(losses) + tie)
         known = close[np.isin(close, picks)]
         among = known if len(known) else close
         chosen = int(among[np.argmin(losses[among])])
         picks = [*picks, chosen]
-        total += oof[chosen]
+        total += members[chosen]
+        times = times + counted[chosen]
         if losses[chosen] < best_loss:
             best_loss, best_length = float(losses[chosen]), len(picks)
     return picks, best_length
@@ -220,12 +256,19 @@ def _pick(oof: Array, truth: _Truth, *, start: int, n_picks: int) -> tuple[list[
 def combine(predictions: Array, weights: Array) -> Array:
     """Mix predictions of shape (n_models, n_rows, n_outputs) by ``weights`` (n_models,), summed in member order.
 
-    Members without weight are not looked at.
+    Members without weight are not looked at. On rows that some members have no prediction for (NaN in all outputs) the
+    weights are taken over the others.
 
     >>> combine(np.array([[[1.0]], [[3.0]]]), np.array([0.25, 0.75]))
     array([[2.5]])
+    >>> combine(np.array([[[1.0], [1.0]], [[3.0], [np.nan]]]), np.array([0.25, 0.75]))
+    array([[2.5],
+           [1. ]])
     """
+    shares: Times = 0.0
     total = np.zeros(predictions.shape[1:], dtype=np.float64)
     for member in np.flatnonzero(weights):
-        total += weights[member] * predictions[member]
-    return total
+        values, counted = _counted(predictions[member])
+        total += weights[member] * values
+        shares = shares + weights[member] * counted
+    return total if np.ndim(shares) == 0 else total / shares

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from automl_cli.calibration import PLAIN, Decision, Learned, learn_decision
-from automl_cli.ensemble import Gain, combine, greedy_weights, measure_gain
+from automl_cli.ensemble import Gain, combine, complete_models, greedy_weights, measure_gain
 from automl_cli.evaluate import read_oof, trial_folder
 from automl_cli.features.matrix import Array
 from automl_cli.metrics import METRICS, Metric
@@ -16,6 +16,8 @@ from automl_cli.rundata import RunData
 from automl_cli.trial import Success, Trial
 
 MOST_CANDIDATES = 40  # published ensembles look at 25 to 50; more overfits the validation rows
+PARTIAL_SHARE = 0.25  # of the candidates may be trials that have not finished all folds
+LEAST_FINISHED = 0.5  # of the folds: fewer are chosen by chance, see docs/ensemble.md
 MOST_MODEL_BYTES = 300 * 10**6  # of one trial: a forest of many classes takes gigabytes, and seconds to save
 MOST_BYTES = 192 * 2**20  # of out-of-fold predictions held at once
 # metrics of ranks: the models of two folds need not be on one scale, which ranks of all rows together would punish
@@ -31,7 +33,8 @@ class Chosen:
     Attributes
     ----------
     members : tuple of (Success, weight)
-        In trial order; weights are positive and sum to one.
+        In trial order; weights are positive and sum to one. That of a trial with unfinished folds has been multiplied
+        by its share of finished ones.
     loss : float
         Of the weighted predictions as they are decided, over all rows that have out-of-fold predictions.
     fold_losses : tuple of float
@@ -79,6 +82,10 @@ class OofCache:
                 self.read[trial.proposal.number] = read_oof(self.run_folder, self.data, trial)
         return np.stack([self.read[trial.proposal.number] for trial in trials])
 
+    def has_models(self, trial: Success) -> bool:
+        """Whether a trial's models are still there."""
+        return trial.proposal.number not in self.pruned and self.model_bytes(trial) > 0
+
     def model_bytes(self, trial: Success) -> int:
         """Return the size of a trial's models on disk."""
         folder = trial_folder(self.run_folder, trial.proposal.number)
@@ -90,7 +97,9 @@ class OofCache:
     def prune(self, trials: Sequence[Trial]) -> None:
         """Delete the models of trials that cannot become members any more; their figures stay.
 
-        A trial that is no candidate now never will be: candidates are only ever pushed out by better trials.
+        A trial that is no candidate now never will be: a complete one is only ever pushed out by better trials, or by
+        partial ones that take a place for good. Partial ones are compared through the best complete trial, which
+        changes; so that none comes back without its models, `candidates` passes over what was deleted.
         """
         kept = {trial.proposal.number for trial in candidates(trials, self)}
         if not any(isinstance(trial, Success) and trial.complete for trial in trials):
@@ -106,8 +115,10 @@ class OofCache:
 def choose_members(trials: Sequence[Trial], cache: OofCache, *, calibrate: bool = True) -> Chosen | None:
     """Weigh the best trials by greedy selection; None while no fold of any trial is finished.
 
-    Complete trials only, since partial ones leave rows without a prediction; where not one is complete, the
-    partial trial with the most folds is the model.
+    A partial trial counts on the rows of its finished folds, where the weights are taken over those that have a
+    prediction. At prediction it has one for every row; there its weight is multiplied by its share of finished folds,
+    so that it contributes as much as it did on the rows that were weighed. Where no trial is complete, the one with the
+    most folds is the model.
 
     Parameters
     ----------
@@ -127,15 +138,24 @@ def choose_members(trials: Sequence[Trial], cache: OofCache, *, calibrate: bool 
         weight = None if weight is None else weight[rows]
     rows_known = _Known(y, weight, folds, _parts(y, folds), data.metric)
     weights, learned, gain = _mix(oof, rows_known, calibrate=calibrate)
-    members = [(trial, float(w)) for trial, w in zip(members_to_be, weights, strict=True) if w > 0]
     together = combine(oof[weights > 0], weights[weights > 0])
     return Chosen(
-        members=tuple(sorted(members, key=lambda member: member[0].proposal.number)),
+        members=_served(members_to_be, weights),
         loss=_decided_loss(together, rows_known, learned.decision),
         fold_losses=_fold_losses(data, y, learned.judged(together, data.metric, rows_known.parts), weight),
         decision=learned.decision,
         gain=gain,
     )
+
+
+def _served(trials: Sequence[Success], weights: Array) -> tuple[tuple[Success, float], ...]:
+    """Return the trials with weight, in trial order, and the weights that their bags have at prediction."""
+    members = [(trial, float(w)) for trial, w in zip(trials, weights, strict=True) if w > 0]
+    members.sort(key=lambda member: member[0].proposal.number)
+    most = max(len(trial.losses) for trial, _ in members)
+    scaled = [w if len(trial.losses) == most else w * len(trial.losses) / most for trial, w in members]
+    total = sum(scaled) if any(len(trial.losses) < most for trial, _ in members) else 1.0
+    return tuple((trial, w / total) for (trial, _), w in zip(members, scaled, strict=True))
 
 
 @dataclass(frozen=True)
@@ -172,7 +192,8 @@ def _mix(oof: Array, known: _Known, *, calibrate: bool) -> tuple[Array, Learned,
             weights, gain = _weigh(at_thresholds, known)
             together = combine(oof, weights)
             learned = _learn(together, known)
-            best_alone = min(known.metric.loss(known.y, member, known.weight) for member in oof)
+            complete = np.flatnonzero(complete_models(oof))
+            best_alone = min(known.metric.loss(known.y, oof[model], known.weight) for model in complete)
             if _decided_loss(together, known, learned.decision) <= best_alone:
                 return weights, learned, gain
     weights, gain = _weigh(oof, known)
@@ -209,7 +230,8 @@ def _parts(y: Array, folds: Array) -> Array:
 def candidates(trials: Sequence[Trial], cache: OofCache) -> list[Success]:
     """Return the trials that may become members, in trial order: the best ones, and the best of each family.
 
-    Their number is bounded by the memory that their predictions take, and each by the size of its models.
+    Up to a quarter of them are partial trials, see `_partial`. Their number is bounded by the memory that their
+    predictions take, and each by the size of its models.
     """
     data = cache.data
     successes = [trial for trial in trials if isinstance(trial, Success)]
@@ -217,13 +239,31 @@ def candidates(trials: Sequence[Trial], cache: OofCache) -> list[Success]:
     if not complete:
         return sorted(successes, key=lambda t: (-len(t.losses), t.loss))[:1]
     # A run that is resumed meets trials whose models were deleted before.
-    there = [t for t in complete if cache.model_bytes(t)]
+    there = [t for t in complete if cache.has_models(t)]
     light = [t for t in there if cache.model_bytes(t) <= MOST_MODEL_BYTES] or there[:1]
     most = max(4, min(MOST_CANDIDATES, MOST_BYTES // (4 * data.n_valid * data.n_outputs)))
+    partial = _partial(successes, light[0], cache)[: int(PARTIAL_SHARE * most)] if light else []
+    most -= len(partial)
     best_of_family = {t.proposal.pipeline.family: t for t in reversed(light)}
     # A family's best errs differently from the others and stays, as far as there is room.
     ranked = [*light[: max(1, most - len(best_of_family))], *best_of_family.values(), *light]
-    return sorted(list(dict.fromkeys(ranked))[:most], key=lambda t: t.proposal.number)
+    return sorted([*list(dict.fromkeys(ranked))[:most], *partial], key=lambda t: t.proposal.number)
+
+
+def _partial(successes: Sequence[Success], best: Success, cache: OofCache) -> list[Success]:
+    """Return the trials that ran out of time after at least half of their folds, the best ones first.
+
+    Trials that racing gave up are not among them: on test rows they gained nothing in the mean, see docs/ensemble.md.
+    Losses are compared with those of the best complete trial on the same folds: some folds are harder than others.
+    """
+
+    def behind(trial: Success) -> float:
+        return trial.loss - sum(best.losses[: len(trial.losses)]) / len(trial.losses)
+
+    least = LEAST_FINISHED * len(cache.data.folds)
+    cut = [t for t in successes if not t.complete and not t.given_up and len(t.losses) >= least]
+    there = [t for t in cut if cache.has_models(t) and cache.model_bytes(t) <= MOST_MODEL_BYTES]
+    return sorted(there, key=lambda t: (behind(t), t.proposal.number))
 
 
 def _fold_losses(data: RunData, y: Array, predictions: Array, weight: Array | None) -> tuple[float, ...]:

@@ -73,7 +73,7 @@ def main() -> None:
     options = parser.parse_args()
     data = open_rundata(options.run / "data")
     cache = OofCache(options.run, data)
-    pool = candidates(read_journal(options.run / "journal.jsonl"), cache)
+    pool = [trial for trial in candidates(read_journal(options.run / "journal.jsonl"), cache) if trial.complete]
     families = [trial.proposal.pipeline.family for trial in pool]
     folds = np.repeat(np.arange(len(data.folds)), [len(valid) for _, valid in data.folds])
     oof, y = cache.stack(pool).astype(np.float64), data.validated()[0]

@@ -1,5 +1,7 @@
 """The model so far: there is one from the first finished trial on, and keeping it current costs little."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,9 @@ import pytest
 from automl_cli.anytime import ModelSoFar
 from automl_cli.artifact import open_artifact
 from automl_cli.clock import Deadline
-from automl_cli.evaluate import evaluate, open_run
+from automl_cli.evaluate import evaluate, open_run, trial_folder
+from automl_cli.families import find_families
+from automl_cli.features.encodings import ENCODINGS
 from automl_cli.features.frame import Frame, FrameSchema
 from automl_cli.members import OofCache
 from automl_cli.patience import Patience
@@ -136,3 +140,31 @@ def test_before_patience_ends_a_timed_search_the_model_is_weighed_once_more(
     assert so_far.due() == (limit is not None), "a moment after the last refresh, and after a failure"
     assert so_far.refresh()
     assert so_far.patience.out == (limit is None), "when a counted run is refreshed must not decide how it ends"
+
+
+def test_a_trial_that_ran_out_of_time_predicts_with_the_folds_it_has(
+    trials: tuple[Path, list[Trial]], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trials[0] / "data", run / "data")
+    poor, good = (evaluate(trial.proposal, str(run)) for trial in trials[1])
+    assert isinstance(good, Success)
+    shutil.rmtree(trial_folder(run, 1) / "fold_1")
+    so_far = model_so_far(run, tmp_path / "model.automl", Clock())
+    so_far.add(poor)
+    so_far.add(replace(good, losses=good.losses[:1], complete=False, note="out of time after fold 1"))
+    assert so_far.refresh()
+    frame = open_run(str(run)).data.frame
+    expected = np.zeros((N_ROWS, 1))
+    with open_artifact(so_far.path) as artifact:
+        members = artifact.manifest.members
+        predicted = artifact.predict(frame, 1)
+    assert [len(member.folds) for member in members] == [2, 1]
+    for member in members:
+        for k in range(len(member.folds)):
+            folder = trial_folder(run, member.number) / f"fold_{k}"
+            matrix = ENCODINGS["one_hot"].load(folder / "encoder").transform(frame)
+            model = find_families()["linear"].load(folder / "model")
+            expected += member.weight * model.predict(matrix, 1) / len(member.folds)
+    assert sum(member.weight for member in members) == pytest.approx(1.0)
+    assert predicted == pytest.approx(expected)

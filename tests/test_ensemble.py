@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -171,3 +173,124 @@ def test_never_worse_than_the_best_member_over_folds(pool):
         return np.mean([METRICS["roc_auc"].loss(y[folds == k], p[folds == k], None) for k in range(3)])
 
     assert loss(combine(oof, greedy_weights(oof, y, METRICS["roc_auc"], folds=folds))) <= min(map(loss, oof)) + 1e-12
+
+
+def _never_nan(metric):
+    """The metric, which no NaN may reach."""
+
+    def loss(y, predictions, weight):
+        assert np.isfinite(predictions).all()
+        return metric.loss(y, predictions, weight)
+
+    return replace(metric, loss=loss)
+
+
+def _cut(oof, seed, n_folds=4):
+    """Take the last folds from all models but one; return the fold of each row as well."""
+    rng, folds = np.random.default_rng(seed), np.arange(oof.shape[1]) * n_folds // oof.shape[1]
+    n_kept = rng.integers(0, n_folds + 1, len(oof))
+    n_kept[rng.integers(len(oof))] = n_folds
+    return np.where((folds >= n_kept[:, None])[:, :, None], np.nan, oof).astype(oof.dtype), folds
+
+
+PARTS = pytest.mark.parametrize(
+    ("name", "k"), [("rmse", 1), ("median_ae", 1), ("log_loss", 3), ("accuracy", 3), ("roc_auc", 2)]
+)
+
+
+@PARTS
+@settings(deadline=None, max_examples=25)
+@given(pool=POOLS, weighted=st.booleans(), precision=st.sampled_from([np.float32, np.float64]))
+def test_with_unfinished_models_it_is_never_worse_than_the_best_complete_one(name, k, pool, weighted, precision):
+    whole, y = _pool(*pool, k)
+    oof, folds = _cut(whole.astype(precision), pool[0])
+    weight = np.random.default_rng(0).uniform(0.1, 2, len(y)) if weighted else None
+    metric, scales = _never_nan(METRICS[name]), folds if name == "roc_auc" else None
+
+    def loss(p):
+        parts = [folds == k for k in range(4)] if name == "roc_auc" else [np.ones(len(y), dtype=bool)]
+        return np.mean([metric.loss(y[m], p[m], None if weight is None else weight[m]) for m in parts])
+
+    weights = greedy_weights(oof, y, metric, weight, folds=scales)
+    complete = np.isfinite(oof).all(axis=(1, 2))
+    assert weights.sum() == pytest.approx(1)
+    assert weights[complete].sum() > 0
+    assert not weights[np.isnan(oof).all(axis=(1, 2))].any()
+    assert loss(combine(oof, weights)) <= min(map(loss, oof[complete].astype(float))) + 1e-12
+    of_rows = combine(np.where(np.isnan(oof), np.nan, 1.0), weights)
+    assert of_rows == pytest.approx(np.ones(of_rows.shape))
+    gain = measure_gain(oof, y, metric, weight, parts=folds, folds=scales)
+    assert gain is None or np.isfinite([gain.in_sample, gain.cross_fitted]).all()
+
+
+@settings(deadline=None, max_examples=25)
+@given(pool=POOLS)
+def test_rows_without_a_prediction_are_means_of_the_others(pool):
+    """The plain algorithm, with every candidate's mean over those picks that have the row taken anew."""
+    whole, y = _pool(*pool, 1)
+    oof, _ = _cut(whole, pool[0])
+    metric = METRICS["rmse"]
+    complete = np.isfinite(oof).all(axis=(1, 2))
+    usable = np.flatnonzero(np.isfinite(oof).any(axis=(1, 2)))
+    picks = [int(min(np.flatnonzero(complete), key=lambda i: metric.loss(y, oof[i], None)))]
+    trace = [metric.loss(y, oof[picks[0]], None)]
+    while len(picks) < 12 and len(picks) - 1 - int(np.argmin(trace)) < 5 and min(trace) > 0:
+        tried = {i: metric.loss(y, np.nanmean(oof[[*picks, i]], axis=0), None) for i in usable}
+        close = [i for i, loss in tried.items() if loss <= min(tried.values()) + 1e-6 * trace[0]]
+        picks.append(min([i for i in close if i in picks] or close, key=tried.__getitem__))
+        trace.append(tried[picks[-1]])
+    best = picks[: int(np.argmin(trace)) + 1]
+    expected = np.bincount(best, minlength=len(oof)) / len(best)
+    assert greedy_weights(oof, y, metric, n_picks=12) == pytest.approx(expected)
+
+
+@PARTS
+@settings(deadline=None, max_examples=15)
+@given(pool=POOLS)
+def test_complete_models_are_summed_and_counted_as_ever_to_the_last_bit(name, k, pool):
+    oof, y = _pool(*pool, k)
+    oof, metric = oof.astype(np.float32), METRICS[name]
+    weights = greedy_weights(oof, y, metric, n_picks=15)
+    assert weights.tobytes() == _as_ever(oof, y, metric, n_picks=15).tobytes()
+    total = np.zeros(oof.shape[1:])
+    for member in np.flatnonzero(weights):
+        total += weights[member] * oof[member]
+    assert combine(oof, weights).tobytes() == total.tobytes()
+    nothing_finished = np.concatenate([oof, np.full_like(oof[:1], np.nan)])
+    assert greedy_weights(nothing_finished, y, metric, n_picks=15)[:-1].tobytes() == weights.tobytes()
+
+
+def _as_ever(oof, y, metric, n_picks):
+    """Running sums over the number of picks, as long as all models are complete."""
+    singles = [metric.loss(y, member.astype(float), None) for member in oof]
+    picks, length = [int(np.argmin(singles))], 1
+    total = oof[picks[0]].astype(float)
+    best = first = metric.loss(y, total, None)
+    while len(picks) < n_picks and len(picks) - length < 5 and best > 0:
+        tried = np.array([metric.loss(y, (total + member) / (len(picks) + 1), None) for member in oof])
+        close = np.flatnonzero(tried <= tried.min() + 1e-6 * first)
+        among = close[np.isin(close, picks)] if np.isin(close, picks).any() else close
+        picks.append(int(among[np.argmin(tried[among])]))
+        total += oof[picks[-1]]
+        if tried[picks[-1]] < best:
+            best, length = tried[picks[-1]], len(picks)
+    weights = np.bincount(picks[:length], minlength=len(oof)) / length
+    mixed = sum(weights[i] * oof[i].astype(float) for i in np.flatnonzero(weights))
+    return weights if metric.loss(y, mixed, None) <= singles[picks[0]] else np.eye(len(oof))[picks[0]]
+
+
+def test_an_unfinished_model_that_errs_the_other_way_is_taken_and_counts_on_its_rows():
+    y, halves = np.linspace(-1, 1, 20), np.arange(20) < 10
+    oof = np.stack([y + 1.0, np.where(halves, y - 1.0, np.nan), np.where(halves, y + 0.9, np.nan)])[:, :, None]
+    weights = greedy_weights(oof, y, METRICS["rmse"])
+    assert weights == pytest.approx([0.5, 0.5, 0.0])
+    assert combine(oof, weights).ravel() == pytest.approx(np.where(halves, y, y + 1.0))
+
+
+def test_a_part_is_judged_without_beginning_from_a_model_that_lacks_it():
+    y, folds = np.linspace(-1, 1, 40), np.arange(40) // 20
+    perfect_there = np.where(folds == 0, y, np.nan)
+    oof = np.stack([perfect_there, y + 0.5, y - 0.7])[:, :, None]
+    gain = measure_gain(oof, y, _never_nan(METRICS["rmse"]), parts=folds)
+    assert gain is not None
+    assert np.isfinite([gain.in_sample, gain.cross_fitted]).all()

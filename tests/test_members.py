@@ -1,6 +1,7 @@
 """Which trials become the model."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from automl_cli.ensemble import greedy_weights
 from automl_cli.evaluate import trial_folder
 from automl_cli.features.frame import Frame, FrameSchema
 from automl_cli.features.matrix import Array
-from automl_cli.members import MOST_CANDIDATES, OofCache, choose_members
+from automl_cli.members import MOST_CANDIDATES, OofCache, candidates, choose_members
 from automl_cli.metrics import METRICS
 from automl_cli.rundata import RunData
 from automl_cli.splits import ValidationPlan
@@ -23,16 +25,16 @@ EMPTY = Frame(FrameSchema(), np.zeros((N_ROWS, 0)), np.zeros((N_ROWS, 0), dtype=
 TRUTH = np.random.default_rng(0).normal(size=N_ROWS)
 
 
-def run_data(weight: Array | None = None, n_validated: int = N_ROWS) -> RunData:
-    """A regression whose folds are the even and the odd rows, as far as they are validated."""
+def run_data(weight: Array | None = None, n_validated: int = N_ROWS, n_folds: int = 2) -> RunData:
+    """A regression whose folds are the even and the odd rows, or every so manieth, as far as they are validated."""
     rows = np.arange(N_ROWS)
     validated = rows[N_ROWS - n_validated :]
-    folds = tuple((rows, validated[validated % 2 == k]) for k in range(2))
-    plan = ValidationPlan(folds, "two folds", random=False, refit=False)
+    folds = tuple((rows, validated[validated % n_folds == k]) for k in range(n_folds))
+    plan = ValidationPlan(folds, f"{n_folds} folds", random=False, refit=False)
     return RunData(EMPTY, TRUTH, weight, folds, TaskKind.REGRESSION, 1, METRICS["rmse"], plan)
 
 
-def finished(run: Path, data: RunData, number: int, predictions: Array, *, n_folds: int = 2,
+def finished(run: Path, data: RunData, number: int, predictions: Array, *, n_folds: int | None = None,
              family: str = "linear") -> Success:  # fmt: skip
     """Write a trial's folds as a worker does, and return it."""
     losses = []
@@ -44,7 +46,7 @@ def finished(run: Path, data: RunData, number: int, predictions: Array, *, n_fol
         weight = None if data.weight is None else data.weight[valid]
         losses.append(data.metric.loss(TRUTH[valid], predictions[valid, None], weight))
     proposal = Proposal(number, Pipeline(family, "one_hot", {"C": float(number)}), "smac", 0, 1)
-    return Success(proposal, tuple(losses), 1.0, complete=n_folds == 2)
+    return Success(proposal, tuple(losses), 1.0, complete=len(losses) == len(data.folds))
 
 
 def noisy(number: int, noise: float) -> Array:
@@ -94,11 +96,78 @@ def test_errors_in_opposite_directions_are_put_together(tmp_path: Path) -> None:
     assert chosen.mean_loss == pytest.approx(0.0, abs=1e-6)
 
 
-def test_a_partial_trial_is_no_member_where_there_is_a_complete_one(tmp_path: Path) -> None:
+def test_a_trial_that_ran_out_of_time_is_a_member_by_its_finished_folds(tmp_path: Path) -> None:
     data = run_data()
-    better = finished(tmp_path, data, 0, noisy(0, 0.01), n_folds=1)
-    worse = finished(tmp_path, data, 1, noisy(1, 1.0))
-    assert weights_of([better, worse], tmp_path, data) == {1: 1.0}
+    trials = [finished(tmp_path, data, 0, TRUTH - 1.0, n_folds=1), finished(tmp_path, data, 1, TRUTH + 1.0)]
+    chosen = choose_members(trials, OofCache(tmp_path, data))
+    assert chosen is not None
+    # Half and half on the rows of the first fold; at prediction it has a model for every row, but half as many.
+    assert weights_of(trials, tmp_path, data) == pytest.approx({0: 1 / 3, 1: 2 / 3})
+    assert chosen.fold_losses == pytest.approx((0.0, 1.0), abs=1e-6)
+
+
+def test_trials_that_were_given_up_or_finished_less_than_half_are_no_members(tmp_path: Path) -> None:
+    data = run_data(n_folds=3)
+    complete = finished(tmp_path, data, 0, TRUTH + 1.0)
+    early = finished(tmp_path, data, 1, TRUTH - 1.0, n_folds=1)
+    raced = replace(finished(tmp_path, data, 2, TRUTH - 1.0, n_folds=2), given_up=True)
+    assert weights_of([complete, early, raced], tmp_path, data) == {0: 1.0}
+
+
+@given(seed=st.integers(0, 10**6), n_kept=st.lists(st.integers(1, 4), min_size=0, max_size=5))
+def test_with_partial_trials_they_are_no_worse_than_the_best_complete_one(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, n_kept: list[int]
+) -> None:
+    run, data, rng = tmp_path_factory.mktemp("run"), run_data(n_folds=4), np.random.default_rng(seed)
+    noises = rng.uniform(0.05, 3.0, len(n_kept) + 1)
+    trials = [
+        finished(run, data, k, noisy(k, noise), n_folds=n)
+        for k, (n, noise) in enumerate(zip([4, *n_kept], noises, strict=True))
+    ]
+    chosen = choose_members(trials, OofCache(run, data))
+    assert chosen is not None
+    complete = [noisy(t.proposal.number, noises[t.proposal.number]) for t in trials if t.complete]
+    alone = [data.metric.loss(TRUTH, predictions.astype(np.float32)[:, None], None) for predictions in complete]
+    assert chosen.loss <= min(alone) + 1e-9
+    assert np.isfinite(chosen.fold_losses).all()
+    assert sum(weight for _, weight in chosen.members) == pytest.approx(1.0)
+    assert any(trial.complete for trial, _ in chosen.members)
+    assert all(trial.complete or len(trial.losses) >= 2 for trial, _ in chosen.members)
+
+
+def test_the_weights_of_complete_trials_are_what_the_selection_gave_to_the_last_bit(tmp_path: Path) -> None:
+    data = run_data()
+    trials = [finished(tmp_path, data, k, noisy(k, 0.2 + 0.1 * k)) for k in range(7)]
+    oof = OofCache(tmp_path, data).stack(trials)
+    picked = greedy_weights(oof, data.validated()[0], data.metric)
+    assert len(np.flatnonzero(picked)) > 2
+    assert weights_of(trials, tmp_path, data) == {k: float(w) for k, w in enumerate(picked) if w > 0}
+
+
+def test_partial_trials_take_a_quarter_of_the_places_and_what_lost_one_never_returns(tmp_path: Path) -> None:
+    data = run_data(n_folds=4)
+    best = finished(tmp_path, data, 0, noisy(0, 0.5))
+    most = MOST_CANDIDATES // 4
+    partial = [finished(tmp_path, data, k, noisy(k, 0.5), n_folds=2 + k % 2) for k in range(1, most + 9)]
+    cache, trials = OofCache(tmp_path, data), [best, *partial]
+    kept = {t.proposal.number for t in candidates(trials, cache)}
+    assert len(kept) == 1 + most
+    cache.prune(trials)
+    assert {int(path.parents[2].name) for path in tmp_path.rglob("model.txt")} == kept
+    # Another best one is a milestone of another kind: bad on the folds that only some partial trials have finished.
+    other = finished(tmp_path, data, 99, np.where(np.arange(N_ROWS) % 4 == 2, TRUTH + 0.9, TRUTH))
+    later = [*trials, other]
+    assert {t.proposal.number for t in candidates(later, cache)} == {*kept, 99}
+    assert {t.proposal.number for t in candidates(later, OofCache(tmp_path, data))} == {*kept, 99}
+
+
+def test_a_hard_fold_is_not_held_against_the_trial_that_finished_it(tmp_path: Path) -> None:
+    data = run_data(n_folds=4)
+    hard = np.where(np.arange(N_ROWS) % 4 == 2, 3.0, 0.5)  # the third fold, for all models alike
+    trials = [finished(tmp_path, data, 0, TRUTH + hard)]
+    trials += [finished(tmp_path, data, k, TRUTH + hard, n_folds=2) for k in range(1, MOST_CANDIDATES // 4 + 1)]
+    trials.append(finished(tmp_path, data, 99, TRUTH + 0.9 * hard, n_folds=3))
+    assert 99 in {t.proposal.number for t in candidates(trials, OofCache(tmp_path, data))}
 
 
 def test_where_none_is_complete_the_one_with_most_folds_is_the_model(tmp_path: Path) -> None:
@@ -178,9 +247,10 @@ def test_predictions_are_read_once_and_forgotten_with_their_trial(tmp_path: Path
     metric=st.sampled_from(["f1", "mcc", "balanced_accuracy", "f1_macro", "accuracy", "log_loss", "roc_auc"]),
     seeds=st.lists(st.integers(0, 10**6), min_size=1, max_size=5, unique=True),
     share=st.floats(0.1, 0.9),
+    unfinished=st.sets(st.integers(1, 4)),
 )
 def test_decided_together_classes_are_no_worse_than_the_best_alone(
-    tmp_path_factory: pytest.TempPathFactory, metric: str, seeds: list[int], share: float
+    tmp_path_factory: pytest.TempPathFactory, metric: str, seeds: list[int], share: float, unfinished: set[int]
 ) -> None:
     run, y = tmp_path_factory.mktemp("run"), (np.arange(N_ROWS) * 7 % N_ROWS < share * N_ROWS).astype(np.int64)
     folds = tuple((np.arange(N_ROWS), np.arange(N_ROWS)[np.arange(N_ROWS) // 2 % 3 == k]) for k in range(3))
@@ -189,16 +259,18 @@ def test_decided_together_classes_are_no_worse_than_the_best_alone(
     trials, alone = [], []
     for number, seed in enumerate(seeds):
         p = np.clip(0.15 + 0.3 * y + np.random.default_rng(seed).uniform(0, 0.5, N_ROWS), 0, 1).astype(np.float32)
-        for k, (_, valid) in enumerate(folds):
+        done = folds[:2] if number in unfinished else folds
+        for k, (_, valid) in enumerate(done):
             folder = trial_folder(run, number) / f"fold_{k}"
             (folder / "model").mkdir(parents=True)
             (folder / "model" / "model.txt").write_text("a model")
             np.save(folder / "oof.npy", np.column_stack([1 - p, p])[valid])
         both = np.column_stack([1 - p, p]).astype(np.float64)
-        losses = tuple(float(data.metric.loss(y[valid], both[valid], None)) for _, valid in folds)
+        losses = tuple(float(data.metric.loss(y[valid], both[valid], None)) for _, valid in done)
         proposal = Proposal(number, Pipeline("linear", "one_hot", {"C": float(number)}), "smac", 0, 1)
-        trials.append(Success(proposal, losses, 1.0, complete=True))
-        alone.append(np.mean(losses) if metric == "roc_auc" else data.metric.loss(y, both, None))
+        trials.append(Success(proposal, losses, 1.0, complete=done == folds))
+        if done == folds:
+            alone.append(np.mean(losses) if metric == "roc_auc" else data.metric.loss(y, both, None))
     chosen = choose_members(trials, OofCache(run, data))
     assert chosen is not None
     assert (chosen.mean_loss if metric == "roc_auc" else chosen.loss) <= min(alone) + 1e-9
