@@ -32,8 +32,8 @@ class ModelSoFar:
         What is known before the search: task, schema, frame.
     saving_seconds : float
         What weighing, calibrating and writing took the last time.
-    calibrate : bool
-        Whether a temperature or thresholds may follow the weights.
+    calibrate, stacking : bool
+        Whether a temperature or thresholds may follow the weights, and a regression take their place.
     patience : Patience
         In a timed run it is told when the model gains, and the model is weighed once more before it ends the search.
     """
@@ -50,6 +50,7 @@ class ModelSoFar:
     weighed: int = 0
     n_trials: int = 0
     calibrate: bool = True
+    stacking: bool = True
     patience: Patience = field(default_factory=Patience)
 
     def add(self, trial: Trial, *, stopped: bool = False) -> None:
@@ -73,7 +74,7 @@ class ModelSoFar:
         """Choose and weigh the members among all trials so far, in number order."""
         if self.weighed < len(self.trials):
             in_order = sorted(self.trials, key=lambda trial: trial.proposal.number)
-            self.chosen = choose_members(in_order, self.cache, calibrate=self.calibrate)
+            self.chosen = choose_members(in_order, self.cache, calibrate=self.calibrate, stacking=self.stacking)
             self.weighed = len(self.trials)
             self.cache.prune(in_order)
         return self.chosen
@@ -129,6 +130,7 @@ class ModelSoFar:
             "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "loss": self.chosen.loss,
             "decision": self.chosen.decision.to_json(),
+            "mixing": self.chosen.mixing.to_json(),
             "ensemble": ensemble_gain(self.chosen),
             "leaderboard": leaderboard(self.trials, self.cache.data),
             **more,

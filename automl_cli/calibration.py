@@ -9,7 +9,7 @@ import numpy as np
 from automl_cli.metrics import Array, Metric
 from automl_cli.thresholds import class_multipliers, prior_multipliers
 
-__all__ = ["PLAIN", "Decision", "Learned", "fit_temperature", "learn_decision"]
+__all__ = ["PLAIN", "Decision", "Learned", "fit_temperature", "gains_surely", "learn_decision", "spread_rows"]
 
 # Metrics that a change of temperature serves: they are best where the probabilities are the true ones.
 PROPER = ("log_loss", "brier")
@@ -129,14 +129,14 @@ def learn_decision(
     ways = _ways(metric, n_classes)
     if not ways or n_parts < 2:
         return plain
-    rows = _spread(y, _MAX_JUDGED_CELLS // n_classes)
+    rows = spread_rows(y, _MAX_JUDGED_CELLS // n_classes)
     p, y, parts = probabilities[rows], y[rows], parts[rows]
     weight = None if weight is None else weight[rows]
     kept, before = plain, _part_losses(plain, p, y, metric, weight, parts)
     for way, most_rows in ways:
-        tried = _cross_fit(way, p, y, metric, weight, parts=parts, rows=_spread(y, most_rows))
+        tried = _cross_fit(way, p, y, metric, weight, parts=parts, rows=spread_rows(y, most_rows))
         losses = _part_losses(tried, p, y, metric, weight, parts)
-        if _gains(before, losses):
+        if gains_surely(before, losses):
             kept, before = tried, losses
     decided = kept.decision.judged(kept.decision.calibrated(p), metric)
     return kept if metric.loss(y, decided, weight) < metric.loss(y, p, weight) else plain
@@ -196,8 +196,8 @@ def _part_losses(
     return tuple(float(metric.loss(y[m], judged[m], None if weight is None else weight[m])) for m in masks)
 
 
-def _gains(before: tuple[float, ...], after: tuple[float, ...]) -> bool:
-    """Whether the mean gain is larger than its standard error over the parts."""
+def gains_surely(before: tuple[float, ...], after: tuple[float, ...]) -> bool:
+    """Whether the mean gain is larger than its standard error over the parts, whose losses these are."""
     gains = np.subtract(before, after)
     return bool(gains.mean() > max(0.0, gains.std(ddof=1) / np.sqrt(len(gains))))
 
@@ -243,7 +243,7 @@ def fit_temperature(probabilities: Array, y: Array, weight: Array | None = None)
     return 1.0 / inverse
 
 
-def _spread(y: Array, n_kept: int) -> Array:
+def spread_rows(y: Array, n_kept: int) -> Array:
     """Return up to ``n_kept`` rows, ascending, with all classes in their shares."""
     if len(y) <= n_kept:
         return np.arange(len(y))

@@ -96,11 +96,14 @@ class Gain:
         Mean over the parts of the rows, with weights, and the best model, chosen on the other parts.
     n_picks : int
         The picks with the largest cross-fitted gain; 1 is the best model alone.
+    picks_by_part : tuple of tuples of int
+        The models that were chosen without each part, as often as they were picked.
     """
 
     in_sample: float
     cross_fitted: float
     n_picks: int
+    picks_by_part: tuple[tuple[int, ...], ...] = ()
 
 
 def measure_gain(
@@ -121,7 +124,7 @@ def measure_gain(
         return None
     truth = _Truth(y, weight, folds, metric)
     complete = complete_models(oof)  # also on the rows of the part: one that lacks only these could not begin
-    seen_gains, curves = [], []
+    seen_gains, curves, picked = [], [], []
     for part in range(n_parts):
         seen, held_out = np.flatnonzero(parts != part), np.flatnonzero(parts == part)
         seen = seen[_sample(y[seen], oof.shape[2], metric, share=1.0 / n_parts)]
@@ -131,11 +134,12 @@ def measure_gain(
         candidates, best, _ = _candidates(chosen_on, inside, complete)
         picks, length = _pick(chosen_on[candidates], inside, start=best, n_picks=_MOST_PICKS)
         chosen = candidates[picks[:length]]
+        picked.append(tuple(int(model) for model in chosen))
         seen_gains.append(_prefix_gains(chosen_on, inside, chosen)[-1])
         curve = _prefix_gains(judged_on, outside, chosen)
         curves.append(np.pad(curve, (0, _MOST_PICKS - len(curve)), mode="edge"))
     curve = np.mean(curves, axis=0)
-    return Gain(float(np.mean(seen_gains)), float(curve[-1]), int(np.argmax(curve)) + 1)
+    return Gain(float(np.mean(seen_gains)), float(curve[-1]), int(np.argmax(curve)) + 1, tuple(picked))
 
 
 def _prefix_gains(oof: Array, truth: "_Truth", picks: Array) -> Array:

@@ -13,6 +13,7 @@ from automl_cli.evaluate import read_oof, trial_folder
 from automl_cli.features.matrix import Array
 from automl_cli.metrics import METRICS, Metric
 from automl_cli.rundata import RunData
+from automl_cli.stacking import MEAN, Greedy, Mixing, Rows, Stacked, stack
 from automl_cli.trial import Success, Trial
 
 MOST_CANDIDATES = 40  # published ensembles look at 25 to 50; more overfits the validation rows
@@ -33,8 +34,8 @@ class Chosen:
     Attributes
     ----------
     members : tuple of (Success, weight)
-        In trial order; weights are positive and sum to one. That of a trial with unfinished folds has been multiplied
-        by its share of finished ones.
+        In trial order; weights of a mean are positive and sum to one, that of a trial with unfinished folds multiplied
+        by its share of finished ones; weights of stacking have either sign.
     loss : float
         Of the weighted predictions as they are decided, over all rows that have out-of-fold predictions.
     fold_losses : tuple of float
@@ -42,7 +43,9 @@ class Chosen:
     decision : Decision
         How the weighted predictions become probabilities and labels.
     gain : Gain or None
-        What the weights gain over the best trial alone, where that can be measured.
+        What the greedy weights gain over the best trial alone, where that can be measured.
+    mixing : Mixing
+        How the weighted members become one prediction.
     """
 
     members: tuple[tuple[Success, float], ...]
@@ -50,6 +53,7 @@ class Chosen:
     fold_losses: tuple[float, ...]
     decision: Decision = PLAIN
     gain: Gain | None = None
+    mixing: Mixing = MEAN
 
     @property
     def mean_loss(self) -> float:
@@ -112,7 +116,9 @@ class OofCache:
                     shutil.rmtree(folder, ignore_errors=True)
 
 
-def choose_members(trials: Sequence[Trial], cache: OofCache, *, calibrate: bool = True) -> Chosen | None:
+def choose_members(
+    trials: Sequence[Trial], cache: OofCache, *, calibrate: bool = True, stacking: bool = True
+) -> Chosen | None:
     """Weigh the best trials by greedy selection; None while no fold of any trial is finished.
 
     A partial trial counts on the rows of its finished folds, where the weights are taken over those that have a
@@ -124,6 +130,8 @@ def choose_members(trials: Sequence[Trial], cache: OofCache, *, calibrate: bool 
     ----------
     calibrate : bool
         Whether a temperature or multipliers of the classes may follow.
+    stacking : bool
+        Whether a regression on the members' predictions may take the place of their mean.
     """
     members_to_be = candidates(trials, cache)
     if not members_to_be:
@@ -139,12 +147,53 @@ def choose_members(trials: Sequence[Trial], cache: OofCache, *, calibrate: bool 
     rows_known = _Known(y, weight, folds, _parts(y, folds), data.metric)
     weights, learned, gain = _mix(oof, rows_known, calibrate=calibrate)
     together = combine(oof[weights > 0], weights[weights > 0])
+    loss = _decided_loss(together, rows_known, learned.decision)
+    stacked = _stacked(members_to_be, oof, rows_known, weights, learned, gain) if stacking else None
+    if stacked is not None:
+        by_stacking = _chosen_by_stacking(members_to_be, rows_known, stacked, data, gain)
+        # On rows that it has not seen it has to be better than the mean is on those that it was chosen on.
+        if by_stacking.loss < loss:
+            return by_stacking
     return Chosen(
         members=_served(members_to_be, weights),
-        loss=_decided_loss(together, rows_known, learned.decision),
+        loss=loss,
         fold_losses=_fold_losses(data, y, learned.judged(together, data.metric, rows_known.parts), weight),
         decision=learned.decision,
         gain=gain,
+    )
+
+
+def _stacked(
+    trials: Sequence[Success], oof: Array, known: "_Known", weights: Array, learned: Learned, gain: Gain | None
+) -> Stacked | None:
+    """Stack the members, and the best trial of each family, where that gains over the weighted mean."""
+    if gain is None or known.metric.needs == "labels":
+        return None
+    by_part = [np.bincount(picks, minlength=len(oof)) / len(picks) for picks in gain.picks_by_part]
+    rows = Rows(known.y, known.weight, known.parts)
+    losses = []
+    for part, own in enumerate(by_part):
+        held_out = rows.part(part)[1]
+        decision = learned.by_part[part] if learned.decision != PLAIN else PLAIN
+        losses.append(rows.loss(held_out, decision.calibrated(combine(oof[:, held_out], own)), known.metric))
+    complete = complete_models(oof)
+    best_last = sorted(range(len(trials)), key=lambda k: (trials[k].loss, k), reverse=True)
+    best_of_family = {trials[k].proposal.pipeline.family: k for k in best_last if complete[k]}
+    greedy = Greedy(weights, by_part, tuple(losses))
+    return stack(oof, rows, known.metric, greedy, spare=tuple(best_of_family.values()))
+
+
+def _chosen_by_stacking(
+    trials: Sequence[Success], known: "_Known", stacked: Stacked, data: RunData, gain: Gain | None
+) -> Chosen:
+    members = [(trial, float(w)) for trial, w in zip(trials, stacked.weights, strict=True) if w]
+    rows = Rows(known.y, known.weight, known.parts)
+    return Chosen(
+        members=tuple(sorted(members, key=lambda member: member[0].proposal.number)),
+        loss=rows.loss(np.arange(len(known.y)), stacked.judged, known.metric),
+        fold_losses=_fold_losses(data, known.y, stacked.judged, known.weight),
+        gain=gain,
+        mixing=stacked.mixing,
     )
 
 

@@ -16,5 +16,7 @@ class Part(StrEnum):
     """Configurations are drawn at random instead of by the surrogate."""
     BANDIT = "bandit"
     """One surrogate over the joint space of all families, instead of one for each and a bandit between them."""
+    STACKING = "stacking"
+    """Members are weighed by the greedy selection alone, and their mean is the prediction."""
     CALIBRATION = "calibration"
     """Probabilities stay as the members give them, and the likeliest class is the label."""

@@ -286,13 +286,18 @@ def artifact_members(run_folder: Path, chosen: Chosen, refitted: Mapping[int, Pa
 
 
 def member_rows(chosen: Chosen, data: RunData) -> tuple[dict[str, Any], ...]:
-    """Return the members as JSON values, the heaviest first."""
-    ranked = sorted(chosen.members, key=lambda member: -member[1])
+    """Return the members as JSON values, the heaviest first.
+
+    ``share`` is a weight's part of all, signs apart: those of stacking may be negative.
+    """
+    ranked = sorted(chosen.members, key=lambda member: -abs(member[1]))
+    total = sum(abs(weight) for _, weight in ranked)
     return tuple(
         {
             "number": trial.proposal.number,
             "family": trial.proposal.pipeline.family,
             "weight": round(weight, 4),
+            "share": round(abs(weight) / total, 4),
             "score": data.metric.natural(trial.loss),
         }
         for trial, weight in ranked

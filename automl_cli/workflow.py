@@ -239,6 +239,7 @@ def _ended_early(options: FitOptions, event: OutOfPatience, model: ModelSoFar) -
 def _model_so_far(options: FitOptions, job: Job, deadline: Deadline) -> ModelSoFar:
     model = ModelSoFar(job.run.model, manifest_of(options, job), OofCache(job.run.folder, job.data), deadline)
     model.calibrate = Part.CALIBRATION not in options.without
+    model.stacking = Part.STACKING not in options.without
     model.patience = Patience(options.patience)
     return model
 

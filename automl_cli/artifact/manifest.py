@@ -16,13 +16,15 @@ if TYPE_CHECKING:
 
     # All import numpy and pyarrow, which `automl inspect` does without.
     from automl_cli.features.frame import FrameSchema
+    from automl_cli.stacking import Mixing
     from automl_cli.table import Schema
     from automl_cli.task import TaskKind
 
 T = TypeVar("T")
 
-FORMAT = 1
+FORMAT = 2
 """Raised when an older automl could misread the file, not when it could leave something out."""
+_LARGEST_WEIGHT = 1e6
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Manifest:
         All of it as JSON values.
     task : {"kind", "target", "classes", "metric"}
     members : tuple of MemberEntry
-        In number order; weights sum to one.
+        In number order; weights sum to one unless they are stacked, see `mixing`.
     """
 
     digest: str
@@ -97,6 +99,14 @@ class Manifest:
 
         data = self.data.get("decision")
         return PLAIN if data is None else Decision.from_json(data)
+
+    @property
+    def mixing(self) -> "Mixing":
+        """How weighted members become one prediction; in files that say nothing of it, by their mean."""
+        from automl_cli.stacking import MEAN, Mixing  # noqa: PLC0415  (imports numpy)
+
+        data = self.data.get("mixing")
+        return MEAN if data is None else Mixing.from_json(data)
 
     @property
     def schema(self) -> "Schema":
@@ -162,8 +172,10 @@ def parse_manifest(text: bytes, digest: str) -> Manifest:
             raise _malformed(f"has no valid {key!r}")
     if not _is_decision(data.get("decision"), len(data["task"]["classes"])):
         raise _malformed("has no valid 'decision'")
+    if not _is_mixing(data.get("mixing"), len(data["task"]["classes"]) or 1):
+        raise _malformed("has no valid 'mixing'")
     members = tuple(_member(entry) for entry in data["members"])
-    _check_members(members)
+    _check_members(members, stacked=_is_stacked(data.get("mixing")))
     return Manifest(digest=digest, data=data, members=members)
 
 
@@ -203,11 +215,15 @@ def _files(entry: Any) -> Mapping[str, str]:
     return dict(entry)
 
 
-def _check_members(members: tuple[MemberEntry, ...]) -> None:
+def _check_members(members: tuple[MemberEntry, ...], *, stacked: bool) -> None:
     numbers = [member.number for member in members]
     if not members or numbers != sorted(set(numbers)):
         raise _malformed("has no members, or not in number order")
     weights = [member.weight for member in members]
+    if stacked:
+        if max(map(abs, weights)) > _LARGEST_WEIGHT:
+            raise _malformed("has weights that are out of range")
+        return
     if min(weights) < 0 or not math.isclose(math.fsum(weights), 1.0, rel_tol=1e-6):
         raise _malformed("has weights that do not sum to one")
 
@@ -269,6 +285,22 @@ def _is_decision(value: Any, n_classes: int) -> bool:
     if n_classes == 0:
         return value["temperature"] == 1 and not multipliers
     return all(map(_is_factor, multipliers)) and len(multipliers) in (0, n_classes)
+
+
+def _is_mixing(value: Any, n_outputs: int) -> bool:
+    """Whether weighted members become probabilities or values; only those that are stacked have offsets."""
+    if value is None:
+        return True
+    if not (_is_object(value) and isinstance(value.get("logarithms"), bool) and _is_list(value.get("offsets"))):
+        return False
+    offsets = value["offsets"]
+    if not all(map(_is_number, offsets)) or len(offsets) not in (0, n_outputs):
+        return False
+    return bool(value["logarithms"] == (bool(offsets) and n_outputs > 1))
+
+
+def _is_stacked(value: Any) -> bool:
+    return value is not None and bool(value["offsets"])
 
 
 def _is_factor(value: Any) -> bool:

@@ -95,7 +95,7 @@ class Artifact:
         check_native(self.path, self.manifest, self._n_bytes)
 
     def predict(self, frame: "Frame", threads: int) -> "Array":
-        """Predict: fold models are averaged, members are weighed, probabilities are calibrated.
+        """Predict: fold models are averaged (of stacked ones the logarithms), members weighed, the mix calibrated.
 
         The sum is taken in an order that depends on the file alone, so the same rows give the same bytes whatever
         ``threads`` is, as far as the models themselves do.
@@ -125,6 +125,7 @@ class Artifact:
         """Predict without `check`: for the child process that is the check."""
         import numpy as np  # noqa: PLC0415  (inspect does without)
 
+        mixing = self.manifest.mixing
         total = np.zeros((frame.n_rows, self.manifest.n_outputs))
         if frame.n_rows == 0:
             return total
@@ -133,8 +134,8 @@ class Artifact:
             for rows, chunk in _chunks(frame):
                 matrix = loaded.encoder.transform(chunk)
                 for about, model in loaded.models:
-                    total[rows] += about.share * self._answer(about, model, matrix, threads)
-        return self.manifest.decision.calibrated(total)
+                    total[rows] += about.share * mixing.terms(self._answer(about, model, matrix, threads))
+        return self.manifest.decision.calibrated(mixing.joined(total))
 
     def _answer(self, about: FoldModel, model: "Model", matrix: "Matrix", threads: int) -> "Array":
         answer = model.predict(matrix, threads)

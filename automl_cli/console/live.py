@@ -55,9 +55,10 @@ class View:
                 metric = self.prepared.job.task.metric
                 self.best = f"{metric.title} {metric.natural(chosen.mean_loss):.5g}"
                 self.best_at = self.deadline.elapsed()
+                ranked = sorted(chosen.members, key=lambda member: -abs(member[1]))
+                total = sum(abs(weight) for _, weight in ranked)
                 self.members = ", ".join(
-                    f"{weight:.0%} {trial.proposal.pipeline.family}"
-                    for trial, weight in sorted(chosen.members, key=lambda member: -member[1])[:4]
+                    f"{abs(weight) / total:.0%} {trial.proposal.pipeline.family}" for trial, weight in ranked[:4]
                 )
 
     def left(self) -> str:
@@ -177,7 +178,7 @@ def tell_summary(console: Console, summary: Summary) -> None:
         )
     shown = summary.members[:6]
     more = f" and {len(summary.members) - len(shown)} more" if len(summary.members) > len(shown) else ""
-    console.print(Text("model: " + ", ".join(f"{m['weight']:.0%} {m['family']}" for m in shown) + more))
+    console.print(Text("model: " + ", ".join(f"{m['share']:.0%} {m['family']}" for m in shown) + more))
     failed = "".join(f"; {count} x {reason}" for reason, count in summary.failures[:3])
     given_up = f", {summary.racing.n_trials} given up early" if summary.racing.n_trials else ""
     console.print(Text(f"{summary.n_trials} trials{given_up}, {summary.n_failed} failed{failed}"))

@@ -75,7 +75,7 @@ def tell_manifest(data: Mapping[str, Any], size: int) -> None:
         + (f", classes {_few(task['classes'])}" if task["classes"] else ""),
         "reaches": _score(data),
         "labels": _labels(data),
-        "ensemble": _gain(data.get("ensemble")),
+        "ensemble": "; ".join(filter(None, (_gain(data.get("ensemble")), _mixing(data.get("mixing"))))),
         "trained on": f"{data.get('n_rows', 0):,} rows; validated by {data.get('validation', '?')}",
         "made": f"{data['created']} by automl {data['product']}; file {size / 1e6:.2f} MB",
         "libraries": ", ".join(f"{name} {version}" for name, version in data["libraries"].items()),
@@ -170,9 +170,16 @@ def _gain(gain: Mapping[str, float] | None) -> str:
     return f"in-sample gain {seen:.3g}, cross-fitted gain {fresh:.3g} over the best member"
 
 
+def _mixing(mixing: Mapping[str, Any] | None) -> str:
+    """Say how members are mixed, where it is not by a weighted mean."""
+    if mixing is None or not mixing["offsets"]:
+        return ""
+    return "stacked: " + ("weights of log-probabilities" if mixing["logarithms"] else "weights of either sign")
+
+
 def _members(data: Mapping[str, Any]) -> Grid:
     grid = Grid.grid(padding=(0, 2))
-    for member in sorted(data["members"], key=lambda m: -m["weight"]):
+    for member in sorted(data["members"], key=lambda m: -abs(m["weight"])):
         values = ", ".join(f"{name}={_short(value)}" for name, value in member["hyperparameters"].items())
         grid.add_row(f"{member['weight']:.1%}", member["family"], member["encoding"], Text(values))
     return grid

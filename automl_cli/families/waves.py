@@ -51,14 +51,14 @@ class Waves:
 
     def angles(self, x: Array) -> Array:
         """Return the angles of columns of shape (n_rows, n_columns), as (n_columns, n_rows, N_WAVES)."""
-        turns = np.ascontiguousarray(x.T)[:, :, None] * (self.frequency * x.dtype.type(2 * math.pi))
+        turns: Array = np.ascontiguousarray(x.T)[:, :, None] * (self.frequency * x.dtype.type(2 * math.pi))
         turns += self.phase
         return turns
 
     def embed(self, cosines: Array) -> Array:
         """Return the embedding of shape (n_rows, n_columns * N_EMBEDDED) of the cosines of `angles`."""
         mixed = cosines @ self.mix + self.shift
-        return mixed.transpose(1, 0, 2).reshape(mixed.shape[1], -1)
+        return np.asarray(mixed.transpose(1, 0, 2).reshape(mixed.shape[1], -1))
 
     def gradient(self, x: Array, angles: Array, cosines: Array, back: Array, to: "Waves") -> Array:
         """Write the parameters' gradient into ``to`` and return the slope in ``x``, shape (n_rows, n_columns).
