@@ -246,3 +246,15 @@ def test_a_depth_is_searched_only_where_xgboost_heeds_it(policy, seed):
     configuration = next(c for c in space.sample_configuration(50) if c["grow_policy"] == policy)
     assert ("max_depth" in configuration) == (policy == "depthwise")
     assert ("max_leaves" in configuration) == (policy == "lossguide")
+
+
+def test_catboost_stays_as_asked_where_the_seconds_suffice_or_the_rounds_are_given():
+    pytest.importorskip("catboost", reason="extra: catboost")
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(120, 2))
+    data = halves(X, X[:, 0] + rng.normal(scale=0.5, size=120), REGRESSION)
+    plenty, untimed = (fit("catboost", data, Limits(1, 0, seconds)) for seconds in (60.0, None))
+    assert not plenty.cut
+    assert plenty.predict(data.valid, 1).tobytes() == untimed.predict(data.valid, 1).tobytes()
+    short, counted = (fit("catboost", data, Limits(1, 0, seconds, rounds=20)) for seconds in (60.0, None))
+    assert short.predict(data.valid, 1).tobytes() == counted.predict(data.valid, 1).tobytes()
