@@ -50,6 +50,7 @@ _SECOND_WAVE = (
     ("catboost", 2, ""),
     ("lightgbm", 5, ""),
     ("random_forest", 1, ""),
+    ("catboost", 3, ""),
     ("linear", 2, ""),
     ("neighbors", 1, ""),
     ("xgboost", 2, ""),

@@ -44,6 +44,7 @@ LAYERS = (
     "ensemble",
     "thresholds",
     "calibration",
+    "stacking",
     "members",
     "importance",
     "worker",

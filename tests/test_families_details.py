@@ -1,5 +1,7 @@
 """Beyond the contract: rounds without a split, smoothed votes, bounded sizes, the metric of the user."""
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -246,3 +248,43 @@ def test_a_depth_is_searched_only_where_xgboost_heeds_it(policy, seed):
     configuration = next(c for c in space.sample_configuration(50) if c["grow_policy"] == policy)
     assert ("max_depth" in configuration) == (policy == "depthwise")
     assert ("max_leaves" in configuration) == (policy == "lossguide")
+
+
+class ProcessorSeconds:
+    """A deadline of processor time: what others run beside the test does not matter."""
+
+    @staticmethod
+    def after(seconds):
+        return Deadline.after(seconds, clock=time.process_time)
+
+
+def test_catboost_converges_within_few_seconds(monkeypatch):
+    pytest.importorskip("catboost", reason="extra: catboost")
+    from automl_cli.families import catboost
+
+    monkeypatch.setattr(catboost, "Deadline", ProcessorSeconds)
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(600, 40))
+    y = X[:, 0] + np.sin(2 * X[:, 1]) + X[:, 2] * X[:, 3] + rng.normal(scale=0.3, size=600)
+    data = halves(X, y, REGRESSION)
+    losses = {}
+    for seconds in (None, 0.5):
+        started = time.process_time()
+        model = fit("catboost", data, Limits(1, 0, seconds))
+        spent = time.process_time() - started
+        losses[seconds] = data.loss(data.y_valid, model.predict(data.valid, 1), None)
+    assert spent < 1.5
+    assert model.cut
+    assert losses[0.5] < 1.15 * losses[None]
+
+
+def test_catboost_stays_as_asked_where_the_seconds_suffice_or_the_rounds_are_given():
+    pytest.importorskip("catboost", reason="extra: catboost")
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(120, 2))
+    data = halves(X, X[:, 0] + rng.normal(scale=0.5, size=120), REGRESSION)
+    plenty, untimed = (fit("catboost", data, Limits(1, 0, seconds)) for seconds in (60.0, None))
+    assert not plenty.cut
+    assert plenty.predict(data.valid, 1).tobytes() == untimed.predict(data.valid, 1).tobytes()
+    short, counted = (fit("catboost", data, Limits(1, 0, seconds, rounds=20)) for seconds in (60.0, None))
+    assert short.predict(data.valid, 1).tobytes() == counted.predict(data.valid, 1).tobytes()

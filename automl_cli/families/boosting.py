@@ -46,6 +46,8 @@ class Stopping:
         Gains below this share of the first loss count as none.
     raised : float
         By how much the rate was raised so that the fit converges in its seconds.
+    coarser : bool
+        Whether anything was made coarser for the seconds' sake.
     """
 
     n_rows: int
@@ -57,6 +59,7 @@ class Stopping:
     rounds: int = 0
     cut: bool = False
     raised: float = 1.0
+    coarser: bool = False
     _reference: float = inf
     _gained: int = 0
     _first: float = 0.0
@@ -84,22 +87,32 @@ class Stopping:
     def coarser_rate(self, rate: float) -> float | None:
         """Return a larger rate for the rest of a timed fit that would be cut long before ``rate`` converges.
 
-        Asked after every round, it answers once, when the first rounds have shown what a round takes.
+        Asked after every round, it answers once at most, when the first rounds have shown what a round takes.
         """
-        if self.fixed is not None or not self.deadline.limited or self.rounds != _WARM_ROUNDS:
+        if self.fixed is not None or not self.deadline.limited or self.raised > 1.0 or not self._warm():
             return None
         seconds_per_round = (self.deadline.elapsed() - self._started) / (self.rounds - 1)
         possible = self.rounds + self.deadline.seconds_left() / max(seconds_per_round, 1e-9)
         wanted = min(_COARSEST_RATE, _ROUNDS_TIMES_RATE / possible)
         if wanted <= 1.1 * rate:
             return None
-        self.raised = wanted / rate
+        self.raised, self.coarser = wanted / rate, True
         return wanted
+
+    def afresh(self, *, raised: float = 1.0) -> "Stopping":
+        """Return the rule for a fit that starts again, coarser: ``raised`` says by how much its rate is larger."""
+        return Stopping(self.n_rows, self.deadline, self.fixed, self.floor, raised=raised, coarser=True)
+
+    def _warm(self) -> bool:
+        """Whether it is time to ask: after some rounds, or fewer that took a tenth of the seconds."""
+        if not 1 < self.rounds < _WARM_ROUNDS:
+            return self.rounds == _WARM_ROUNDS
+        return self.deadline.elapsed() - self._started > 0.1 * self.deadline.total
 
     @property
     def shortened(self) -> bool:
         """Whether more seconds would have given another model: the fit was cut, or made coarser."""
-        return self.cut or self.raised > 1.0
+        return self.cut or self.coarser
 
     @property
     def rounds_at_rate(self) -> int:

@@ -1,6 +1,6 @@
 """CatBoost: symmetric boosted trees with ordered statistics of categories; an extra."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ from automl_cli.features.matrix import Array, Matrix
 from automl_cli.task import TaskKind
 
 _LOSSES = {TaskKind.BINARY: "Logloss", TaskKind.MULTICLASS: "MultiClass", TaskKind.REGRESSION: "RMSE"}
+_BORDERS = 254  # CatBoost's own
+_FEW_BORDERS = 64
 _MODEL, _CODES, _OUTPUTS = "model.cbm", "codes.npz", "outputs.npz"
 
 
@@ -64,14 +66,31 @@ class CatBoostModel:
 
 @dataclass
 class _Watch:
-    """CatBoost's callback: asks our own stopping rule after each round."""
+    """CatBoost's callback: asks our own stopping rule after each round.
+
+    Attributes
+    ----------
+    wanted : float or None
+        The rate that the seconds left would need; where it is set, the fit ended for it.
+    """
 
     stopping: Stopping
-    loss: str = field(default="")
+    loss: str
+    rate: float
+    wanted: float | None = None
+
+    def __post_init__(self) -> None:
+        self._started = self.stopping.deadline.elapsed()
 
     def after_iteration(self, info: Any) -> bool:
         """Say whether to go on."""
-        return not self.stopping.should_stop(info.metrics["validation"][self.loss][-1])
+        if self.stopping.should_stop(info.metrics["validation"][self.loss][-1]):
+            return False
+        deadline = self.stopping.deadline
+        # What was spent so far, preparing the data included, would be spent once more.
+        if deadline.seconds_left() > deadline.elapsed() - self._started:
+            self.wanted = self.stopping.coarser_rate(self.rate)
+        return self.wanted is None
 
 
 def _pool(data: Matrix, codes: SeenCodes, label: Array | None = None, weight: Array | None = None) -> Any:
@@ -121,27 +140,44 @@ _TUNED_CLASSIFICATION = {
     "l2_leaf_reg": 1e-5,
     "subsample": 0.9,
     "one_hot_max_size": 15,
+    "random_strength": 0.8,
+    "leaf_estimation_iterations": 1,
+    "max_ctr_complexity": 4,
 }
-_TUNED_REGRESSION = {"learning_rate": 0.09, "depth": 9, "l2_leaf_reg": 1e-5, "subsample": 0.9, "one_hot_max_size": 20}
-_TUNED_CLASSIFICATION_REST = {"random_strength": 0.8, "leaf_estimation_iterations": 1, "max_ctr_complexity": 4}
-_TUNED_REGRESSION_REST = {"random_strength": 0.0, "leaf_estimation_iterations": 20, "max_ctr_complexity": 4}
+_TUNED_REGRESSION = {
+    "learning_rate": 0.09,
+    "depth": 9,
+    "l2_leaf_reg": 1e-5,
+    "subsample": 0.9,
+    "one_hot_max_size": 20,
+    "random_strength": 0.0,
+    "leaf_estimation_iterations": 20,
+    "max_ctr_complexity": 4,
+}
+# A level more doubles the time that looking for splits takes.
+_SHALLOW = {"depth": 6, "leaf_estimation_iterations": 1}
 # CatBoost's own default with AutoGluon's rate, and r177 of AutoGluon's 2023 portfolio.
-_OWN = {"learning_rate": 0.05, "depth": 6, "l2_leaf_reg": 3.0, "subsample": 0.8, "one_hot_max_size": 2}
-_R177 = {"learning_rate": 0.0686, "depth": 6, "l2_leaf_reg": 2.1543, "subsample": 0.8, "one_hot_max_size": 10}
 _OWN_REST = {"random_strength": 1.0, "leaf_estimation_iterations": 1, "max_ctr_complexity": 4}
+_OWN = {"learning_rate": 0.05, "depth": 6, "l2_leaf_reg": 3.0, "subsample": 0.8, "one_hot_max_size": 2, **_OWN_REST}
+_R177 = {
+    "learning_rate": 0.0686,
+    "depth": 6,
+    "l2_leaf_reg": 2.1543,
+    "subsample": 0.8,
+    "one_hot_max_size": 10,
+    **_OWN_REST,
+}
 
 
 def defaults(shape: Shape) -> tuple[Hyperparameters, ...]:
-    """Return pytabkit's tuned default, then CatBoost's own and one of AutoGluon's portfolio."""
-    regression = shape.kind is TaskKind.REGRESSION
-    tuned = (
-        {**_TUNED_REGRESSION, **_TUNED_REGRESSION_REST}
-        if regression
-        else {**_TUNED_CLASSIFICATION, **_TUNED_CLASSIFICATION_REST}
-    )
+    """Return pytabkit's tuned default with shallow trees, CatBoost's own, pytabkit's as published, one of AutoGluon.
+
+    The first is not a published one: within seconds per fold its loss is the lowest (docs/families.md).
+    """
+    tuned: dict[str, Any] = _TUNED_REGRESSION if shape.kind is TaskKind.REGRESSION else _TUNED_CLASSIFICATION
     unused = () if shape.n_categorical else ("one_hot_max_size", "max_ctr_complexity")
     complete: list[Hyperparameters] = []
-    for hp in (tuned, {**_OWN, **_OWN_REST}, {**_R177, **_OWN_REST}):
+    for hp in ({**tuned, **_SHALLOW}, _OWN, tuned, _R177):
         values: dict[str, Any] = {**hp, **_SHARED, "learning_rate": affordable_rate(shape, hp["learning_rate"])}
         complete.append({name: value for name, value in values.items() if name not in unused})
     return tuple(complete)
@@ -149,31 +185,43 @@ def defaults(shape: Shape) -> tuple[Hyperparameters, ...]:
 
 def fit(data: FoldData, hyperparameters: Hyperparameters, limits: Limits) -> CatBoostModel:
     """Boost until the validation rows stop gaining; keep the best round."""
-    import catboost  # noqa: PLC0415
-
     deadline = Deadline.after(limits.seconds)
     codes = SeenCodes.of(data.train)
     classes, y = present_classes(data)
     if len(np.unique(y)) == 1 or _all_constant(data.train.X):
         return _constant(data, codes, classes, y)
-    shape = shape_of(data)
-    loss = "MAE" if is_absolute(data) else _LOSSES[data.kind]
-    watch = _Watch(stopping_for(data, deadline, limits), loss)
+    params = _params(shape_of(data), hyperparameters, limits, "MAE" if is_absolute(data) else _LOSSES[data.kind])
     # A validation row of a class that training never saw cannot be scored.
     known = np.isin(data.y_valid, classes) if len(classes) else np.ones(len(data.y_valid), dtype=bool)
     y_valid = np.searchsorted(classes, data.y_valid[known]) if len(classes) else data.y_valid
     valid = Matrix(data.valid.X[known], data.valid.categorical, data.valid.names)
     weight_valid = None if data.weight_valid is None else data.weight_valid[known]
-    booster = catboost.CatBoost(_params(shape, hyperparameters, limits, loss))
-    booster.fit(
-        _pool(data.train, codes, y, data.weight),
-        eval_set=_pool(valid, codes, y_valid, weight_valid),
-        use_best_model=limits.rounds is None,
-        callbacks=[watch],
-    )
-    return CatBoostModel(
-        booster, codes, classes, data.n_outputs, 0.0, rounds=int(booster.tree_count_), cut=watch.stopping.cut
-    )
+    pools = (_pool(data.train, codes, y, data.weight), _pool(valid, codes, y_valid, weight_valid))
+    booster, stopping = _boosted(pools, params, stopping_for(data, deadline, limits))
+    # A refit on all rows boosts at the unchanged rate.
+    rounds = max(1, round(int(booster.tree_count_) * stopping.raised))
+    return CatBoostModel(booster, codes, classes, data.n_outputs, 0.0, rounds, stopping.shortened)
+
+
+def _boosted(pools: tuple[Any, Any], params: dict[str, Any], stopping: Stopping) -> tuple[Any, Stopping]:
+    """Train, and start again, coarser, where the first rounds show that the seconds are too few to converge.
+
+    CatBoost cannot change its rate while it trains, but the rounds that are lost are few. Where looking for splits is
+    what takes the time, fewer borders are tried before the rate is raised: they cost less accuracy.
+    """
+    import catboost  # noqa: PLC0415
+
+    train, valid = pools
+    while True:
+        watch = _Watch(stopping, params["loss_function"], params["learning_rate"])
+        booster = catboost.CatBoost(params)
+        booster.fit(train, eval_set=valid, use_best_model=stopping.fixed is None, callbacks=[watch])
+        if watch.wanted is None:
+            return booster, stopping
+        if params["border_count"] > _FEW_BORDERS and train.num_row() < 2 ** params["depth"] * params["border_count"]:
+            params, stopping = {**params, "border_count": _FEW_BORDERS}, stopping.afresh()
+        else:
+            params, stopping = {**params, "learning_rate": watch.wanted}, stopping.afresh(raised=stopping.raised)
 
 
 def _all_constant(X: Array) -> bool:
@@ -195,6 +243,7 @@ def _params(shape: Shape, hyperparameters: Hyperparameters, limits: Limits, loss
         **hyperparameters,
         "loss_function": loss,
         "iterations": most_rounds(_seconds_per_round(shape, hyperparameters)),
+        "border_count": _BORDERS,
         "boosting_type": "Plain",
         "bootstrap_type": "Bernoulli",
         "random_seed": limits.seed % 2**31,
@@ -256,8 +305,9 @@ def _load_booster(path: Path) -> Any:
 def _seconds_per_round(shape: Shape, hyperparameters: Hyperparameters) -> float:
     depth = float(hyperparameters["depth"])
     numeric = shape.n_columns - shape.n_categorical
-    per_round = 1.5e-3 + 6e-9 * shape.n_rows * depth * (numeric + 10 * shape.n_categorical) + 1e-7 * 2**depth * numeric
-    return per_round * n_trees_per_round(shape)
+    # a pass over the rows per level, and a scan of 254 borders per leaf and feature
+    per_row = 3e-9 * depth * (numeric + 10 * shape.n_categorical)
+    return (5e-4 + shape.n_rows * per_row + 1.5e-6 * 2**depth * numeric) * n_trees_per_round(shape)
 
 
 def seconds(shape: Shape, hyperparameters: Hyperparameters) -> float:
