@@ -10,6 +10,7 @@ import sys
 import textwrap
 import warnings
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -459,6 +460,28 @@ def test_a_temperature_is_applied_and_its_absence_is_none(models, rows, tmp_path
     with open_artifact(path) as artifact:
         assert "decision" not in artifact.manifest.data
         assert artifact.manifest.decision.multipliers == ()
+
+
+def test_stacked_members_are_weighed_in_logarithms_fold_model_by_fold_model(members, rows, tmp_path):
+    """Against the formula, with weights of either sign."""
+    weights, offsets = (1.5, -0.4), np.array([0.3, -0.1])
+    stacked = [replace(member, weight=weight) for member, weight in zip(members, weights, strict=True)]
+    mixing = {"logarithms": True, "offsets": offsets.tolist()}
+    write_artifact(tmp_path / "m.automl", {**MANIFEST_FACTS, "mixing": mixing}, stacked)
+    scores = np.tile(offsets, (N_ROWS, 1))
+    for member in stacked:
+        for folder in member.folds:
+            matrix = ENCODINGS[member.pipeline.encoding].load(folder / "encoder").transform(rows[0])
+            p = find_families()[member.pipeline.family].load(folder / "model").predict(matrix, 1)
+            scores += member.weight / len(member.folds) * np.log(np.maximum(p, 1e-6))
+    expected = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    with open_artifact(tmp_path / "m.automl") as artifact:
+        assert artifact.predict(rows[0], threads=1) == pytest.approx(expected)
+
+
+def test_weights_that_do_not_sum_to_one_need_a_mixing(members, tmp_path):
+    with pytest.raises(BadArtifact, match="sum to one"):
+        write_artifact(tmp_path / "m.automl", MANIFEST_FACTS, [replace(members[0], weight=1.5)])
 
 
 @pytest.mark.parametrize("text", [b"[" * 100_000, b"{", b'{"format": NaN}', b"\xff", b'{"format": true}'])

@@ -17,6 +17,7 @@ from automl_cli.members import MOST_CANDIDATES, OofCache, candidates, choose_mem
 from automl_cli.metrics import METRICS
 from automl_cli.rundata import RunData
 from automl_cli.splits import ValidationPlan
+from automl_cli.stacking import MEAN
 from automl_cli.task import TaskKind
 from automl_cli.trial import Failure, Pipeline, Proposal, Success, Trial
 
@@ -130,8 +131,9 @@ def test_with_partial_trials_they_are_no_worse_than_the_best_complete_one(
     alone = [data.metric.loss(TRUTH, predictions.astype(np.float32)[:, None], None) for predictions in complete]
     assert chosen.loss <= min(alone) + 1e-9
     assert np.isfinite(chosen.fold_losses).all()
-    assert sum(weight for _, weight in chosen.members) == pytest.approx(1.0)
-    assert any(trial.complete for trial, _ in chosen.members)
+    if chosen.mixing == MEAN:
+        assert sum(weight for _, weight in chosen.members) == pytest.approx(1.0)
+        assert any(trial.complete for trial, _ in chosen.members)
     assert all(trial.complete or len(trial.losses) >= 2 for trial, _ in chosen.members)
 
 
@@ -278,3 +280,16 @@ def test_decided_together_classes_are_no_worse_than_the_best_alone(
     left_out = choose_members(trials, OofCache(run, data), calibrate=False)
     assert left_out is not None
     assert left_out.decision.multipliers == ()
+
+
+def test_members_that_are_all_too_timid_are_stacked(tmp_path: Path) -> None:
+    data = run_data(n_folds=4)
+    trials = [finished(tmp_path, data, k, 0.4 * noisy(k, 0.2)) for k in range(4)]
+    chosen = choose_members(trials, OofCache(tmp_path, data))
+    without = choose_members(trials, OofCache(tmp_path, data), stacking=False)
+    assert chosen is not None
+    assert without is not None
+    assert without.mixing == MEAN
+    assert chosen.mixing.offsets
+    assert sum(weight for _, weight in chosen.members) > 1.5
+    assert chosen.mean_loss < 0.5 * without.mean_loss
