@@ -1,7 +1,9 @@
-"""What calibration and thresholds are worth: trials of kept run folders, mixed with and without, scored on new rows.
+"""What a step after the search is worth: trials of kept run folders, mixed with and without it, scored on new rows.
 
 automl fit train.csv -t y --metric f1 --trials 12 --run-dir runs/churn -o churn.automl
-python benchmarks/calibration.py runs/churn churn.automl test.csv
+python benchmarks/calibration.py runs/churn churn.automl test.csv [--part stacking]
+
+The part is calibration (temperature, thresholds) or stacking.
 """
 
 import argparse
@@ -20,19 +22,21 @@ from automl_cli.prediction import evaluate_model
 from automl_cli.rundata import open_rundata
 from automl_cli.trial import read_journal
 
+FLAGS = {"calibration": "calibrate", "stacking": "stacking"}
 KEPT = ("task", "schema", "frame")
 HEAD = ("run", "metric", "without: validated", "test", "with: validated", "test", "learned")
 
 
-def compare(run: Path, model: Path, test: str) -> Iterator[str]:
+def compare(run: Path, model: Path, test: str, part: str) -> Iterator[str]:
     """Yield one row of the table: losses, so that lower is better."""
     data = open_rundata(run / "data")
     with open_artifact(model) as artifact:
         manifest = {key: artifact.manifest.data[key] for key in KEPT}
     yield from (run.name, data.metric.name)
     learned = "nothing"
-    for calibrate in (False, True):
-        mixed = ModelSoFar(Path(), manifest, OofCache(run, data), Deadline.after(None), calibrate=calibrate)
+    for taken in (False, True):
+        mixed = ModelSoFar(Path(), manifest, OofCache(run, data), Deadline.after(None))
+        setattr(mixed, FLAGS[part], taken)
         for trial in read_journal(run / "journal.jsonl"):
             mixed.add(trial)
         chosen = mixed.weigh()
@@ -44,7 +48,9 @@ def compare(run: Path, model: Path, test: str) -> Iterator[str]:
             scores = evaluate_model(path, test, metric=data.metric.name, threads=1)
         yield f"{chosen.mean_loss:.4f}"
         yield f"{METRICS[scores.metric].natural(scores.scores[scores.metric]):.4f}"
-        if chosen.decision.multipliers:
+        if part == "stacking":
+            learned = ", ".join(f"{w:.2f}" for _, w in chosen.members) if chosen.mixing.offsets else "nothing"
+        elif chosen.decision.multipliers:
             learned = "x " + ", ".join(f"{value:.2f}" for value in np.asarray(chosen.decision.multipliers))
         elif chosen.decision.temperature != 1.0:
             learned = f"temperature {chosen.decision.temperature:.3f}"
@@ -55,11 +61,13 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paths", nargs="+", metavar="RUN MODEL TEST", help="run folder, its model file, labelled rows")
-    paths = parser.parse_args().paths
+    parser.add_argument("--part", choices=FLAGS, default="calibration")
+    args = parser.parse_args()
+    paths = args.paths
     print("| " + " | ".join(HEAD) + " |")
     print("|" + "---|" * len(HEAD))
     for run, model, test in zip(paths[::3], paths[1::3], paths[2::3], strict=True):
-        print("| " + " | ".join(compare(Path(run), Path(model), test)) + " |", flush=True)
+        print("| " + " | ".join(compare(Path(run), Path(model), test, args.part)) + " |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Record full learning curves once, so that rules for stopping early can be replayed on them in seconds.
 
-usage: python benchmarks/curves.py FOLDER --out CURVES [--names A B] [--configurations 60] [--rows 2000] [--folds 5]
+usage: python -m benchmarks.curves FOLDER --out CURVES [--names A B] [--configurations 60] [--rows 2000] [--folds 5]
 
 FOLDER is laid out as for limits.py: index.json and NAME.csv.gz, of which the training part of the same split is used.
 Each configuration (the portfolio, then draws from the search space) is fitted on every fold of every table, and never
@@ -22,7 +22,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from limits import SEED, lay_out
 from threadpoolctl import threadpool_limits
 
 from automl_cli.evaluate import OpenRun
@@ -35,6 +34,7 @@ from automl_cli.space import build_space, default_pipelines, to_pipeline
 from automl_cli.table import read_table
 from automl_cli.task import TaskKind
 from automl_cli.trial import Pipeline
+from benchmarks.tables import SEED, Dataset, find_datasets, lay_out
 
 LONGEST_WAIT = 300  # rounds without a gain: the longest patience that can be replayed
 BOOSTERS = ("lightgbm", "xgboost", "catboost")
@@ -74,19 +74,16 @@ def recorded(most: int) -> Iterator[list[Recorder]]:
             module.stopping_for = original
 
 
-def open_table(stack: contextlib.ExitStack, name: str, entry: dict, args: argparse.Namespace) -> Job:
+def open_table(stack: contextlib.ExitStack, dataset: Dataset, args: argparse.Namespace) -> Job:
     """Cap the rows, make the folds and lay the data out as a fit does."""
-    source = args.folder / args.group / f"{name}.csv.gz"
-    source = source if source.exists() else args.folder / f"{name}.csv.gz"
-    lay_out(source, entry, args.splits / name)
-    df = pd.read_csv(args.splits / name / "train.csv", low_memory=False)
+    df = pd.read_csv(lay_out(dataset, args.splits) / "train.csv", low_memory=False)
     place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     df.sample(min(len(df), args.rows), random_state=SEED).to_csv(place / "capped.csv", index=False)
     options = FitOptions(
-        str(place / "capped.csv"), entry["target"], place / "never.automl", n_trials=1, folds=args.folds,
-        task=TaskKind(entry["task"]),
+        str(place / "capped.csv"), dataset.target, place / "never.automl", n_trials=1, folds=args.folds,
+        task=TaskKind(dataset.task),
     )  # fmt: skip
-    run = stack.enter_context(open_run(place / "run", stem=name, identity=options.identity(), resume=False))
+    run = stack.enter_context(open_run(place / "run", stem=dataset.name, identity=options.identity(), resume=False))
     table = read_table(options.data, target=options.target)
     return prepare(options, table, choose_families((), args.exclude), run)
 
@@ -151,10 +148,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=25.0, help="of processor time")
     parser.add_argument("--splits", type=Path, default=Path(tempfile.gettempdir()) / "automl-splits")
     args = parser.parse_args()
-    index = json.loads((args.folder / "index.json").read_text())
-    index = index.get(args.group, index)
+    datasets = find_datasets(args.folder, args.group)
     with contextlib.ExitStack() as stack:
-        jobs = {name: open_table(stack, name, index[name], args) for name in args.names or index}
+        jobs = {name: open_table(stack, datasets[name], args) for name in args.names or datasets}
         plans = {name: configurations(job, args.configurations) for name, job in jobs.items()}
         for name, job in jobs.items():
             y, _ = job.data.validated()
