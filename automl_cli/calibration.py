@@ -9,7 +9,17 @@ import numpy as np
 from automl_cli.metrics import Array, Metric
 from automl_cli.thresholds import class_multipliers, prior_multipliers
 
-__all__ = ["PLAIN", "Decision", "Learned", "fit_temperature", "gains_surely", "learn_decision", "spread_rows"]
+__all__ = [
+    "PLAIN",
+    "Decision",
+    "Learned",
+    "fit_temperature",
+    "gains_surely",
+    "learn_decision",
+    "shares_of",
+    "softmax",
+    "spread_rows",
+]
 
 # Metrics that a change of temperature serves: they are best where the probabilities are the true ones.
 PROPER = ("log_loss", "brier")
@@ -54,7 +64,7 @@ class Decision:
         """Return probabilities at this temperature, shape (n_rows, n_classes) as given."""
         if self.temperature == 1.0:
             return outputs
-        return _softmax(_logs(outputs) / self.temperature)
+        return softmax(_logs(outputs) / self.temperature)
 
     def deciding(self, probabilities: Array) -> Array:
         """Return what has its largest value at the label, shape (n_rows, n_classes); no probabilities."""
@@ -227,10 +237,10 @@ def fit_temperature(probabilities: Array, y: Array, weight: Array | None = None)
     logits = _logs(probabilities)
     true = logits[np.arange(len(y)), y]
     true += (logits.mean(axis=1) - true) / (len(y) + 1)  # the one more row
-    share = np.full(len(y), 1.0 / len(y)) if weight is None or not weight.sum() > 0 else weight / weight.sum()
+    share = shares_of(weight, len(y))
     low, high, inverse = 1.0 / _HOTTEST, _HOTTEST, 1.0
     for _ in range(30):
-        p = _softmax(logits * inverse)
+        p = softmax(logits * inverse)
         mean = (p * logits).sum(axis=1)
         slope = float(share @ (mean - true))
         curve = float(share @ ((p * logits**2).sum(axis=1) - mean**2))
@@ -241,6 +251,12 @@ def fit_temperature(probabilities: Array, y: Array, weight: Array | None = None)
             break
         inverse = following
     return 1.0 / inverse
+
+
+def shares_of(weight: Array | None, n_rows: int) -> Array:
+    """Return weights that sum to one, the same for all rows where none are given or none is positive."""
+    even = weight is None or not weight.sum() > 0
+    return np.full(n_rows, 1.0 / n_rows) if even or weight is None else np.asarray(weight / weight.sum())
 
 
 def spread_rows(y: Array, n_kept: int) -> Array:
@@ -255,6 +271,7 @@ def _logs(probabilities: Array) -> Array:
     return np.asarray(np.log(np.clip(probabilities, _TINY, 1.0, dtype=np.float64)))
 
 
-def _softmax(logits: Array) -> Array:
+def softmax(logits: Array) -> Array:
+    """Return the probabilities of logits of shape (n_rows, n_classes)."""
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))

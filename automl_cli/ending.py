@@ -12,6 +12,7 @@ from automl_cli.importance import permutation_importance
 from automl_cli.members import Chosen
 
 logger = logging.getLogger(__name__)
+LEAVING_SECONDS = 1.0  # workers end and the interpreter shuts down; half of it on a machine that is not busy
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Ending:
         """Return the seconds that saving and leaving do not need; None where there is no limit."""
         if not self.deadline.limited:
             return None
-        return self.deadline.seconds_left() - 1.5 * self.saving_seconds - 0.6
+        return self.deadline.seconds_left() - 1.5 * self.saving_seconds - LEAVING_SECONDS
 
 
 def refit_members(ending: Ending) -> dict[int, Path]:
@@ -39,7 +40,7 @@ def refit_members(ending: Ending) -> dict[int, Path]:
     folder = str(ending.run_folder)
     spare = ending.spare_seconds()
     seconds = None if spare is None else 0.8 * spare
-    heaviest_first = sorted(ending.chosen.members, key=lambda member: -member[1])
+    heaviest_first = sorted(ending.chosen.members, key=lambda member: -abs(member[1]))
     pending = {
         trial.proposal.number: ending.executor.submit(refit, trial, folder, seconds, timeout=spare)
         for trial, _ in heaviest_first

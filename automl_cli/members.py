@@ -148,27 +148,31 @@ def choose_members(
     weights, learned, gain = _mix(oof, rows_known, calibrate=calibrate)
     together = combine(oof[weights > 0], weights[weights > 0])
     loss = _decided_loss(together, rows_known, learned.decision)
-    stacked = _stacked(members_to_be, oof, rows_known, weights, learned, gain) if stacking else None
-    if stacked is not None:
-        by_stacking = _chosen_by_stacking(members_to_be, rows_known, stacked, data, gain)
-        # On rows that it has not seen it has to be better than the mean is on those that it was chosen on.
-        if by_stacking.loss < loss:
-            return by_stacking
-    return Chosen(
+    by_mean = Chosen(
         members=_served(members_to_be, weights),
         loss=loss,
         fold_losses=_fold_losses(data, y, learned.judged(together, data.metric, rows_known.parts), weight),
         decision=learned.decision,
         gain=gain,
     )
+    # Under a time order the members are fitted again on all rows: weights learned on what they got wrong before would
+    # correct what is no longer wrong.
+    if gain is None or not stacking or data.plan.refit:
+        return by_mean
+    stacked = _stacked(members_to_be, oof, rows_known, weights, learned, gain)
+    if stacked is None:
+        return by_mean
+    by_stacking = _chosen_by_stacking(members_to_be, rows_known, stacked, data, gain)
+    # On rows that it has not seen it has to be better than the mean is on those that it was chosen on.
+    pooled = data.metric.name in BY_FOLD or by_stacking.loss < by_mean.loss  # ranks of several folds are not compared
+    better = pooled and by_stacking.mean_loss < by_mean.mean_loss
+    return by_stacking if better else by_mean
 
 
 def _stacked(
-    trials: Sequence[Success], oof: Array, known: "_Known", weights: Array, learned: Learned, gain: Gain | None
+    trials: Sequence[Success], oof: Array, known: "_Known", weights: Array, learned: Learned, gain: Gain
 ) -> Stacked | None:
     """Stack the members, and the best trial of each family, where that gains over the weighted mean."""
-    if gain is None or known.metric.needs == "labels":
-        return None
     by_part = [np.bincount(picks, minlength=len(oof)) / len(picks) for picks in gain.picks_by_part]
     rows = Rows(known.y, known.weight, known.parts)
     losses = []
@@ -184,7 +188,7 @@ def _stacked(
 
 
 def _chosen_by_stacking(
-    trials: Sequence[Success], known: "_Known", stacked: Stacked, data: RunData, gain: Gain | None
+    trials: Sequence[Success], known: "_Known", stacked: Stacked, data: RunData, gain: Gain
 ) -> Chosen:
     members = [(trial, float(w)) for trial, w in zip(trials, stacked.weights, strict=True) if w]
     rows = Rows(known.y, known.weight, known.parts)

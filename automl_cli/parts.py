@@ -19,4 +19,4 @@ class Part(StrEnum):
     STACKING = "stacking"
     """Members are weighed by the greedy selection alone, and their mean is the prediction."""
     CALIBRATION = "calibration"
-    """Probabilities stay as the members give them, and the likeliest class is the label."""
+    """No temperature follows the weights, and the likeliest class is the label."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from automl_cli.trial import Success, Trial
 
-__all__ = ["LISTED", "NOISE", "Patience", "gains"]
+__all__ = ["LISTED", "NOISE", "REPEATED", "Patience", "gains"]
 
 # Of the loss: half of what racing may cost a table (docs/early-stopping.md), and far below the standard error of any
 # loss on fewer than 100,000 rows. Losses are held against the one at the last gain, so that small steps add up.

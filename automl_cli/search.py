@@ -10,7 +10,7 @@ import numpy as np
 from automl_cli.clock import Deadline
 from automl_cli.errors import UsageError
 from automl_cli.optimizer import Optimizer, SpaceExhausted
-from automl_cli.patience import LISTED, Patience
+from automl_cli.patience import LISTED, REPEATED, Patience
 from automl_cli.trial import Failure, Pipeline, Proposal, Success, Trial
 
 LAG = 4  # proposal k sees exactly the trials up to k - LAG, so that up to LAG workers give the same run
@@ -309,7 +309,7 @@ def _next_pipeline(state: State, optimizer: Optimizer) -> tuple[Pipeline, str] |
     """Return what to try next; a pipeline that was cut by its limit is given more time once."""
     if state.again is not None:
         again, state.again = state.again, None
-        return again, "again"
+        return again, REPEATED
     if state.ready is not None:
         ready, state.ready = state.ready, None
         return ready

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from automl_cli.calibration import gains_surely, spread_rows
+from automl_cli.calibration import gains_surely, shares_of, softmax, spread_rows
 from automl_cli.ensemble import combine
 from automl_cli.metrics import Array, Metric
 
@@ -20,7 +20,9 @@ __all__ = ["MEAN", "Greedy", "Mixing", "Rows", "Stacked", "stack"]
 STRENGTHS = (1.0, 0.1, 0.01)  # of the pull; the strongest first, so that each fit begins near its end
 FLOOR = 1e-6  # what a probability counts as at least: its logarithm must not decide alone
 LEAST_WEIGHT = 0.02  # a member with less is not worth its place in the file
-FEWEST_PARTS = 3  # two say too little of how sure a gain is
+PARTS_TO_JUDGE = 3  # two say too little of how sure a gain is
+_MOST_VALUES = 20_000  # rows of a ridge regression
+_FURTHEST = 1e3  # spreads of the target: a spare that predicts beyond has blown up somewhere
 _MOST_CLASSES = 60  # with more, a fit takes longer than it is worth
 _MOST_ITERATIONS = 40
 
@@ -32,7 +34,8 @@ class Mixing:
     Attributes
     ----------
     logarithms : bool
-        Weights act on the logarithms of probabilities (a log-linear pool [1]_), and on those of each fold model.
+        Weights act on the logarithms of probabilities, a log-linear pool [1]_: on those of every fold's model, before
+        the mean over a member's folds is taken.
     offsets : tuple of float
         Added to the sum, one for each output; none where empty.
 
@@ -58,7 +61,7 @@ class Mixing:
         """Turn the weighted sum of `terms` into probabilities or values, shape (n_rows, n_outputs)."""
         if self.offsets:
             total = total + np.asarray(self.offsets)
-        return _softmax(total) if self.logarithms else total
+        return softmax(total) if self.logarithms else total
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -100,6 +103,11 @@ class Rows:
         """Score predictions of some rows."""
         return float(metric.loss(self.y[rows], predictions, None if self.weight is None else self.weight[rows]))
 
+    def part_losses(self, predictions: Array, metric: Metric) -> tuple[float, ...]:
+        """Score predictions of all rows part by part."""
+        parts = (self.part(part)[1] for part in range(int(self.parts.max()) + 1))
+        return tuple(self.loss(rows, predictions[rows], metric) for rows in parts)
+
 
 @dataclass(frozen=True)
 class Greedy:
@@ -128,7 +136,8 @@ class Stacked:
     weights : ndarray of shape (n_models,)
         Of either sign; they need not sum to one.
     judged : ndarray of shape (n_rows, n_outputs)
-        Predictions, each row mixed by what was learned without its part.
+        Predictions, each row mixed by what was learned without its part. Which strength of the pull is best was
+        chosen on these rows, and so was which models are spare.
     """
 
     weights: Array
@@ -158,30 +167,21 @@ def stack(oof: Array, rows: Rows, metric: Metric, greedy: Greedy, *, spare: Sequ
     .. [2] Breiman, Stacked regressions, Machine Learning 24, 1996.
     """
     n_outputs = oof.shape[2]
-    if metric.needs == "labels" or n_outputs > _MOST_CLASSES or len(greedy.by_part) < FEWEST_PARTS:
+    if metric.needs == "labels" or n_outputs > _MOST_CLASSES or len(greedy.by_part) < PARTS_TO_JUDGE:
         return None
+    spare = _sane(oof, rows.y, spare) if n_outputs == 1 else spare
     support = _support([greedy.weights, *greedy.by_part], spare)
-    form = Mixing(logarithms=n_outputs > 1)
-    terms = form.terms(_filled(oof, support, greedy.weights))
-    best: tuple[float, float, Array, tuple[float, ...]] | None = None
-    tried = _cross_fitted(terms, rows, greedy, support, spare, form)
-    for strength, judged in tried.items():
-        losses = tuple(
-            rows.loss(held_out, judged[held_out], metric)
-            for held_out in (rows.part(part)[1] for part in range(len(greedy.by_part)))
-        )
-        if best is None or float(np.mean(losses)) < best[0]:
-            best = float(np.mean(losses)), strength, judged, losses
-    if best is None or not gains_surely(greedy.losses, best[3]):
+    problem = _Problem(_terms(oof, support, greedy.weights), support, rows, spare)
+    judged = problem.cross_fitted(greedy.by_part, STRENGTHS)
+    losses = {strength: float(np.mean(rows.part_losses(p, metric))) for strength, p in judged.items()}
+    strength = min(losses, key=losses.__getitem__)
+    trimmed = problem.cross_fitted(greedy.by_part, (strength,), trim=True)[strength]
+    if not gains_surely(greedy.losses, rows.part_losses(trimmed, metric)):
         return None
-    own = np.isin(support, _support([greedy.weights], spare))
-    start = np.where(own, greedy.weights[support], 0.0)
-    fitted, _ = _fit(terms[own], rows, np.arange(len(rows.y)), start[own], best[1])
-    own[own] = np.abs(fitted) >= LEAST_WEIGHT
-    fitted, offsets = _fit(terms[own], rows, np.arange(len(rows.y)), start[own], best[1])
-    weights = np.zeros(len(oof))
-    weights[support[own]] = fitted
-    return Stacked(weights, Mixing(form.logarithms, tuple(float(value) for value in offsets)), best[2])
+    weights, offsets = problem.fitted(greedy.weights, np.arange(len(rows.y)), strength, trim=True)
+    if not weights.any():  # nothing but the offsets is left
+        return None
+    return Stacked(weights, Mixing(n_outputs > 1, tuple(float(value) for value in offsets)), trimmed)
 
 
 def _support(weights: Sequence[Array], spare: Sequence[int]) -> Array:
@@ -189,57 +189,103 @@ def _support(weights: Sequence[Array], spare: Sequence[int]) -> Array:
     return np.unique(np.concatenate([*(np.flatnonzero(w) for w in weights), np.asarray(spare, dtype=np.int64)]))
 
 
-def _filled(oof: Array, support: Array, weights: Array) -> Array:
-    """Return the predictions of some models; where one has none, the mix stands in: that says nothing of the model."""
-    own = oof[support].astype(np.float64)
-    absent = np.isnan(own)
-    return np.where(absent, combine(oof, weights), own) if absent.any() else own
+def _sane(oof: Array, y: Array, spare: Sequence[int]) -> tuple[int, ...]:
+    """Return the models whose values lie near those of the target."""
+    centre, spread = float(y.mean()), float(y.max() - y.min())
+    return tuple(k for k in spare if np.nanmax(np.abs(oof[k] - centre), initial=0.0) <= _FURTHEST * spread)
 
 
-def _cross_fitted(
-    terms: Array, rows: Rows, greedy: Greedy, support: Array, spare: Sequence[int], form: Mixing
-) -> dict[float, Array]:
-    """Return predictions at each strength of the pull, each part's learned on the others."""
-    judged = {strength: np.empty(terms.shape[1:]) for strength in STRENGTHS}
-    for part, weights in enumerate(greedy.by_part):
-        seen, held_out = rows.part(part)
-        own = np.isin(support, _support([weights], spare))
-        start = weights[support[own]]
-        begin = None
-        for strength in STRENGTHS:
-            begin = _fit(terms[own], rows, seen, start, strength, begin)
-            mixed = np.tensordot(begin[0], terms[own][:, held_out], 1)
-            judged[strength][held_out] = Mixing(form.logarithms, tuple(begin[1])).joined(mixed)
-    return judged
+def _terms(oof: Array, support: Array, weights: Array) -> Array:
+    """Return what the weights of some models act on, float64.
+
+    Where a model has no prediction the greedy mix stands in: that says nothing of the model.
+    """
+    mixing, terms = Mixing(logarithms=oof.shape[2] > 1), np.empty((len(support), *oof.shape[1:]))
+    together: Array | None = None
+    for own, model in zip(terms, support, strict=True):
+        absent = np.isnan(oof[model])
+        own[:] = oof[model]
+        if absent.any():
+            together = combine(oof, weights) if together is None else together
+            own[absent] = together[absent]
+        own[:] = mixing.terms(own)
+    return terms
 
 
 Fitted = tuple[Array, Array]
 
 
-def _fit(terms: Array, rows: Rows, seen: Array, start: Array, strength: float, begin: Fitted | None = None) -> Fitted:
-    """Return weights of shape (n_models,) and offsets of shape (n_outputs,) learned on the rows ``seen``."""
-    if terms.shape[2] > 1:
-        seen = seen[spread_rows(rows.y[seen], _rows_of_a_fit(terms.shape[2]))]
-    y = rows.y[seen]
-    weight = None if rows.weight is None else rows.weight[seen]
-    share = np.full(len(y), 1 / len(y)) if weight is None or not weight.sum() > 0 else weight / weight.sum()
-    if terms.shape[2] == 1:
-        return _ridge(terms[:, seen, 0], y, share, start, strength)
-    return _logistic(terms[:, seen], y, share, (start, np.zeros(terms.shape[2])), strength, begin)
+@dataclass(frozen=True)
+class _Problem:
+    """What a regression learns from: terms of the models of ``support``, shape (n_support, n_rows, n_outputs)."""
+
+    terms: Array
+    support: Array
+    rows: Rows
+    spare: Sequence[int]
+
+    def cross_fitted(
+        self, by_part: Sequence[Array], strengths: Sequence[float], *, trim: bool = False
+    ) -> dict[float, Array]:
+        """Return predictions at each strength of the pull, each part's learned on the others."""
+        judged = {strength: np.empty(self.terms.shape[1:]) for strength in strengths}
+        for part, weights in enumerate(by_part):
+            seen, held_out = self.rows.part(part)
+            judged_on = self.terms[:, held_out]
+            begin = None
+            for strength in strengths:
+                begin = self.fitted(weights, seen, strength, begin=begin, trim=trim)
+                mixing = Mixing(self.terms.shape[2] > 1, tuple(begin[1]))
+                judged[strength][held_out] = mixing.joined(np.tensordot(begin[0][self.support], judged_on, 1))
+        return judged
+
+    def fitted(
+        self, greedy: Array, seen: Array, strength: float, *, begin: Fitted | None = None, trim: bool = False
+    ) -> Fitted:
+        """Return weights of shape (n_models,) and offsets of shape (n_outputs,) learned on the rows ``seen``.
+
+        With ``trim`` what hardly counts is left out, and the others are fitted again.
+        """
+        rows = seen[spread_rows(self.rows.y[seen], _most_rows(self.terms.shape[2]))]
+        own = np.flatnonzero(np.isin(self.support, _support([greedy], self.spare)))
+        start = greedy[self.support[own]]
+        before = None if begin is None else (begin[0][self.support[own]], begin[1])
+        weights, offsets = self._fit(own, rows, start, strength, before)
+        if trim and (kept := np.abs(weights) >= LEAST_WEIGHT).any() and not kept.all():
+            own, left = own[kept], float(start[kept].sum())
+            # the pull is towards weights of the same sum: with another one probabilities would be less sure
+            start = start[kept] * (float(start.sum()) / left) if left > 0 else start[kept]
+            weights, offsets = self._fit(own, rows, start, strength, (weights[kept], offsets))
+        whole = np.zeros(len(greedy))
+        whole[self.support[own]] = weights
+        return whole, offsets
+
+    def _fit(self, own: Array, seen: Array, start: Array, strength: float, begin: Fitted | None) -> Fitted:
+        terms, y = self.terms[np.ix_(own, seen)], self.rows.y[seen]
+        share = shares_of(None if self.rows.weight is None else self.rows.weight[seen], len(y))
+        if terms.shape[2] == 1:
+            return _ridge(terms[:, :, 0], y, share, start, strength)
+        return _logistic(terms, y, share, (start, np.zeros(terms.shape[2])), strength, begin)
 
 
-def _rows_of_a_fit(n_classes: int) -> int:
-    """Return how many rows a logistic fit sees at most: some hundred for each weight, within a second for all fits."""
-    return min(max(4_000, 20_000 // n_classes), 60_000 // n_classes)
+def _most_rows(n_outputs: int) -> int:
+    """Return how many rows a fit sees at most: all fits together take about a second."""
+    return _MOST_VALUES if n_outputs == 1 else min(max(4_000, 20_000 // n_outputs), 60_000 // n_outputs)
 
 
 def _ridge(X: Array, y: Array, share: Array, start: Array, strength: float) -> Fitted:
     """Minimise mean squared error in units of the target's variance plus ``strength`` times the squared change."""
-    centre = float(share @ y)
-    spread = float(np.sqrt(share @ (y - centre) ** 2)) or 1.0
+    largest = float(np.abs(y).max(initial=0.0)) or 1.0
+    centre = float(share @ (y / largest)) * largest  # in a scale whose squares are finite
+    spread = float(np.sqrt(share @ ((y - centre) / largest) ** 2)) * largest
+    if spread <= 1e-12 * largest:
+        return start, np.zeros(1)
     A = (X - centre) / spread
     rest = (y - centre) / spread - start @ A
-    weights = start + np.linalg.solve((A * share) @ A.T + strength * np.eye(len(A)), A @ (share * rest))
+    try:
+        weights = start + np.linalg.solve((A * share) @ A.T + strength * np.eye(len(A)), A @ (share * rest))
+    except np.linalg.LinAlgError:  # members that are the same to the last bit
+        return start, np.zeros(1)
     return weights, np.array([centre * (1.0 - weights.sum())])
 
 
@@ -252,7 +298,7 @@ def _logistic(L: Array, y: Array, share: Array, start: Fitted, strength: float, 
 
     def objective(flat: Array) -> tuple[float, Array]:
         weights, offsets = flat[:n_models], flat[n_models:]
-        p = _softmax(np.tensordot(weights, L, 1) + offsets)
+        p = softmax(np.tensordot(weights, L, 1) + offsets)
         change = weights - start[0]
         value = -float(share @ np.log(np.maximum(p[every, y], np.finfo(float).tiny)))
         value += strength * float(change @ change) + 1e-3 * float(offsets @ offsets)
@@ -265,8 +311,3 @@ def _logistic(L: Array, y: Array, share: Array, start: Fitted, strength: float, 
         objective, np.concatenate(begin or start), jac=True, method="L-BFGS-B", options={"maxiter": _MOST_ITERATIONS}
     )
     return found.x[:n_models], found.x[n_models:]
-
-
-def _softmax(scores: Array) -> Array:
-    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))

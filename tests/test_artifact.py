@@ -428,6 +428,7 @@ MALFORMED = {
     "mixing": (_set("mixing", [1.0]), "'mixing'"),
     "mixing of values in logarithms": (_set("mixing", {"logarithms": True, "offsets": []}), "'mixing'"),
     "mixing with an offset too many": (_set("mixing", {"logarithms": True, "offsets": [0.0] * 3}), "'mixing'"),
+    "mixing out of range": (_set("mixing", {"logarithms": True, "offsets": [1e300, 0.0]}), "'mixing'"),
     "mixing with text": (_set("mixing", {"logarithms": True, "offsets": ["0", "0"]}), "'mixing'"),
     "decision without a key": (_set("decision", {"temperature": 1.0}), "'decision'"),
     "no temperature": (_set("decision", {"temperature": 0, "multipliers": []}), "'decision'"),

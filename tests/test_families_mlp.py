@@ -61,7 +61,9 @@ def test_the_gradient_is_that_of_the_loss(activation, embedded):
 def test_adamw_reaches_the_minimum_of_a_quadratic():
     net = new_net(2, np.array([1]), 1, SMALL, np.random.default_rng(0))
     adam, goal = AdamW.of(net, 0.0), np.linspace(-1, 1, len(net.flat)).astype(np.float32)
-    adam.rates[:] = 1.0  # frequencies move slower
+    at = net.views(adam.rates)
+    assert at.scale.min() > 1.0 > at.waves.frequency.max()
+    adam.rates[:] = 1.0
     for _ in range(2_000):
         adam.step(net.flat, net.flat - goal, 0.01)
     np.testing.assert_allclose(net.flat, goal, atol=0.02)
@@ -114,3 +116,17 @@ def test_a_refit_trains_as_many_epochs_as_it_is_told():
     X = rng.normal(size=(300, 2))
     data = fold(X, X[:, 0], TaskKind.REGRESSION, 1, "rmse")
     assert fit(data, Limits(1, 0, rounds=7)).rounds == 7
+
+
+def test_a_network_that_was_saved_before_numbers_were_embedded_is_read(tmp_path):
+    rng = np.random.default_rng(5)
+    X = rng.normal(size=(300, 2))
+    data = fold(X, X[:, 0], TaskKind.REGRESSION, 1, "rmse")
+    model = fit(data, Limits(1, 0), embedding=False)
+    MLP.save(model, tmp_path)
+    heads = list(tmp_path.rglob("head.npz"))
+    with np.load(heads[0]) as head:
+        older = {name: head[name] for name in head.files if name != "embedded"}
+    heads[0].unlink()
+    np.savez(heads[0], **older)
+    np.testing.assert_array_equal(MLP.load(tmp_path).predict(data.valid, 1), model.predict(data.valid, 1))

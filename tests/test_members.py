@@ -293,3 +293,12 @@ def test_members_that_are_all_too_timid_are_stacked(tmp_path: Path) -> None:
     assert chosen.mixing.offsets
     assert sum(weight for _, weight in chosen.members) > 1.5
     assert chosen.mean_loss < 0.5 * without.mean_loss
+
+
+def test_nothing_is_stacked_where_members_are_refitted_on_all_rows(tmp_path: Path) -> None:
+    data = run_data(n_folds=4)
+    data = replace(data, plan=replace(data.plan, refit=True))
+    trials = [finished(tmp_path, data, k, 0.4 * noisy(k, 0.2)) for k in range(4)]
+    chosen = choose_members(trials, OofCache(tmp_path, data))
+    assert chosen is not None
+    assert chosen.mixing == MEAN

@@ -296,6 +296,8 @@ def _is_mixing(value: Any, n_outputs: int) -> bool:
     offsets = value["offsets"]
     if not all(map(_is_number, offsets)) or len(offsets) not in (0, n_outputs):
         return False
+    if n_outputs > 1 and any(abs(offset) > _LARGEST_WEIGHT for offset in offsets):
+        return False
     return bool(value["logarithms"] == (bool(offsets) and n_outputs > 1))
 
 

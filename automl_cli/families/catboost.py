@@ -242,7 +242,7 @@ def _params(shape: Shape, hyperparameters: Hyperparameters, limits: Limits, loss
     return {
         **hyperparameters,
         "loss_function": loss,
-        "iterations": most_rounds(_seconds_per_round(shape, hyperparameters)),
+        "iterations": max(limits.rounds or 0, most_rounds(_seconds_per_round(shape, hyperparameters))),
         "border_count": _BORDERS,
         "boosting_type": "Plain",
         "bootstrap_type": "Bernoulli",

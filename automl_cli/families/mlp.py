@@ -254,7 +254,7 @@ def seconds(shape: Shape, hyperparameters: Hyperparameters) -> float:
     """Guess one fit's seconds on one core; one-hot columns come on top, so it is a low guess for categories."""
     columns = shape.n_columns + 8 * shape.n_categorical
     width, layers = float(hyperparameters["width"]), float(hyperparameters["layers"])
-    waves = N_WAVES * min(shape.n_numeric, MOST_COLUMNS) if hyperparameters["embedding"] else 0
+    waves = N_WAVES * shape.n_numeric if hyperparameters["embedding"] and shape.n_numeric <= MOST_COLUMNS else 0
     n_parameters = width * (columns + N_EMBEDDED * waves / N_WAVES + (layers - 1) * width + shape.n_outputs)
     steps = shape.n_rows / float(hyperparameters["batch_size"])
     per_epoch = shape.n_rows * (n_parameters * 2e-10 + waves * 2e-8) + steps * (4e-4 + 4e-9 * n_parameters)

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from automl_cli.errors import BadArtifact
 from automl_cli.families.arrays import Expected, bad_model, load_arrays, save_arrays
 from automl_cli.families.dense import activate
 from automl_cli.families.family import as_probabilities, spread
-from automl_cli.families.waves import N_EMBEDDED, Waves
+from automl_cli.families.waves import MOST_COLUMNS, N_EMBEDDED, Waves
 from automl_cli.features.matrix import Array, Matrix
 
 BLOCK = 8192
@@ -119,16 +120,7 @@ def save(model: MlpModel, folder: Path) -> None:
 def load(folder: Path) -> MlpModel:
     """Read what `save` wrote; raises `BadArtifact` where that is not what the files hold."""
     path = folder / _HEAD
-    head = load_arrays(path, {
-        "n_layers": Expected("i", 0),
-        "smooth": Expected("b", 0),
-        "classes": Expected("i", 1),
-        "embedded": Expected("i", 1),
-        "n_outputs": Expected("i", 0),
-        "bounds": Expected("f", 1),
-        "smoothing": Expected("f", 0),
-        "rounds": Expected("i", 0),
-    })  # fmt: skip
+    head = _load_head(path)
     n_layers, n_outputs, classes = int(head["n_layers"]), int(head["n_outputs"]), head["classes"]
     if not 1 <= n_layers <= 64 or len(head["bounds"]) != 2 or not 1 <= n_outputs <= 10**6 or head["rounds"] < 0:
         raise bad_model(path, "a number is out of range")
@@ -139,12 +131,30 @@ def load(folder: Path) -> MlpModel:
     weights, biases = _load_layers(folder / _FILE, n_layers, max(len(classes), 1))
     embedded = head["embedded"]
     n_features = len(weights[0]) - N_EMBEDDED * len(embedded)
+    if len(embedded) > MOST_COLUMNS:
+        raise bad_model(path, "too many features are embedded")
     if len(embedded) and (embedded.min() < 0 or embedded.max() >= n_features or (np.diff(embedded) <= 0).any()):
         raise bad_model(path, "a feature is out of range")
     waves = _load_waves(folder / _WAVES, len(embedded))
     low, high = head["bounds"]
     return MlpModel(weights, biases, bool(head["smooth"]), classes, n_outputs, float(low), float(high), embedded, waves,
                     float(head["smoothing"]), int(head["rounds"]))  # fmt: skip
+
+
+def _load_head(path: Path) -> dict[str, Array]:
+    expected = {
+        "n_layers": Expected("i", 0),
+        "smooth": Expected("b", 0),
+        "classes": Expected("i", 1),
+        "n_outputs": Expected("i", 0),
+        "bounds": Expected("f", 1),
+        "smoothing": Expected("f", 0),
+        "rounds": Expected("i", 0),
+    }
+    try:
+        return load_arrays(path, {**expected, "embedded": Expected("i", 1)})
+    except BadArtifact:  # perhaps written before numbers were embedded
+        return {**load_arrays(path, expected), "embedded": np.zeros(0, dtype=np.int64)}
 
 
 def _load_layers(path: Path, n_layers: int, n_outputs: int) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
