@@ -1,5 +1,6 @@
 """Greedy weights over out-of-fold predictions."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -176,11 +177,27 @@ class _Truth:
         """Return the loss of all rows, or the mean over folds: not all folds' scores need be on one scale."""
         if self.folds is None:
             return self.metric.loss(self.y, predictions, self.weight)
-        starts = np.flatnonzero(np.diff(self.folds, prepend=-1))
-        parts = [slice(start, end) for start, end in pairwise([*starts, len(self.folds)])]
+        parts = self.parts()
         of_weight = [None if self.weight is None else self.weight[part] for part in parts]
         losses = [self.metric.loss(self.y[p], predictions[p], w) for p, w in zip(parts, of_weight, strict=True)]
         return float(np.mean(losses))
+
+    def losses(self, scores: Array) -> Array:
+        """Return what `loss` gives for many predictions of two classes, shape (n_models,), where the metric has a way.
+
+        ``scores``, shape (n_models, n_rows), are the probabilities of the positive class.
+        """
+        if self.metric.of_many is None:
+            raise ValueError(f"{self.metric.name} is computed one by one")
+        of_parts = [self.metric.of_many(self.y[part], scores[:, part]) for part in self.parts()]
+        return np.asarray(np.mean(of_parts, axis=0))
+
+    def parts(self) -> list[slice]:
+        """Return the folds' rows, or all in one."""
+        if self.folds is None:
+            return [slice(0, len(self.y))]
+        starts = np.flatnonzero(np.diff(self.folds, prepend=-1))
+        return [slice(start, end) for start, end in pairwise([*starts, len(self.folds)])]
 
 
 def complete_models(oof: Array) -> Array:
@@ -238,13 +255,8 @@ def _pick(oof: Array, truth: _Truth, *, start: int, n_picks: int) -> tuple[list[
     total, times = oof[start].astype(np.float64), counted[start]
     best_loss = truth.loss(total)
     tie, best_length = _TIE * abs(best_loss), 1
-    scratch = np.empty_like(total)
     while len(picks) < n_picks and len(picks) - best_length < _PATIENCE and best_loss > 0:
-        losses = np.empty(len(oof))
-        for i, member in enumerate(members):
-            np.add(total, member, out=scratch)
-            np.divide(scratch, times + counted[i], out=scratch)
-            losses[i] = truth.loss(scratch)
+        losses = _losses_with_one_more(truth, total, times, members, counted)
         close = np.flatnonzero(losses <= np.nanmin(losses) + tie)
         known = close[np.isin(close, picks)]
         among = known if len(known) else close
@@ -255,6 +267,23 @@ def _pick(oof: Array, truth: _Truth, *, start: int, n_picks: int) -> tuple[list[
         if losses[chosen] < best_loss:
             best_loss, best_length = float(losses[chosen]), len(picks)
     return picks, best_length
+
+
+def _losses_with_one_more(
+    truth: _Truth, total: Array, times: Times, members: Sequence[Array], counted: Sequence[Times]
+) -> Array:
+    """Return the loss of the mean with each of the members added, shape (n_members,)."""
+    if truth.metric.of_many is not None and truth.weight is None and total.shape[1] == 2:
+        scores = [
+            (total[:, 1] + member[:, 1]) / np.ravel(times + n) for member, n in zip(members, counted, strict=True)
+        ]
+        return truth.losses(np.stack(scores))
+    losses, scratch = np.empty(len(members)), np.empty_like(total)
+    for i, member in enumerate(members):
+        np.add(total, member, out=scratch)
+        np.divide(scratch, times + counted[i], out=scratch)
+        losses[i] = truth.loss(scratch)
+    return losses
 
 
 def combine(predictions: Array, weights: Array) -> Array:

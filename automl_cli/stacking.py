@@ -23,6 +23,7 @@ LEAST_WEIGHT = 0.02  # a member with less is not worth its place in the file
 PARTS_TO_JUDGE = 3  # two say too little of how sure a gain is
 _MOST_VALUES = 20_000  # rows of a ridge regression
 _FURTHEST = 1e3  # spreads of the target: a spare that predicts beyond has blown up somewhere
+_MOST_CELLS = 40_000_000  # members times rows times classes, held as float64
 _MOST_CLASSES = 60  # with more, a fit takes longer than it is worth
 _MOST_ITERATIONS = 40
 
@@ -159,7 +160,7 @@ def stack(oof: Array, rows: Rows, metric: Metric, greedy: Greedy, *, spare: Sequ
     -------
     Stacked or None
         None where the mean gain over the parts is not larger than its standard error, there are fewer than three parts,
-        or the metric looks at labels.
+        the metric looks at labels, or the predictions take too much memory.
 
     References
     ----------
@@ -171,6 +172,8 @@ def stack(oof: Array, rows: Rows, metric: Metric, greedy: Greedy, *, spare: Sequ
         return None
     spare = _sane(oof, rows.y, spare) if n_outputs == 1 else spare
     support = _support([greedy.weights, *greedy.by_part], spare)
+    if len(support) * oof.shape[1] * n_outputs > _MOST_CELLS:
+        return None
     problem = _Problem(_terms(oof, support, greedy.weights), support, rows, spare)
     judged = problem.cross_fitted(greedy.by_part, STRENGTHS)
     losses = {strength: float(np.mean(rows.part_losses(p, metric))) for strength, p in judged.items()}

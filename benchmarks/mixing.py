@@ -44,6 +44,11 @@ def recipes(
         yield f"at most {most} of a family", metric, usual, capped(singles, families, most)
 
 
+def _without(oof: Array, y: Array, metric: Metric, folds: Array, left_out: tuple[int, int]) -> Array:
+    rows = np.flatnonzero(~np.isin(folds, left_out))
+    return greedy_weights(oof[:, rows], y[rows], metric, folds=folds[rows] if metric.name in BY_FOLD else None)
+
+
 def nested(oof: Array, y: Array, metric: Metric, folds: Array, families: list[str]) -> Mapping[str, float]:
     """Return the mean loss over held-out folds of each way."""
     losses: dict[str, list[float]] = {}
@@ -53,6 +58,10 @@ def nested(oof: Array, y: Array, metric: Metric, folds: Array, families: list[st
         singles = np.array([metric.loss(y[seen], member[seen], None) for member in oof])
         best = oof[int(np.argmin(singles))]
         losses.setdefault("best alone", []).append(metric.loss(y[held_out], best[held_out], None))
+        steady = np.mean([_without(oof, y, metric, folds, (fold, other)) for other in np.unique(folds[seen])], axis=0)
+        losses.setdefault("greedy, mean of choices without a fold", []).append(
+            metric.loss(y[held_out], combine(oof[:, held_out], steady), None)
+        )
         for name, by, scales, pool in recipes(metric, folds[seen], singles, families):
             weights = greedy_weights(oof[pool][:, seen], y[seen], by, folds=scales)
             fresh = combine(oof[pool][:, held_out], weights)
@@ -80,7 +89,7 @@ def main() -> None:
     print(f"{options.run.name}: {len(pool)} models, {len(y):,} rows, {len(data.folds)} folds")
     for name in options.metrics or [data.metric.name]:
         for way, loss in nested(oof, y, METRICS[name], folds, families).items():
-            print(f"  {name:18} {way:34} {loss:.5f}")
+            print(f"  {name:18} {way:40} {loss:.5f}")
 
 
 if __name__ == "__main__":

@@ -88,3 +88,20 @@ def test_a_loss_and_its_natural_number_belong_together(name):
 @pytest.mark.parametrize("name", [name for name, metric in METRICS.items() if metric.natural(0.0) == 0.0])
 def test_natural_losses_are_shown_as_they_are(name):
     assert METRICS[name].natural(0.3) == 0.3
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 10**6), n=st.integers(1, 40), levels=st.integers(1, 50))
+def test_many_predictions_at_once_are_scored_as_one_by_one(seed, n, levels):
+    """With and without ties, with one class only, and to the last bit: the ensemble compares them."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 2, n)
+    positive = rng.integers(0, levels, (5, n)) / 64
+    positive[3] = rng.random(n)
+    one_by_one = {name: metric for name, metric in METRICS.items() if metric.of_many is not None}
+    assert "roc_auc" in one_by_one
+    for metric in one_by_one.values():
+        alone = [metric.loss(y, np.stack([1 - p, p], axis=1), None) for p in positive]
+        np.testing.assert_array_equal(metric.of_many(y, positive), alone)
+        positive[1, 0] = np.nan
+        assert np.isnan(metric.of_many(y, positive)[1])
