@@ -64,11 +64,18 @@ class ModelSoFar:
         refits = REFIT_SHARE * self.deadline.total if self.cache.data.plan.refit else 0.0
         if self.chosen is None:
             return self.saving_seconds + refits
-        writing = sum(self.cache.model_bytes(trial) for trial, _ in self.chosen.members) / WRITTEN_PER_SECOND
+        writing = self.write_seconds()
         if self.cache.data.plan.refit:
             # all rows instead of a part, the members one after another at worst
             refits = max(refits, sum(2.0 * trial.seconds / len(trial.losses) for trial, _ in self.chosen.members))
         return max(1.5 * self.saving_seconds, writing) + refits
+
+    def write_seconds(self) -> float:
+        """Return what writing the members will take: they may be larger than those that were written the last time."""
+        if self.chosen is None:
+            return self.writing_seconds
+        n_bytes = sum(self.cache.model_bytes(trial) for trial, _ in self.chosen.members)
+        return max(self.writing_seconds, n_bytes / WRITTEN_PER_SECOND)
 
     def weigh(self) -> Chosen | None:
         """Choose and weigh the members among all trials so far, in number order."""

@@ -184,7 +184,7 @@ def _search_and_save(
     chosen = model.weigh()
     if chosen is None:
         raise _no_model(model.trials, options)
-    ending = Ending(executor, chosen, job.run.folder, deadline, model.writing_seconds)
+    ending = Ending(executor, chosen, job.run.folder, deadline, model.write_seconds())
     refitted = refit_members(ending) if job.plan.refit else {}
     mattered = what_mattered(ending)
     odd = (*job.table.notices, *_oddities(found, deadline, options))

@@ -168,3 +168,16 @@ def test_a_trial_that_ran_out_of_time_predicts_with_the_folds_it_has(
             expected += member.weight * model.predict(matrix, 1) / len(member.folds)
     assert sum(member.weight for member in members) == pytest.approx(1.0)
     assert predicted == pytest.approx(expected)
+
+
+def test_what_writing_takes_grows_with_the_members_that_were_just_chosen(
+    trials: tuple[Path, list[Trial]], tmp_path: Path
+) -> None:
+    run, (_, good) = trials
+    so_far = model_so_far(run, tmp_path / "model.automl", Clock())
+    assert so_far.write_seconds() == 0.0
+    so_far.add(good)
+    so_far.cache.sizes[good.proposal.number] = 200 * 10**6
+    so_far.weigh()
+    assert so_far.write_seconds() == pytest.approx(4.0)
+    assert so_far.ending_seconds() >= 4.0
