@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 from automl_cli.artifact import write_artifact
 from automl_cli.clock import Deadline
 from automl_cli.errors import AutomlError
 from automl_cli.members import Chosen, OofCache, choose_members
 from automl_cli.patience import Patience
 from automl_cli.plan import reserve_seconds
+from automl_cli.repeats import repeat_seconds
 from automl_cli.summary import artifact_members, ensemble_gain, leaderboard
 from automl_cli.trial import Success, Trial
 
@@ -34,6 +37,8 @@ class ModelSoFar:
         What weighing, calibrating and writing took the last time.
     calibrate, stacking : bool
         Whether a temperature or thresholds may follow the weights, and a regression take their place.
+    workers, n_repeat : int
+        Fits side by side, and how many other folds the members may be fitted on at the end; 0: none.
     patience : Patience
         In a timed run it is told when the model gains, and the model is weighed once more before it ends the search.
     """
@@ -51,6 +56,8 @@ class ModelSoFar:
     n_trials: int = 0
     calibrate: bool = True
     stacking: bool = True
+    workers: int = 1
+    n_repeat: int = 0
     patience: Patience = field(default_factory=Patience)
 
     def add(self, trial: Trial, *, stopped: bool = False) -> None:
@@ -68,20 +75,29 @@ class ModelSoFar:
         if self.cache.data.plan.refit:
             # all rows instead of a part, the members one after another at worst
             refits = max(refits, sum(2.0 * trial.seconds / len(trial.losses) for trial, _ in self.chosen.members))
-        return max(1.5 * self.saving_seconds, writing) + refits
+        return max(1.5 * self.saving_seconds, writing) + max(refits, self.repeat_seconds())
+
+    def repeat_seconds(self) -> float:
+        """Return what fitting the members on other folds as well will take at the end."""
+        if self.chosen is None or not (self.n_repeat and self.deadline.limited):
+            return 0.0
+        return repeat_seconds(self.chosen, self.n_repeat, limit=self.deadline.total, workers=self.workers)
 
     def write_seconds(self) -> float:
         """Return what writing the members will take: they may be larger than those that were written the last time."""
         if self.chosen is None:
             return self.writing_seconds
         n_bytes = sum(self.cache.model_bytes(trial) for trial, _ in self.chosen.members)
-        return max(self.writing_seconds, n_bytes / WRITTEN_PER_SECOND)
+        more = 1.0 if self.repeat_seconds() == 0.0 else 1.0 + self.n_repeat / len(self.cache.data.folds)
+        return more * max(self.writing_seconds, n_bytes / WRITTEN_PER_SECOND)
 
     def weigh(self) -> Chosen | None:
         """Choose and weigh the members among all trials so far, in number order."""
         if self.weighed < len(self.trials):
             in_order = sorted(self.trials, key=lambda trial: trial.proposal.number)
-            self.chosen = choose_members(in_order, self.cache, calibrate=self.calibrate, stacking=self.stacking)
+            # Beside busy workers a second thread of the linear algebra mostly spins, and takes their cores.
+            with threadpool_limits(1):
+                self.chosen = choose_members(in_order, self.cache, calibrate=self.calibrate, stacking=self.stacking)
             self.weighed = len(self.trials)
             self.cache.prune(in_order)
         return self.chosen
@@ -121,17 +137,17 @@ class ModelSoFar:
             self.patience.hear_model(now.mean_loss)
         return changed
 
-    def write(self, path: Path, more: Mapping[str, Any], refitted: Mapping[int, Path] | None = None) -> None:
+    def write(self, path: Path, more: Mapping[str, Any], fitted: Mapping[int, tuple[Path, ...]] | None = None) -> None:
         """Write the current members as a model file.
 
         Parameters
         ----------
-        refitted : mapping of trial number to a folder with encoder and model, or None
-            Stands in for the fold models of these members.
+        fitted : mapping of trial number to folders with encoder and model, or None
+            Stand in for the fold models of these members.
         """
         if self.chosen is None:
             raise ValueError("no members to write")
-        members = artifact_members(self.cache.run_folder, self.chosen, refitted or {})
+        members = artifact_members(self.cache.run_folder, self.chosen, fitted or {})
         data = {
             **self.manifest,
             "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

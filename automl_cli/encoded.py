@@ -119,7 +119,7 @@ def _encode_into(draft: Path, root: Path, data: RunData, encoding: str, fold: in
 
 
 def _encode(root: Path, data: RunData, encoding: str, fold: int, save_to: Path | None) -> tuple[Matrix, Matrix]:
-    train_rows, valid_rows = data.folds[fold]
+    train_rows, valid_rows = data.every_fold[fold]
     train, valid = data.frame.take(train_rows), data.frame.take(valid_rows)
     if data.frame.schema.text:
         train, valid = _with_known_text(root / f"fold_{fold}" / TEXT, train, valid, fold)

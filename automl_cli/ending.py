@@ -1,18 +1,24 @@
-"""The end of a fit: members refitted on all rows where time orders them, and what mattered."""
+"""The end of a fit: more models of the members, or others where time orders the rows, and what mattered."""
 
 import logging
-from concurrent.futures import wait
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from automl_cli.clock import Deadline
-from automl_cli.evaluate import refit
+from automl_cli.evaluate import fold_folders, refit, repeat_folds, repeated_folders
 from automl_cli.executors import TrialExecutor
 from automl_cli.importance import permutation_importance
 from automl_cli.members import Chosen
+from automl_cli.repeats import SHARE, members_to_repeat
+from automl_cli.rundata import RunData
 
 logger = logging.getLogger(__name__)
 LEAVING_SECONDS = 1.0  # workers end and the interpreter shuts down; half of it on a machine that is not busy
+IMPORTANCE_SECONDS = 0.5  # are left for what mattered
+POLL_SECONDS = 0.2  # how soon an interrupt is noticed
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,7 @@ class Ending:
     run_folder: Path
     deadline: Deadline
     saving_seconds: float
+    interrupted: Callable[[], bool]
 
     def spare_seconds(self) -> float | None:
         """Return the seconds that saving and leaving do not need; None where there is no limit."""
@@ -32,7 +39,18 @@ class Ending:
         return self.deadline.seconds_left() - 1.5 * self.saving_seconds - LEAVING_SECONDS
 
 
-def refit_members(ending: Ending) -> dict[int, Path]:
+def further_models(ending: Ending, data: RunData, n_repeat: int, workers: int) -> dict[int, tuple[Path, ...]]:
+    """Fit the members on rows that their folds' models have not seen: all rows, or other folds.
+
+    Returns
+    -------
+    dict of trial number to the folders that stand in for those of its folds
+        Members that are missing from it keep their fold models.
+    """
+    return refit_members(ending) if data.plan.refit else repeat_members(ending, data, n_repeat, workers)
+
+
+def refit_members(ending: Ending) -> dict[int, tuple[Path, ...]]:
     """Fit the members on all rows, the heaviest first: under a time order the latest rows count most.
 
     A member that cannot be refitted in time keeps its fold models.
@@ -45,15 +63,58 @@ def refit_members(ending: Ending) -> dict[int, Path]:
         trial.proposal.number: ending.executor.submit(refit, trial, folder, seconds, timeout=spare)
         for trial, _ in heaviest_first
     }
-    wait(pending.values(), timeout=spare)
-    refitted: dict[int, Path] = {}
+    _await(ending, pending, spare)
+    refitted: dict[int, tuple[Path, ...]] = {}
     for number, future in pending.items():
         try:
-            refitted[number] = future.result(timeout=0)
+            refitted[number] = (future.result(timeout=0),)
         except Exception:  # its fold models are still there
             logger.info("trial %d could not be refitted", number, exc_info=True)
             future.cancel()
     return refitted
+
+
+def repeat_members(ending: Ending, data: RunData, n_repeat: int, workers: int) -> dict[int, tuple[Path, ...]]:
+    """Fit the members on the plan's other folds as well, as many as there is time for; see `automl_cli.repeats`.
+
+    Returns
+    -------
+    dict of trial number to the folders of all its folds
+        What was not finished in time is left out.
+    """
+    spare = ending.spare_seconds()
+    if spare is None or not n_repeat or ending.interrupted():
+        return {}
+    seconds = min(spare - IMPORTANCE_SECONDS, SHARE * ending.deadline.total)
+    trials = members_to_repeat(ending.chosen, n_repeat, seconds=seconds, workers=workers)
+    pending = {
+        trial.proposal.number: ending.executor.submit(repeat_folds, trial, str(ending.run_folder), timeout=seconds)
+        for trial in trials
+    }
+    _await(ending, pending, seconds)
+    for number, future in pending.items():
+        try:
+            future.result(timeout=0)
+        except Exception:  # the folds it has finished are there
+            logger.info("trial %d was not repeated on all folds", number, exc_info=True)
+            future.cancel()
+    return {
+        trial.proposal.number: (
+            *fold_folders(ending.run_folder, trial),
+            *repeated_folders(ending.run_folder, trial, data),
+        )
+        for trial in trials
+    }
+
+
+def _await(ending: Ending, pending: Mapping[int, "Future[Any]"], seconds: float | None) -> None:
+    """Wait until all have ended, the seconds are over or the user asks to stop."""
+    began = ending.deadline.clock()
+    left = set(pending.values())
+    while left and not ending.interrupted():
+        if seconds is not None and ending.deadline.clock() - began >= seconds:
+            return
+        left = wait(left, timeout=POLL_SECONDS).not_done
 
 
 def what_mattered(ending: Ending) -> tuple[tuple[str, float], ...]:

@@ -119,7 +119,7 @@ def _fit_fold(
 ) -> float:
     began = time.perf_counter()
     data = run.data
-    train_rows, valid_rows = data.folds[fold]
+    train_rows, valid_rows = data.every_fold[fold]
     encoded = run.encode(proposal.pipeline.encoding, fold)
     fold_data = FoldData(
         kind=data.kind,
@@ -221,6 +221,41 @@ def read_oof(run_folder: Path, data: RunData, trial: Success) -> Array:
         start, end = end, end + len(valid)
         oof[start:end] = np.load(folder / f"fold_{fold}" / "oof.npy")
     return oof
+
+
+def repeat_folds(trial: Success, run_folder: str) -> None:
+    """Fit a trial's pipeline on the plan's other folds too, and leave their models beside those that are there."""
+    run = open_run(run_folder)
+    family = find_families()[trial.proposal.pipeline.family]
+    folder = trial_folder(Path(run_folder), trial.proposal.number)
+    limit = None if trial.proposal.seconds is None else 2.0 * trial.seconds / len(trial.losses)
+    n_folds = len(run.data.folds)
+    for fold in range(n_folds, len(run.data.every_fold)):
+        if (folder / f"fold_{fold}").exists():  # left by a run that was killed at its very end
+            continue
+        # chance of its own: a network begins elsewhere, a forest draws other rows
+        proposal = replace(trial.proposal, seed=(trial.proposal.seed + fold) % 2**31)
+        _fit_fold(run, family, proposal, fold, folder, limit)
+
+
+def fold_folders(run_folder: Path, trial: Success) -> tuple[Path, ...]:
+    """Return the folders of the folds that a trial has finished."""
+    folder = trial_folder(run_folder, trial.proposal.number)
+    return tuple(folder / f"fold_{fold}" for fold in range(len(trial.losses)))
+
+
+def repeated_folders(run_folder: Path, trial: Success, data: RunData) -> tuple[Path, ...]:
+    """Return the folders that `repeat_folds` left.
+
+    A fold whose fit was cut is not among them, unless those of the trial were: its model is a worse one.
+    """
+    folder = trial_folder(run_folder, trial.proposal.number)
+    others = (folder / f"fold_{fold}" for fold in range(len(data.folds), len(data.every_fold)))
+    return tuple(fold for fold in others if fold.exists() and (trial.cut or not _was_cut(fold)))
+
+
+def _was_cut(fold: Path) -> bool:
+    return bool(json.loads((fold / "fold.json").read_text())["cut"])
 
 
 def refit(trial: Success, run_folder: str, seconds: float | None) -> Path:

@@ -20,3 +20,5 @@ class Part(StrEnum):
     """Members are weighed by the greedy selection alone, and their mean is the prediction."""
     CALIBRATION = "calibration"
     """No temperature follows the weights, and the likeliest class is the label."""
+    REPEATS = "repeats"
+    """The members keep the models of the folds that all trials share; none are fitted on other folds."""

@@ -40,6 +40,11 @@ class RunData:
         return len(self.y)
 
     @property
+    def every_fold(self) -> tuple[tuple[Array, Array], ...]:
+        """The folds of all trials and, numbered on from them, those that only the final members are fitted on."""
+        return (*self.folds, *self.plan.repeat)
+
+    @property
     def n_valid(self) -> int:
         """Rows that are validated in some fold: as many as there are out-of-fold predictions."""
         return sum(len(valid) for _, valid in self.folds)
@@ -57,7 +62,7 @@ def save_rundata(folder: Path, frame: Frame, task: Task, plan: ValidationPlan) -
     np.save(folder / "y.npy", task.y)
     if task.weight is not None:
         np.save(folder / "weight.npy", task.weight)
-    for k, (train, valid) in enumerate(plan.folds):
+    for k, (train, valid) in enumerate([*plan.folds, *plan.repeat]):
         np.save(folder / f"train_{k}.npy", train)
         np.save(folder / f"valid_{k}.npy", valid)
     facts = {
@@ -65,6 +70,7 @@ def save_rundata(folder: Path, frame: Frame, task: Task, plan: ValidationPlan) -
         "n_outputs": task.n_outputs,
         "metric": task.metric.name,
         "folds": len(plan.folds),
+        "repeat": len(plan.repeat),
         "plan": {"reason": plan.reason, "random": plan.random, "refit": plan.refit},
     }
     (folder / "task.json").write_text(json.dumps(facts))
@@ -74,10 +80,11 @@ def open_rundata(folder: Path) -> RunData:
     """Map what `save_rundata` wrote; nothing is read before it is used."""
     facts = json.loads((folder / "task.json").read_text())
     weight = folder / "weight.npy"
-    folds = tuple(
+    every_fold = tuple(
         (np.load(folder / f"train_{k}.npy", mmap_mode="r"), np.load(folder / f"valid_{k}.npy", mmap_mode="r"))
-        for k in range(facts["folds"])
+        for k in range(facts["folds"] + facts["repeat"])
     )
+    folds, repeat = every_fold[: facts["folds"]], every_fold[facts["folds"] :]
     return RunData(
         frame=open_frame(folder / "frame"),
         y=np.load(folder / "y.npy", mmap_mode="r"),
@@ -86,5 +93,5 @@ def open_rundata(folder: Path) -> RunData:
         kind=TaskKind(facts["kind"]),
         n_outputs=facts["n_outputs"],
         metric=METRICS[facts["metric"]],
-        plan=ValidationPlan(folds, **facts["plan"]),
+        plan=ValidationPlan(folds, **facts["plan"], repeat=repeat),
     )

@@ -31,11 +31,15 @@ class Execution:
         ``rescue(proposal, reason, seconds)`` makes a trial of what a dead or stopped worker left on disk.
     interrupted : callable
         Whether the search should stop now.
+    kept : callable
+        Seconds before the deadline that ending the run will need by now: a trial that reached into them would be
+        stopped before its end.
     """
 
     submit: Callable[[Proposal], "Future[Trial]"]
     rescue: Callable[[Proposal, str, float], Trial]
     interrupted: Callable[[], bool]
+    kept: Callable[[], float] = lambda: 0.0
 
 
 @dataclass(frozen=True)
@@ -241,7 +245,7 @@ def _timed(
                 yield OutOfPatience(state.patience.waited)
                 break
         while len(state.pending) < rules.width and (last is None or state.next_number < last):
-            seconds = _seconds_for_next(state, rules, deadline)
+            seconds = _seconds_for_next(state, rules, deadline.seconds_left() - execution.kept())
             if seconds < rules.shortest_seconds:
                 break
             asked = _next_pipeline(state, optimizer)
@@ -269,9 +273,8 @@ def _timed(
     yield from _stop(state, execution)
 
 
-def _seconds_for_next(state: State, rules: Rules, deadline: Deadline) -> float:
+def _seconds_for_next(state: State, rules: Rules, left: float) -> float:
     """Return the limit of the next trial: short for the first, else a share of what is left."""
-    left = deadline.seconds_left()
     if state.next_number == 0:
         return min(left, rules.first_seconds)
     share = rules.share if state.again is None else rules.again_share

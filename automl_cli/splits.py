@@ -24,7 +24,14 @@ _FOLDS_BY_ROWS: tuple[tuple[int, int, int], ...] = (
 )
 _USUAL_COLUMNS = 100
 """Wider tables cost as much as longer ones, and get as few folds, though never fewer than three."""
+_CELLS_PER_SECOND = 40_000
+"""Cells, times classes, per second of the limit. Beyond it, where boosting one fold takes a large part of the time, one
+fold whose fit converges is worth more than three that are cut: see docs/benchmarks.md."""
+_FEWEST_HELD_OUT = 20_000
+"""Rows from which one part may do."""
 _TIME_BLOCKS = 4
+_MOST_REPEATED = 5_000
+"""Rows up to which the members are fitted on other folds as well: on more, other rows make hardly another model."""
 _MANY_GROUPS = 20_000
 _MANY_CELLS = 5_000_000
 
@@ -44,12 +51,16 @@ class ValidationPlan:
     refit : bool
         Whether the final members are to be fitted again on all rows: under a time order the folds' models have not
         seen the latest ones.
+    repeat : tuple of (train_rows, valid_rows)
+        The same rows dealt out once more, for further models of the final members; empty where there are many rows,
+        a holdout, groups or a time order.
     """
 
     folds: tuple[Fold, ...]
     reason: str
     random: bool
     refit: bool
+    repeat: tuple[Fold, ...] = ()
 
     @property
     def valid_rows(self) -> Array:
@@ -78,7 +89,7 @@ def plan_folds(task: Task, *, folds: int | None, seconds: float | None, n_column
     (unless its group moves as one). Small regressions are spread evenly over the sorted target. Groups are never
     split. Under a time order each block of the last half is predicted from all rows before it, and from none of the
     groups it holds. 8 folds serve small tables and 3 large ones [1]_, [2]_; from 250,000 rows on one holdout of at
-    least 20,000 rows (5 %) does.
+    least 20,000 rows (5 %) does, and of 15 % from 20,000 rows on where the limit is short for the size of the table.
 
     Parameters
     ----------
@@ -108,6 +119,7 @@ def plan_folds(task: Task, *, folds: int | None, seconds: float | None, n_column
         raise UsageError(f"{folds} folds are out of range", hint="--folds takes 2 to 20")
     count = _count(task, folds, _LONG if seconds is None else seconds, n_columns)
     rng = np.random.default_rng(np.random.SeedSequence([seed, task.n_rows]))
+    again: list[Fold] = []
     if task.order is not None:
         made = _in_time(task, task.order, count, blocks=folds or _TIME_BLOCKS)
         others = "" if task.groups is None else " that belong to other groups"
@@ -121,7 +133,9 @@ def plan_folds(task: Task, *, folds: int | None, seconds: float | None, n_column
         spread, how = _spread(task)
         made = _apart(spread(task.y, count.parts, rng), count)
         what, how = str(count), how + _rare(task)
-    usable = tuple((train, valid) for train, valid in made if len(valid) and _learnable(task, train))
+        if task.n_rows < _MOST_REPEATED and count.validated == count.parts:
+            again = _apart(spread(task.y, count.parts, rng), count)
+    usable = _usable(task, made)
     if not usable:
         raise _nothing_left(task)
     return ValidationPlan(
@@ -129,7 +143,12 @@ def plan_folds(task: Task, *, folds: int | None, seconds: float | None, n_column
         reason=f"{what} for {task.n_rows:,} rows, {how}",
         random=task.order is None and task.groups is None,
         refit=task.order is not None,
+        repeat=_usable(task, again),
     )
+
+
+def _usable(task: Task, folds: list[Fold]) -> tuple[Fold, ...]:
+    return tuple((train, valid) for train, valid in folds if len(valid) and _learnable(task, train))
 
 
 def _count(task: Task, folds: int | None, seconds: float, n_columns: int) -> _Count:
@@ -138,10 +157,12 @@ def _count(task: Task, folds: int | None, seconds: float, n_columns: int) -> _Co
             raise UsageError(f"{folds} folds of {task.n_rows} rows", hint=f"--folds takes 2 to {min(20, task.n_rows)}")
         return _Count(folds, folds)
     n = task.n_rows
+    n_outputs = task.n_outputs if task.n_outputs > 2 else 1  # trees of a round
+    hurried = n * n_columns * n_outputs > _CELLS_PER_SECOND * seconds and n >= _FEWEST_HELD_OUT
     wanted = _folds_for(n, seconds)
-    if wanted == 1:
+    if wanted == 1 or hurried:
         # a holdout is the first of as many parts as make one of them large enough
-        return _Count(round(1 / max(0.05, 20_000 / n)), 1)
+        return _Count(round(1 / min(max(0.05, 20_000 / n), 0.15)), 1)
     wide = _folds_for(int(n * max(1.0, n_columns / _USUAL_COLUMNS)), seconds)
     wanted = min(wanted, max(3, wide), max(5, n // 10), n)
     if task.kind is TaskKind.BINARY:

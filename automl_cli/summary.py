@@ -11,7 +11,7 @@ import numpy as np
 
 from automl_cli.artifact import Member
 from automl_cli.clock import Clock, Deadline
-from automl_cli.evaluate import trial_folder
+from automl_cli.evaluate import fold_folders
 from automl_cli.members import Chosen
 from automl_cli.metrics import naive
 from automl_cli.rundata import RunData
@@ -266,20 +266,15 @@ def failures(trials: Sequence[Trial]) -> tuple[tuple[str, int], ...]:
     return tuple(sorted(counts.items(), key=lambda item: -item[1]))
 
 
-def artifact_members(run_folder: Path, chosen: Chosen, refitted: Mapping[int, Path]) -> list[Member]:
-    """Return the members as the artifact takes them: the folders of their finished folds, or of their refit."""
-
-    def folders(trial: Success) -> tuple[Path, ...]:
-        folder = trial_folder(run_folder, trial.proposal.number)
-        return tuple(folder / f"fold_{fold}" for fold in range(len(trial.losses)))
-
+def artifact_members(run_folder: Path, chosen: Chosen, fitted: Mapping[int, tuple[Path, ...]]) -> list[Member]:
+    """Return the members as the artifact takes them: with the folders of their finished folds, or with ``fitted``."""
     return [
         Member(
             number=trial.proposal.number,
             pipeline=trial.proposal.pipeline,
             weight=weight,
             loss=trial.loss,
-            folds=(refitted[trial.proposal.number],) if trial.proposal.number in refitted else folders(trial),
+            folds=fitted.get(trial.proposal.number) or fold_folders(run_folder, trial),
         )
         for trial, weight in chosen.members
     ]

@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 from automl_cli.anytime import ModelSoFar
 from automl_cli.clock import Deadline
-from automl_cli.ending import Ending, refit_members, what_mattered
+from automl_cli.ending import Ending, further_models, what_mattered
 from automl_cli.errors import NoModel, UsageError
 from automl_cli.evaluate import evaluate, finished_trial
 from automl_cli.executors import PRELOAD, ExecutorKind, ProcessExecutor, Setup, TrialExecutor, WorkerDied, open_executor
@@ -161,10 +161,10 @@ def _search_and_save(
 ) -> Iterator[Event]:
     """Search, keep the model in the run's folder up to date, and write it to its place at the end."""
     deadline = phases.deadline
-    model = _model_so_far(options, job, deadline)
+    model = _model_so_far(options, job, executor, deadline)
     found = Background(lambda: profile(job.table, options.target))
     learner = Background(lambda: _learner(options, job, deadline))
-    cost = SearchCost(usable_cores(), _width(options, job, executor))
+    cost = SearchCost(usable_cores(), model.workers)
     early: EndedEarly | None = None
     for event in _trials(options, job, learner, executor, model, interrupted):
         yield event
@@ -184,8 +184,8 @@ def _search_and_save(
     chosen = model.weigh()
     if chosen is None:
         raise _no_model(model.trials, options)
-    ending = Ending(executor, chosen, job.run.folder, deadline, model.write_seconds())
-    refitted = refit_members(ending) if job.plan.refit else {}
+    ending = Ending(executor, chosen, job.run.folder, deadline, model.write_seconds(), interrupted)
+    fitted = further_models(ending, job.data, model.n_repeat, model.workers)
     mattered = what_mattered(ending)
     odd = (*job.table.notices, *_oddities(found, deadline, options))
     phases.end("weigh")
@@ -214,7 +214,7 @@ def _search_and_save(
         racing=raced(model.trials, len(job.plan.folds)),
         ended_early=early,
     )
-    model.write(options.out, summary.to_manifest(), refitted)
+    model.write(options.out, summary.to_manifest(), fitted)
     phases.end("save")
     if not stopped_by_user:  # else --resume can go on with it
         finish(job.run)
@@ -236,10 +236,12 @@ def _ended_early(options: FitOptions, event: OutOfPatience, model: ModelSoFar) -
     return EndedEarly(event.n_trials, left, None if options.n_trials is None else options.n_trials - model.n_trials)
 
 
-def _model_so_far(options: FitOptions, job: Job, deadline: Deadline) -> ModelSoFar:
+def _model_so_far(options: FitOptions, job: Job, executor: TrialExecutor, deadline: Deadline) -> ModelSoFar:
     model = ModelSoFar(job.run.model, manifest_of(options, job), OofCache(job.run.folder, job.data), deadline)
     model.calibrate = Part.CALIBRATION not in options.without
     model.stacking = Part.STACKING not in options.without
+    model.workers = _width(options, job, executor)
+    model.n_repeat = 0 if Part.REPEATS in options.without else len(job.plan.repeat)
     model.patience = Patience(options.patience)
     return model
 
@@ -275,7 +277,7 @@ def _trials(
 
     limit = deadline.total if deadline.limited else 0.0
     rules = Rules(
-        width=_width(options, job, executor),
+        width=model.workers,
         threads=job.resources.threads,
         seed=options.seed,
         n_trials=options.n_trials,
@@ -286,7 +288,7 @@ def _trials(
     earlier = deadline.earlier(reserve_seconds(limit, USUAL_ENDING)) if deadline.limited else deadline
     yield from search(
         Portfolio(_first(options, job, deadline), learner.result),
-        Execution(submit, rescue, enough),
+        Execution(submit, rescue, enough, lambda: max(0.0, model.ending_seconds() - USUAL_ENDING)),
         rules,
         deadline=earlier,
         recorded=job.recorded,

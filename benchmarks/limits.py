@@ -59,7 +59,7 @@ def report(rows: list[dict], peers: dict[tuple[str, str], float]) -> None:
     systems = sorted({system for _, system in peers})
     print("set limit wall first peak_MB allowed_MB trials failed error " + " ".join(systems))
     for row in rows:
-        allowed = 3 * row["table_bytes"] + 1.5e9
+        allowed = 3 * row["table_bytes"] + 1e9
         first = f"{row['first_s']:.1f}" if row["first_s"] else "-"
         error = "none" if row["error"] is None else f"{row['error']:.6g}"
         others = [peers.get((row["name"], s)) for s in systems]
@@ -72,7 +72,7 @@ def report(rows: list[dict], peers: dict[tuple[str, str], float]) -> None:
         some = [row for row in rows if row["limit_s"] == limit]
         kept = sum(row["wall_s"] <= limit for row in some)
         models = sum(row["error"] is not None for row in some)
-        memory = sum(row["peak"] <= 3 * row["table_bytes"] + 1.5e9 for row in some)
+        memory = sum(row["peak"] <= 3 * row["table_bytes"] + 1e9 for row in some)
         print(f"limit {limit:g} s: {kept} of {len(some)} in time (longest {max(r['wall_s'] for r in some):.2f} s), "
               f"{models} models, {memory} within memory")  # fmt: skip
         for system in systems:

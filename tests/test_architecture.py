@@ -46,6 +46,7 @@ LAYERS = (
     "calibration",
     "stacking",
     "members",
+    "repeats",
     "importance",
     "worker",
     "nas",

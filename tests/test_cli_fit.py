@@ -314,6 +314,22 @@ def test_parts_of_the_search_can_be_left_out(command: Command, folder: Path, tmp
     assert all(trial.proposal.incumbent == () for trial in trials)
 
 
+def test_the_members_of_small_data_are_fitted_on_other_folds_too(
+    automl: Command, command: Command, folder: Path, tmp_path: Path
+) -> None:
+    data = folder / "binary.csv"
+    for name, more in (("with", ()), ("without", ("--without", "repeats"))):
+        fit(automl, tmp_path, data, "-t", "y", "--time", "10s", "--folds", "3", "--include", "linear",
+            "--without", "smac", *more, "-o", f"{name}.automl")  # fmt: skip
+    n_models = [
+        [len(member["folds"]) for member in inspect(command, tmp_path, f"{name}.automl")["members"]]
+        for name in ("with", "without")
+    ]
+    assert set(n_models[0]) == {6}
+    assert set(n_models[1]) == {3}
+    assert scores(command, tmp_path, "with.automl", str(data))["accuracy"] > 0.8
+
+
 def test_what_racing_left_out_is_said_at_the_end_and_by_inspect(command: Command, folder: Path, tmp_path: Path) -> None:
     random = ("--without", "portfolio", "--without", "smac")
     done = fit(command, tmp_path, folder / "binary.csv", "-t", "y", "--trials", "14", "--folds", "3",

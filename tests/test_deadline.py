@@ -38,8 +38,8 @@ def outcome(proposal: Proposal, seconds: float) -> Trial:
     return Success(proposal, (1.0 / (1 + proposal.number), 0.5), seconds, complete=True)
 
 
-@given(st.lists(st.floats(0.01, 30.0), min_size=1, max_size=30), st.floats(2.0, 60.0), st.integers(1, 1))
-def test_no_trial_is_started_that_may_end_after_the_deadline(lengths: list[float], limit: float, width: int) -> None:
+@given(st.lists(st.floats(0.01, 30.0), min_size=1, max_size=30), st.floats(2.0, 60.0), st.floats(0.0, 6.0))
+def test_no_trial_is_started_that_may_end_after_the_deadline(lengths: list[float], limit: float, kept: float) -> None:
     now = 0.0
     started: list[tuple[float, Proposal]] = []
 
@@ -54,10 +54,12 @@ def test_no_trial_is_started_that_may_end_after_the_deadline(lengths: list[float
         future.set_result(outcome(proposal, took))
         return future
 
-    execution = Execution(submit, lambda p, r, s: outcome(p, s), lambda: False)
+    # what ending the run needs is known once there is a model
+    execution = Execution(submit, lambda p, r, s: outcome(p, s), lambda: False, lambda: kept if started else 0.0)
     deadline = Deadline.after(limit, clock=lambda: now)
-    events = list(search(Numbers(), execution, Rules(width, 1, 0), deadline=deadline, recorded={}))
-    assert all(at + proposal.seconds <= limit + 1e-6 for at, proposal in started)
+    events = list(search(Numbers(), execution, Rules(1, 1, 0), deadline=deadline, recorded={}))
+    assert started
+    assert all(at + proposal.seconds <= limit - kept + 1e-6 for at, proposal in started[1:])
     assert now <= limit + 1e-6
     finished = [event for event in events if isinstance(event, Finished)]
     assert len(finished) == len(started) == len([event for event in events if isinstance(event, Started)])

@@ -8,7 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from automl_cli.evaluate import evaluate, finished_trial, open_run, read_oof, refit, trial_folder
+from automl_cli.evaluate import (
+    evaluate,
+    finished_trial,
+    open_run,
+    read_oof,
+    refit,
+    repeat_folds,
+    repeated_folders,
+    trial_folder,
+)
 from automl_cli.features.frame import Frame, FrameSchema
 from automl_cli.rundata import save_rundata
 from automl_cli.splits import plan_folds
@@ -164,3 +173,33 @@ def test_a_refit_without_time_says_so(run: Path) -> None:
     assert isinstance(trial, Success)
     with pytest.raises(TimeoutError):
         refit(trial, str(run), 1e-9)
+
+
+def test_other_folds_leave_other_models_and_the_trial_as_it_was(run: Path) -> None:
+    trial = evaluate(proposal(60), str(run))
+    assert isinstance(trial, Success)
+    data = open_run(str(run)).data
+    before = contents(trial_folder(run, 60))
+    assert repeated_folders(run, trial, data) == ()
+    repeat_folds(trial, str(run))
+    folders = repeated_folders(run, trial, data)
+    assert [folder.name for folder in folders] == ["fold_3", "fold_4", "fold_5"]
+    after = contents(trial_folder(run, 60))
+    assert {name: after[name] for name in before} == before
+    models = {(folder / "model" / "linear.npz").read_bytes() for folder in trial_folder(run, 60).glob("fold_*")}
+    assert len(models) == 2 * N_FOLDS
+    for fold, folder in enumerate(folders):
+        truth = np.asarray(data.y)[data.plan.repeat[fold][1]]
+        right = np.load(folder / "oof.npy").argmax(axis=1) == truth
+        assert right.mean() > 0.7
+
+
+def test_a_fold_that_was_cut_is_not_kept_beside_whole_ones(run: Path) -> None:
+    trial = evaluate(proposal(61), str(run))
+    assert isinstance(trial, Success)
+    repeat_folds(trial, str(run))
+    data = open_run(str(run)).data
+    path = trial_folder(run, 61) / "fold_4" / "fold.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "cut": True}))
+    assert [folder.name for folder in repeated_folders(run, trial, data)] == ["fold_3", "fold_5"]
+    assert len(repeated_folders(run, replace(trial, cut=True), data)) == N_FOLDS

@@ -183,6 +183,17 @@ def test_more_rows_and_less_time_give_fewer_folds(n, seconds, n_folds):
     assert len(_plan(_classes(np.arange(n) % 2), seconds=seconds).folds) == n_folds
 
 
+@pytest.mark.parametrize(("n", "seconds", "n_columns", "parts"), [
+    (75_000, 60, 40, 7), (75_000, 60, 20, 3), (75_000, 600, 40, 4), (19_000, 5, 500, 3), (150_000, 15, 20, 8),
+])  # fmt: skip
+def test_where_time_is_short_for_a_large_table_one_part_is_held_out(n, seconds, n_columns, parts):
+    plan = _plan(_values(np.arange(n) % 1000), seconds=seconds, n_columns=n_columns)
+    one = len(plan.folds) == 1
+    assert one == (parts > 4)
+    assert round(n / len(plan.folds[0][1])) == parts
+    assert not plan.repeat
+
+
 def test_wide_tables_get_fewer_folds_but_three():
     assert len(_plan(_values(np.arange(3_000)), seconds=60, n_columns=50_000).folds) == 3
 
@@ -252,3 +263,30 @@ def test_a_large_group_does_not_make_the_folds_uneven():
     groups = np.repeat(np.arange(11), [2] * 10 + [20])  # the large one comes last
     plan = _plan(_values(np.arange(40), groups=groups), folds=2)
     assert [len(valid) for _, valid in plan.folds] == [20, 20]
+
+
+def _check_repeat(plan, n):
+    assert len(plan.repeat) == len(plan.folds)
+    for (train, valid), (_, before) in zip(plan.repeat, plan.folds, strict=True):
+        assert not np.intersect1d(train, valid).size
+        assert len(train) + len(valid) == n
+        assert not np.array_equal(valid, before)
+    assert np.array_equal(np.sort(np.concatenate([valid for _, valid in plan.repeat])), plan.valid_rows)
+
+
+def test_small_data_are_dealt_out_once_more():
+    y = np.random.default_rng(0).integers(0, 3, 400)
+    _check_repeat(_plan(_classes(y), folds=4), 400)
+    _check_repeat(_plan(_values(np.arange(400.0)), folds=4), 400)
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        _values(np.arange(5_000.0)),  # many rows
+        _values(np.arange(400.0), order=np.arange(400.0)),
+        _values(np.arange(400.0), groups=np.arange(400) // 4),
+    ],
+)
+def test_other_data_are_not_dealt_out_again(task):
+    assert _plan(task).repeat == ()

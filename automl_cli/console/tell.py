@@ -181,7 +181,8 @@ def _members(data: Mapping[str, Any]) -> Grid:
     grid = Grid.grid(padding=(0, 2))
     for member in sorted(data["members"], key=lambda m: -abs(m["weight"])):
         values = ", ".join(f"{name}={_short(value)}" for name, value in member["hyperparameters"].items())
-        grid.add_row(f"{member['weight']:.1%}", member["family"], member["encoding"], Text(values))
+        n_models = f"{len(member['folds'])} models"
+        grid.add_row(f"{member['weight']:.1%}", member["family"], member["encoding"], n_models, Text(values))
     return grid
 
 
