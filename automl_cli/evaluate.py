@@ -20,6 +20,7 @@ from automl_cli.families.family import Family, FoldData, Limits
 from automl_cli.features.encodings import ENCODINGS
 from automl_cli.features.matrix import Array, Matrix
 from automl_cli.kept import Keep, Kept
+from automl_cli.machine import return_memory
 from automl_cli.racing import Decision, should_stop
 from automl_cli.rundata import RunData, open_rundata
 from automl_cli.trial import Failure, Proposal, Success, Trial
@@ -91,6 +92,7 @@ def evaluate(proposal: Proposal, run_folder: str) -> Trial:
         end = _fit_folds(run, family, proposal, folder, started)
         seconds = time.perf_counter() - started
         trial = finished_trial(Path(run_folder), proposal, seconds, len(run.data.folds), end.reason)
+        return_memory()
         return replace(trial, given_up=end.stop) if isinstance(trial, Success) else trial
     except Exception as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

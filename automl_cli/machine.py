@@ -1,9 +1,10 @@
 """What the machine has, and what this program holds of it."""
 
 import contextlib
+import ctypes
 from pathlib import Path
 
-__all__ = ["tree_memory", "usable_cores", "usable_memory"]
+__all__ = ["return_memory", "tree_memory", "usable_cores", "usable_memory"]
 
 CGROUP_FILES = ("memory.max", "memory.limit_in_bytes")  # version 2, version 1
 
@@ -37,6 +38,15 @@ def _held(pid: int) -> int:
         with contextlib.suppress(psutil.Error):
             return int(psutil.Process(pid).memory_info().rss)
     return 0
+
+
+def return_memory() -> None:
+    """Give what was freed back to the system; the C library keeps it otherwise, where it is not one large piece.
+
+    Does nothing where the C library is not glibc.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def usable_cores() -> int:

@@ -26,8 +26,8 @@ from automl_cli.task import TaskKind
 
 _MOST_ROWS = 20_000
 _MOST_CELLS = 4_000_000
-# Numbers of the neighbours of one chunk of queries: 64 MB of float64.
-_MOST_NUMBERS = 2**23
+# Numbers of the neighbours of one chunk of queries: 16 MB of float64.
+_MOST_NUMBERS = 2**21
 # Rows of the sample that a rare class keeps.
 _RARE = 50
 # Infinities are moved here: far from everything, and its square is still a float32.

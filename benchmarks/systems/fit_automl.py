@@ -10,7 +10,7 @@ from pathlib import Path
 from one_run import read_job, write_report
 
 AUTOML = [sys.executable, "-m", "automl_cli"]
-TOLD = ("n_trials", "n_failed", "score", "phases", "milestones", "failures")
+TOLD = ("n_trials", "n_failed", "score", "phases", "milestones", "failures", "overhead", "peak_memory_bytes")
 
 
 def versions() -> dict[str, str]:
