@@ -1,6 +1,7 @@
 """The model so far: from the first finished trial on, a complete model lies in the run's folder."""
 
 import logging
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from automl_cli.trial import Success, Trial
 
 logger = logging.getLogger(__name__)
 REFIT_SHARE = 0.15  # of the limit, where the members are refitted on all rows at the end
+LAST_SHARE = 0.25  # of the limit: the model is refreshed once more in this last part of it
 REFRESH_SHARE = 0.05  # of the time may go into refreshing the model in the run's folder
 WRITTEN_PER_SECOND = 50e6  # bytes hashed, deflated and on disk; slow on purpose
 
@@ -35,6 +37,8 @@ class ModelSoFar:
         What is known before the search: task, schema, frame.
     saving_seconds : float
         What weighing, calibrating and writing took the last time.
+    weighing_seconds, writing_seconds : float
+        The parts of it.
     calibrate, stacking : bool
         Whether a temperature or thresholds may follow the weights, and a regression take their place.
     workers, n_repeat : int
@@ -50,6 +54,7 @@ class ModelSoFar:
     trials: list[Trial] = field(default_factory=list)
     chosen: Chosen | None = None
     saving_seconds: float = 0.0
+    weighing_seconds: float = 0.0
     writing_seconds: float = 0.0
     saved_at: float | None = None
     weighed: int = 0
@@ -75,7 +80,7 @@ class ModelSoFar:
         if self.cache.data.plan.refit:
             # all rows instead of a part, the members one after another at worst
             refits = max(refits, sum(2.0 * trial.seconds / len(trial.losses) for trial, _ in self.chosen.members))
-        return max(1.5 * self.saving_seconds, writing) + max(refits, self.repeat_seconds())
+        return 1.5 * self.weighing_seconds + 1.25 * writing + max(refits, self.repeat_seconds())
 
     def repeat_seconds(self) -> float:
         """Return what fitting the members on other folds as well will take at the end."""
@@ -88,6 +93,8 @@ class ModelSoFar:
         if self.chosen is None:
             return self.writing_seconds
         n_bytes = sum(self.cache.model_bytes(trial) for trial, _ in self.chosen.members)
+        # one that has ended since may become a member too
+        n_bytes += max((self.cache.model_bytes(trial) for trial in self.trials[self.weighed :]), default=0)
         more = 1.0 if self.repeat_seconds() == 0.0 else 1.0 + self.n_repeat / len(self.cache.data.folds)
         return more * max(self.writing_seconds, n_bytes / WRITTEN_PER_SECOND)
 
@@ -109,8 +116,10 @@ class ModelSoFar:
             return False
         if self.saved_at is None:
             return True
-        pause = max(2.0, self.saving_seconds / REFRESH_SHARE)
-        if not decides and self.deadline.clock() - self.saved_at <= pause:
+        now, pause = self.deadline.clock(), max(2.0, self.saving_seconds / REFRESH_SHARE)
+        # once in the last part of the time, so that what the ending takes is known: any trial may have become a member
+        last = self.deadline.at - LAST_SHARE * self.deadline.total if self.deadline.limited else math.inf
+        if not (decides or now - self.saved_at > pause or self.saved_at < last <= now):
             return False
         if not self.deadline.limited:
             return True
@@ -123,11 +132,12 @@ class ModelSoFar:
         began = self.deadline.clock()
         before = self.chosen
         now = self.weigh()
+        weighed_at = self.deadline.clock()
+        self.weighing_seconds = max(0.5 * self.weighing_seconds, weighed_at - began)
         changed = now is not None and now != before
         if now is not None and changed:
-            weighed_at = self.deadline.clock()
             try:
-                self.write(self.path, {})
+                self.write(self.path, {}, compress=False)  # it will be replaced
             except AutomlError:  # the disk of the run's folder is full, say: the search goes on, --out may be elsewhere
                 logger.warning("the model so far could not be written", exc_info=True)
             self.writing_seconds = max(0.5 * self.writing_seconds, self.deadline.clock() - weighed_at)
@@ -137,7 +147,14 @@ class ModelSoFar:
             self.patience.hear_model(now.mean_loss)
         return changed
 
-    def write(self, path: Path, more: Mapping[str, Any], fitted: Mapping[int, tuple[Path, ...]] | None = None) -> None:
+    def write(
+        self,
+        path: Path,
+        more: Mapping[str, Any],
+        fitted: Mapping[int, tuple[Path, ...]] | None = None,
+        *,
+        compress: bool = True,
+    ) -> None:
         """Write the current members as a model file.
 
         Parameters
@@ -158,4 +175,4 @@ class ModelSoFar:
             "leaderboard": leaderboard(self.trials, self.cache.data),
             **more,
         }
-        write_artifact(path, data, members)
+        write_artifact(path, data, members, compress=compress)

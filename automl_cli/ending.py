@@ -36,7 +36,7 @@ class Ending:
         """Return the seconds that saving and leaving do not need; None where there is no limit."""
         if not self.deadline.limited:
             return None
-        return self.deadline.seconds_left() - 1.5 * self.saving_seconds - LEAVING_SECONDS
+        return self.deadline.seconds_left() - 1.25 * self.saving_seconds - LEAVING_SECONDS
 
 
 def further_models(ending: Ending, data: RunData, n_repeat: int, workers: int) -> dict[int, tuple[Path, ...]]:

@@ -90,7 +90,7 @@ class OofCache:
         """Whether a trial's models are still there."""
         return trial.proposal.number not in self.pruned and self.model_bytes(trial) > 0
 
-    def model_bytes(self, trial: Success) -> int:
+    def model_bytes(self, trial: Trial) -> int:
         """Return the size of a trial's models on disk."""
         folder = trial_folder(self.run_folder, trial.proposal.number)
         if trial.proposal.number not in self.sizes:

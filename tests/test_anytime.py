@@ -127,6 +127,37 @@ def test_near_the_end_the_time_is_left_to_the_last_save(trials: tuple[Path, list
     assert not so_far.due()
 
 
+def test_what_may_still_become_a_member_counts_for_the_time_that_writing_takes(
+    trials: tuple[Path, list[Trial]], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trials[0] / "data", run / "data")
+    poor, good = (evaluate(trial.proposal, str(run)) for trial in trials[1])
+    so_far = model_so_far(run, tmp_path / "model.automl", Clock())
+    so_far.add(poor)
+    so_far.refresh()
+    before = so_far.write_seconds()
+    (trial_folder(run, 1) / "fold_0" / "model" / "large").write_bytes(bytes(50_000_000))
+    so_far.add(good)
+    assert so_far.write_seconds() > before + 0.9
+    assert so_far.ending_seconds() > 1.2
+
+
+def test_the_model_is_weighed_shortly_before_the_end_so_that_what_saving_takes_is_known(
+    trials: tuple[Path, list[Trial]], tmp_path: Path
+) -> None:
+    clock = Clock()
+    so_far = model_so_far(trials[0], tmp_path / "model.automl", clock, limit=60.0)
+    so_far.add(trials[1][0])
+    so_far.saved_at, so_far.saving_seconds = 30.0, 1.3  # as slow as that it would be due again after 26 s
+    clock.now = 44.0
+    assert not so_far.due()
+    clock.now = 45.5
+    assert so_far.due()
+    so_far.saved_at = 45.2
+    assert not so_far.due()
+
+
 @pytest.mark.parametrize("limit", [60.0, None])
 def test_before_patience_ends_a_timed_search_the_model_is_weighed_once_more(
     trials: tuple[Path, list[Trial]], tmp_path: Path, limit: float | None

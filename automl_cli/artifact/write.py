@@ -56,7 +56,9 @@ class Member:
     folds: tuple[Path, ...]
 
 
-def write_artifact(path: Path, manifest: Mapping[str, Any], members: Sequence[Member]) -> None:
+def write_artifact(
+    path: Path, manifest: Mapping[str, Any], members: Sequence[Member], *, compress: bool = True
+) -> None:
     """Write a model file; what stood at ``path`` is replaced once the new one is complete and on disk.
 
     Files with the same content, such as the encoders that members share, are stored once. Equal content gives
@@ -68,6 +70,8 @@ def write_artifact(path: Path, manifest: Mapping[str, Any], members: Sequence[Me
         ``created``, ``task`` (kind, target, classes, metric), ``schema`` and ``frame``; whatever else `inspect`
         should show. Numbers that are not finite become null.
     members : sequence of Member
+    compress : bool
+        Whether to deflate what is worth it, which takes most of the time.
 
     Raises
     ------
@@ -96,7 +100,7 @@ def write_artifact(path: Path, manifest: Mapping[str, Any], members: Sequence[Me
             hint="fit with --exclude random_forest,extra_trees",
         )
     with write_whole(path) as file:
-        _write_zip(file, text, digest, blobs, compress=True)
+        _write_zip(file, text, digest, blobs, compress=compress)
         if too_large(n_bytes, file.tell()):
             # So regular that readers would take it for a bomb: stored as it is.
             file.seek(0)
