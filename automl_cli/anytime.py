@@ -10,10 +10,10 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from automl_cli.artifact import write_artifact
+from automl_cli.artifact import packed_per_second, write_artifact
 from automl_cli.clock import Deadline
 from automl_cli.errors import AutomlError
-from automl_cli.members import Chosen, OofCache, choose_members
+from automl_cli.members import MOST_MODEL_BYTES, Chosen, OofCache, choose_members
 from automl_cli.patience import Patience
 from automl_cli.plan import reserve_seconds
 from automl_cli.repeats import repeat_seconds
@@ -24,7 +24,6 @@ logger = logging.getLogger(__name__)
 REFIT_SHARE = 0.15  # of the limit, where the members are refitted on all rows at the end
 LAST_SHARE = 0.25  # of the limit: the model is refreshed once more in this last part of it
 REFRESH_SHARE = 0.05  # of the time may go into refreshing the model in the run's folder
-WRITTEN_PER_SECOND = 50e6  # bytes hashed, deflated and on disk; slow on purpose
 
 
 @dataclass
@@ -71,12 +70,12 @@ class ModelSoFar:
             self.trials.append(trial)
         self.n_trials += not stopped
 
-    def ending_seconds(self) -> float:
-        """Return what weighing, refitting and saving will take once the search ends."""
+    def ending_seconds(self, *, unweighed: bool = True) -> float:
+        """Return what weighing, refitting and saving will take once the search ends; see `write_seconds`."""
         refits = REFIT_SHARE * self.deadline.total if self.cache.data.plan.refit else 0.0
         if self.chosen is None:
             return self.saving_seconds + refits
-        writing = self.write_seconds()
+        writing = self.write_seconds(unweighed=unweighed)
         if self.cache.data.plan.refit:
             # all rows instead of a part, the members one after another at worst
             refits = max(refits, sum(2.0 * trial.seconds / len(trial.losses) for trial, _ in self.chosen.members))
@@ -88,15 +87,23 @@ class ModelSoFar:
             return 0.0
         return repeat_seconds(self.chosen, self.n_repeat, limit=self.deadline.total, workers=self.workers)
 
-    def write_seconds(self) -> float:
-        """Return what writing the members will take: they may be larger than those that were written the last time."""
+    def write_seconds(self, *, unweighed: bool = False) -> float:
+        """Return what writing the members will take: they may be larger than those that were written the last time.
+
+        Parameters
+        ----------
+        unweighed : bool
+            Whether the largest of the trials that ended since may become a member too.
+        """
         if self.chosen is None:
             return self.writing_seconds
         n_bytes = sum(self.cache.model_bytes(trial) for trial, _ in self.chosen.members)
-        # one that has ended since may become a member too
-        n_bytes += max((self.cache.model_bytes(trial) for trial in self.trials[self.weighed :]), default=0)
+        if unweighed:
+            since = [trial for trial in self.trials[self.weighed :] if isinstance(trial, Success) and trial.complete]
+            sizes = [self.cache.model_bytes(trial) for trial in since]
+            n_bytes += max((size for size in sizes if size <= MOST_MODEL_BYTES), default=0)
         more = 1.0 if self.repeat_seconds() == 0.0 else 1.0 + self.n_repeat / len(self.cache.data.folds)
-        return more * max(self.writing_seconds, n_bytes / WRITTEN_PER_SECOND)
+        return more * max(self.writing_seconds, n_bytes / packed_per_second())
 
     def weigh(self) -> Chosen | None:
         """Choose and weigh the members among all trials so far, in number order."""
@@ -125,7 +132,8 @@ class ModelSoFar:
             return True
         # one that began shortly before the end would take from the reserve, and the last save follows anyway
         left = self.deadline.seconds_left()
-        return left - reserve_seconds(self.deadline.total, self.ending_seconds()) > 3 * self.saving_seconds
+        ending = self.ending_seconds(unweighed=False)  # what it may be too high by is what weighing will tell
+        return left - reserve_seconds(self.deadline.total, ending) > 3 * self.saving_seconds
 
     def refresh(self) -> bool:
         """Weigh again and replace the model in the run's folder; False where nothing changed."""

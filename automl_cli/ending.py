@@ -5,16 +5,17 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from automl_cli.clock import Deadline
 from automl_cli.evaluate import fold_folders, refit, repeat_folds, repeated_folders
-from automl_cli.executors import TrialExecutor
+from automl_cli.executors import TrialExecutor, WorkerDied
 from automl_cli.importance import permutation_importance
 from automl_cli.members import Chosen
 from automl_cli.repeats import SHARE, members_to_repeat
 from automl_cli.rundata import RunData
 
+T = TypeVar("T")
 logger = logging.getLogger(__name__)
 LEAVING_SECONDS = 1.0  # workers end and the interpreter shuts down; half of it on a machine that is not busy
 IMPORTANCE_SECONDS = 0.5  # are left for what mattered
@@ -31,6 +32,15 @@ class Ending:
     deadline: Deadline
     saving_seconds: float
     interrupted: Callable[[], bool]
+
+    def submit(self, fn: Callable[..., T], *args: Any, timeout: float | None) -> "Future[T]":
+        """Hand a call to the workers; where none can be started, the future says so."""
+        try:
+            return self.executor.submit(fn, *args, timeout=timeout)
+        except (RuntimeError, OSError, WorkerDied) as error:
+            future: Future[T] = Future()
+            future.set_exception(error)
+            return future
 
     def spare_seconds(self) -> float | None:
         """Return the seconds that saving and leaving do not need; None where there is no limit."""
@@ -55,12 +65,14 @@ def refit_members(ending: Ending) -> dict[int, tuple[Path, ...]]:
 
     A member that cannot be refitted in time keeps its fold models.
     """
+    if ending.interrupted():
+        return {}
     folder = str(ending.run_folder)
     spare = ending.spare_seconds()
     seconds = None if spare is None else 0.8 * spare
     heaviest_first = sorted(ending.chosen.members, key=lambda member: -abs(member[1]))
     pending = {
-        trial.proposal.number: ending.executor.submit(refit, trial, folder, seconds, timeout=spare)
+        trial.proposal.number: ending.submit(refit, trial, folder, seconds, timeout=spare)
         for trial, _ in heaviest_first
     }
     _await(ending, pending, spare)
@@ -86,10 +98,12 @@ def repeat_members(ending: Ending, data: RunData, n_repeat: int, workers: int) -
     if spare is None or not n_repeat or ending.interrupted():
         return {}
     seconds = min(spare - IMPORTANCE_SECONDS, SHARE * ending.deadline.total)
-    trials = members_to_repeat(ending.chosen, n_repeat, seconds=seconds, workers=workers)
+    trials, folder = (
+        members_to_repeat(ending.chosen, n_repeat, seconds=seconds, workers=workers),
+        str(ending.run_folder),
+    )
     pending = {
-        trial.proposal.number: ending.executor.submit(repeat_folds, trial, str(ending.run_folder), timeout=seconds)
-        for trial in trials
+        trial.proposal.number: ending.submit(repeat_folds, trial, folder, seconds, timeout=seconds) for trial in trials
     }
     _await(ending, pending, seconds)
     for number, future in pending.items():
@@ -125,7 +139,7 @@ def what_mattered(ending: Ending) -> tuple[tuple[str, float], ...]:
     limit = None if spare is None else min(3.0, spare)
     share = None if limit is None else 0.7 * limit
     proposal, folder = ending.chosen.best.proposal, str(ending.run_folder)
-    future = ending.executor.submit(permutation_importance, proposal, folder, share, timeout=limit)
+    future = ending.submit(permutation_importance, proposal, folder, share, timeout=limit)
     try:
         return tuple(future.result(timeout=limit))
     except Exception:

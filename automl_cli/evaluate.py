@@ -161,6 +161,7 @@ def _write_fold(
 ) -> None:
     """Write one finished fold; it is there whole or not at all."""
     draft = folder.with_suffix(".draft")
+    shutil.rmtree(draft, ignore_errors=True)  # left by a worker that was killed
     (draft / "model").mkdir(parents=True)
     family.save(model, draft / "model")
     link_files(encoder, draft / "encoder")
@@ -225,19 +226,29 @@ def read_oof(run_folder: Path, data: RunData, trial: Success) -> Array:
     return oof
 
 
-def repeat_folds(trial: Success, run_folder: str) -> None:
-    """Fit a trial's pipeline on the plan's other folds too, and leave their models beside those that are there."""
+def repeat_folds(trial: Success, run_folder: str, seconds: float) -> None:
+    """Fit a trial's pipeline on the plan's other folds too, and leave their models beside those that are there.
+
+    Fits that were not cut by their seconds have none here: a limit would only make boosters coarser. Those that were
+    have as many as in the trial. No fold is begun after ``seconds``; whoever waits may end the last one.
+    """
+    began = time.perf_counter()
     run = open_run(run_folder)
-    family = find_families()[trial.proposal.pipeline.family]
-    folder = trial_folder(Path(run_folder), trial.proposal.number)
-    limit = None if trial.proposal.seconds is None else 2.0 * trial.seconds / len(trial.losses)
-    n_folds = len(run.data.folds)
+    proposal, n_folds = trial.proposal, len(run.data.folds)
+    family = find_families()[proposal.pipeline.family]
+    for module in family.modules:
+        importlib.import_module(module)
+    folder = trial_folder(Path(run_folder), proposal.number)
+    limit = SAFETY * proposal.seconds / n_folds if trial.cut and proposal.seconds is not None else None
     for fold in range(n_folds, len(run.data.every_fold)):
+        if time.perf_counter() - began > seconds:
+            return
         if (folder / f"fold_{fold}").exists():  # left by a run that was killed at its very end
             continue
+        run.encode(proposal.pipeline.encoding, fold)  # of its own time, not of the fit's
         # chance of its own: a network begins elsewhere, a forest draws other rows
-        proposal = replace(trial.proposal, seed=(trial.proposal.seed + fold) % 2**31)
-        _fit_fold(run, family, proposal, fold, folder, limit)
+        again = replace(proposal, seed=(proposal.seed + fold) % 2**31)
+        _fit_fold(run, family, again, fold, folder, limit)
 
 
 def fold_folders(run_folder: Path, trial: Success) -> tuple[Path, ...]:
@@ -247,17 +258,10 @@ def fold_folders(run_folder: Path, trial: Success) -> tuple[Path, ...]:
 
 
 def repeated_folders(run_folder: Path, trial: Success, data: RunData) -> tuple[Path, ...]:
-    """Return the folders that `repeat_folds` left.
-
-    A fold whose fit was cut is not among them, unless those of the trial were: its model is a worse one.
-    """
+    """Return the folders that `repeat_folds` left."""
     folder = trial_folder(run_folder, trial.proposal.number)
     others = (folder / f"fold_{fold}" for fold in range(len(data.folds), len(data.every_fold)))
-    return tuple(fold for fold in others if fold.exists() and (trial.cut or not _was_cut(fold)))
-
-
-def _was_cut(fold: Path) -> bool:
-    return bool(json.loads((fold / "fold.json").read_text())["cut"])
+    return tuple(fold for fold in others if fold.exists())
 
 
 def refit(trial: Success, run_folder: str, seconds: float | None) -> Path:

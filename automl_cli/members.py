@@ -94,8 +94,9 @@ class OofCache:
         """Return the size of a trial's models on disk."""
         folder = trial_folder(self.run_folder, trial.proposal.number)
         if trial.proposal.number not in self.sizes:
-            files = folder.glob("fold_*/*/*")
-            self.sizes[trial.proposal.number] = sum(file.stat().st_size for file in files)
+            folds = [folder / f"fold_{fold}" for fold in range(len(self.data.folds))]
+            sizes = [file.stat().st_size for fold in folds if fold.exists() for file in fold.glob("*/*")]
+            self.sizes[trial.proposal.number] = sum(sizes)
         return self.sizes[trial.proposal.number]
 
     def prune(self, trials: Sequence[Trial]) -> None:

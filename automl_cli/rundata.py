@@ -80,9 +80,10 @@ def open_rundata(folder: Path) -> RunData:
     """Map what `save_rundata` wrote; nothing is read before it is used."""
     facts = json.loads((folder / "task.json").read_text())
     weight = folder / "weight.npy"
+    n_repeat = facts.get("repeat", 0)  # older runs have none
     every_fold = tuple(
         (np.load(folder / f"train_{k}.npy", mmap_mode="r"), np.load(folder / f"valid_{k}.npy", mmap_mode="r"))
-        for k in range(facts["folds"] + facts["repeat"])
+        for k in range(facts["folds"] + n_repeat)
     )
     folds, repeat = every_fold[: facts["folds"]], every_fold[facts["folds"] :]
     return RunData(

@@ -26,7 +26,7 @@ _USUAL_COLUMNS = 100
 """Wider tables cost as much as longer ones, and get as few folds, though never fewer than three."""
 _CELLS_PER_SECOND = 40_000
 """Cells, times classes, per second of the limit. Beyond it, where boosting one fold takes a large part of the time, one
-fold whose fit converges is worth more than three that are cut: see docs/benchmarks.md."""
+fold whose fit converges is worth more than three that are cut."""
 _FEWEST_HELD_OUT = 20_000
 """Rows from which one part may do."""
 _TIME_BLOCKS = 4
@@ -117,7 +117,7 @@ def plan_folds(task: Task, *, folds: int | None, seconds: float | None, n_column
     """
     if folds is not None and not 2 <= folds <= 20:
         raise UsageError(f"{folds} folds are out of range", hint="--folds takes 2 to 20")
-    count = _count(task, folds, _LONG if seconds is None else seconds, n_columns)
+    count = _count(task, folds, seconds, n_columns)
     rng = np.random.default_rng(np.random.SeedSequence([seed, task.n_rows]))
     again: list[Fold] = []
     if task.order is not None:
@@ -151,24 +151,34 @@ def _usable(task: Task, folds: list[Fold]) -> tuple[Fold, ...]:
     return tuple((train, valid) for train, valid in folds if len(valid) and _learnable(task, train))
 
 
-def _count(task: Task, folds: int | None, seconds: float, n_columns: int) -> _Count:
+def _count(task: Task, folds: int | None, limit: float | None, n_columns: int) -> _Count:
     if folds is not None:
         if folds > task.n_rows:
             raise UsageError(f"{folds} folds of {task.n_rows} rows", hint=f"--folds takes 2 to {min(20, task.n_rows)}")
         return _Count(folds, folds)
-    n = task.n_rows
-    n_outputs = task.n_outputs if task.n_outputs > 2 else 1  # trees of a round
-    hurried = n * n_columns * n_outputs > _CELLS_PER_SECOND * seconds and n >= _FEWEST_HELD_OUT
+    n, seconds = task.n_rows, _LONG if limit is None else limit
     wanted = _folds_for(n, seconds)
-    if wanted == 1 or hurried:
+    if wanted == 1 or (limit is not None and _hurried(task, limit, n_columns)):
         # a holdout is the first of as many parts as make one of them large enough
-        return _Count(round(1 / min(max(0.05, 20_000 / n), 0.15)), 1)
+        parts = round(1 / min(max(0.05, 20_000 / n), 0.15))
+        return _Count(min(parts, _most_parts(task)), 1)
     wide = _folds_for(int(n * max(1.0, n_columns / _USUAL_COLUMNS)), seconds)
     wanted = min(wanted, max(3, wide), max(5, n // 10), n)
-    if task.kind is TaskKind.BINARY:
-        # a fold without a positive row says nothing
-        wanted = min(wanted, max(2, int(np.bincount(task.y, minlength=2).min())))
+    wanted = min(wanted, _most_parts(task))
     return _Count(wanted, wanted)
+
+
+def _most_parts(task: Task) -> int:
+    """Return in how many parts each class of two has a row: without a positive row one says nothing."""
+    if task.kind is not TaskKind.BINARY:
+        return task.n_rows
+    return max(2, int(np.bincount(task.y, minlength=2).min()))
+
+
+def _hurried(task: Task, limit: float, n_columns: int) -> bool:
+    n_outputs = task.n_outputs if task.n_outputs > 2 else 1  # trees of a round
+    cells = task.n_rows * n_columns * n_outputs
+    return task.n_rows >= _FEWEST_HELD_OUT and cells > _CELLS_PER_SECOND * limit
 
 
 def _folds_for(n_rows: int, seconds: float) -> int:

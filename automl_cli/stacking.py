@@ -35,8 +35,7 @@ class Mixing:
     Attributes
     ----------
     logarithms : bool
-        Weights act on the logarithms of probabilities, a log-linear pool [1]_: on those of every fold's model, before
-        the mean over a member's folds is taken.
+        Weights act on the logarithms of the members' probabilities, a log-linear pool [1]_.
     offsets : tuple of float
         Added to the sum, one for each output; none where empty.
 

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 from automl_cli.anytime import ModelSoFar
 from automl_cli.clock import Deadline
 from automl_cli.ending import Ending, further_models, what_mattered
-from automl_cli.errors import NoModel, UsageError
+from automl_cli.errors import AutomlError, NoModel, UsageError
 from automl_cli.evaluate import evaluate, finished_trial
 from automl_cli.executors import PRELOAD, ExecutorKind, ProcessExecutor, Setup, TrialExecutor, WorkerDied, open_executor
 from automl_cli.files import check_writable, locked, refuse_to_overwrite
@@ -184,7 +184,7 @@ def _search_and_save(
     chosen = model.weigh()
     if chosen is None:
         raise _no_model(model.trials, options)
-    ending = Ending(executor, chosen, job.run.folder, deadline, model.write_seconds(), interrupted)
+    ending = Ending(executor, chosen, job.run.folder.resolve(), deadline, model.write_seconds(), interrupted)
     fitted = further_models(ending, job.data, model.n_repeat, model.workers)
     mattered = what_mattered(ending)
     odd = (*job.table.notices, *_oddities(found, deadline, options))
@@ -214,11 +214,22 @@ def _search_and_save(
         racing=raced(model.trials, len(job.plan.folds)),
         ended_early=early,
     )
-    model.write(options.out, summary.to_manifest(), fitted)
+    _save(model, options.out, summary, fitted)
     phases.end("save")
     if not stopped_by_user:  # else --resume can go on with it
         finish(job.run)
     yield replace(summary, phases=phases.seconds, seconds=deadline.elapsed())
+
+
+def _save(model: ModelSoFar, out: Path, summary: Summary, fitted: Mapping[int, tuple[Path, ...]]) -> None:
+    """Write the model to its place; where more models of the members have no room, with those of their folds alone."""
+    try:
+        model.write(out, summary.to_manifest(), fitted)
+    except AutomlError:
+        if not fitted:
+            raise
+        logger.warning("the model is written without further models of its members", exc_info=True)
+        model.write(out, summary.to_manifest())
 
 
 def _hear(event: Finished, job: Job, model: ModelSoFar, cost: SearchCost) -> bool:

@@ -1,6 +1,6 @@
 """What repeated folds of the members are worth: each is fitted on other folds as well, and scored on new rows.
 
-automl fit train.csv -t y --time 60s --run-dir runs/churn -o churn.automl
+automl fit train.csv -t y --time 60s --without repeats --run-dir runs/churn -o churn.automl
 python -m benchmarks.repeats runs/churn churn.automl test.csv [--repeats 1]
 
 Weights stay as the model has them; a member's answer becomes the mean over the models of all its folds. The rows show
@@ -66,7 +66,7 @@ def compare(run: Path, model: Path, test: str, repeats: int) -> list[str]:
     for member in manifest.members:
         folder, family = trial_folder(run, member.number), find_families()[member.pipeline.family]
         own = []
-        for k in range(len(member.folds)):
+        for k in range(len(data.folds)):
             files = folder / f"fold_{k}"
             matrix = ENCODINGS[member.pipeline.encoding].load(files / "encoder").transform(fresh)
             own.append(family.load(files / "model").predict(matrix, 1))
@@ -76,7 +76,7 @@ def compare(run: Path, model: Path, test: str, repeats: int) -> list[str]:
         ]
         seconds += time.process_time() - began
         for i, models in enumerate((np.stack(own), np.concatenate([own, *more]))):
-            totals[i] = totals[i] + member.weight * mixing.terms(models).mean(axis=0)
+            totals[i] = totals[i] + member.weight * mixing.terms(models.mean(axis=0))
     losses = [data.metric.loss(truth, manifest.decision.calibrated(mixing.joined(total)), None) for total in totals]
     spent = sum(trial.seconds for trial in read_journal(run / "journal.jsonl"))
     return [run.name, f"{data.n_rows:,}", str(len(manifest.members)), *(f"{loss:.5g}" for loss in losses),

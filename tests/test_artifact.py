@@ -463,18 +463,23 @@ def test_a_temperature_is_applied_and_its_absence_is_none(models, rows, tmp_path
         assert artifact.manifest.decision.multipliers == ()
 
 
-def test_stacked_members_are_weighed_in_logarithms_fold_model_by_fold_model(members, rows, tmp_path):
-    """Against the formula, with weights of either sign."""
+@pytest.mark.parametrize("at_once", [None, 7])
+def test_stacked_members_are_weighed_in_logarithms_of_their_bags(members, rows, tmp_path, monkeypatch, at_once):
+    """Against the formula, with weights of either sign, whether all rows are predicted at once or not."""
+    if at_once:
+        monkeypatch.setattr("automl_cli.artifact.read.CHUNK_ROWS", at_once)
+        monkeypatch.setattr("automl_cli.artifact.read.MOST_BAGGED", 1)
     weights, offsets = (1.5, -0.4), np.array([0.3, -0.1])
     stacked = [replace(member, weight=weight) for member, weight in zip(members, weights, strict=True)]
     mixing = {"logarithms": True, "offsets": offsets.tolist()}
     write_artifact(tmp_path / "m.automl", {**MANIFEST_FACTS, "mixing": mixing}, stacked)
     scores = np.tile(offsets, (N_ROWS, 1))
     for member in stacked:
+        bag = np.zeros_like(scores)
         for folder in member.folds:
             matrix = ENCODINGS[member.pipeline.encoding].load(folder / "encoder").transform(rows[0])
-            p = find_families()[member.pipeline.family].load(folder / "model").predict(matrix, 1)
-            scores += member.weight / len(member.folds) * np.log(np.maximum(p, 1e-6))
+            bag += find_families()[member.pipeline.family].load(folder / "model").predict(matrix, 1) / len(member.folds)
+        scores += member.weight * np.log(np.maximum(bag, 1e-6))
     expected = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
     with open_artifact(tmp_path / "m.automl") as artifact:
         assert artifact.predict(rows[0], threads=1) == pytest.approx(expected)

@@ -181,7 +181,7 @@ def test_other_folds_leave_other_models_and_the_trial_as_it_was(run: Path) -> No
     data = open_run(str(run)).data
     before = contents(trial_folder(run, 60))
     assert repeated_folders(run, trial, data) == ()
-    repeat_folds(trial, str(run))
+    repeat_folds(trial, str(run), 60.0)
     folders = repeated_folders(run, trial, data)
     assert [folder.name for folder in folders] == ["fold_3", "fold_4", "fold_5"]
     after = contents(trial_folder(run, 60))
@@ -194,12 +194,36 @@ def test_other_folds_leave_other_models_and_the_trial_as_it_was(run: Path) -> No
         assert right.mean() > 0.7
 
 
-def test_a_fold_that_was_cut_is_not_kept_beside_whole_ones(run: Path) -> None:
-    trial = evaluate(proposal(61), str(run))
+def test_boosters_are_not_made_coarser_on_the_other_folds(run: Path) -> None:
+    """A trial that ended long before its limit: its fits must not be hurried where they are repeated."""
+    values = {"learning_rate": 0.1, "num_leaves": 7, "min_data_in_leaf": 5, "feature_fraction": 0.7,
+              "bagging": True, "bagging_fraction": 0.7, "lambda_l1": 0.1, "lambda_l2": 0.1,
+              "extra_trees": False}  # fmt: skip
+    trial = evaluate(proposal(61, Pipeline("lightgbm", "native", values), seconds=60.0), str(run))
     assert isinstance(trial, Success)
-    repeat_folds(trial, str(run))
+    assert not trial.cut
+    repeat_folds(trial, str(run), 60.0)
+    folders = repeated_folders(run, trial, open_run(str(run)).data)
+    assert len(folders) == N_FOLDS
+    assert not any(json.loads((folder / "fold.json").read_text())["cut"] for folder in folders)
+
+
+def test_no_other_fold_is_begun_late_and_what_a_killed_worker_left_is_no_hindrance(run: Path) -> None:
+    trial = evaluate(proposal(62), str(run))
+    assert isinstance(trial, Success)
     data = open_run(str(run)).data
-    path = trial_folder(run, 61) / "fold_4" / "fold.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "cut": True}))
-    assert [folder.name for folder in repeated_folders(run, trial, data)] == ["fold_3", "fold_5"]
-    assert len(repeated_folders(run, replace(trial, cut=True), data)) == N_FOLDS
+    repeat_folds(trial, str(run), -1.0)
+    assert repeated_folders(run, trial, data) == ()
+    (trial_folder(run, 62) / "fold_3.draft" / "model").mkdir(parents=True)
+    repeat_folds(trial, str(run), 60.0)
+    assert len(repeated_folders(run, trial, data)) == N_FOLDS
+
+
+def test_a_run_of_before_there_were_other_folds_is_opened(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run / "data", tmp_path / "data")
+    path = tmp_path / "data" / "task.json"
+    facts = json.loads(path.read_text())
+    del facts["repeat"]
+    path.write_text(json.dumps(facts))
+    data = open_run(str(tmp_path)).data
+    assert len(data.folds) == len(data.every_fold) == N_FOLDS

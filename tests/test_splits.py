@@ -194,6 +194,17 @@ def test_where_time_is_short_for_a_large_table_one_part_is_held_out(n, seconds, 
     assert not plan.repeat
 
 
+def test_where_only_trials_are_counted_nothing_is_short_of_time():
+    assert len(_plan(_values(np.arange(60_000) % 1000), n_columns=250).folds) == 3
+
+
+def test_a_class_that_is_too_rare_for_small_parts_is_in_the_one_that_is_held_out():
+    y = np.zeros(30_000, dtype=int)
+    y[:3] = 1
+    ((_, valid),) = _plan(_classes(y), seconds=10, n_columns=50).folds
+    assert y[valid].sum() == 1
+
+
 def test_wide_tables_get_fewer_folds_but_three():
     assert len(_plan(_values(np.arange(3_000)), seconds=60, n_columns=50_000).folds) == 3
 

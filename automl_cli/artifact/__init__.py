@@ -2,6 +2,15 @@
 
 from automl_cli.artifact.manifest import FORMAT, Manifest, MemberEntry
 from automl_cli.artifact.read import Artifact, open_artifact
-from automl_cli.artifact.write import Member, write_artifact
+from automl_cli.artifact.write import Member, packed_per_second, write_artifact
 
-__all__ = ["FORMAT", "Artifact", "Manifest", "Member", "MemberEntry", "open_artifact", "write_artifact"]
+__all__ = [
+    "FORMAT",
+    "Artifact",
+    "Manifest",
+    "Member",
+    "MemberEntry",
+    "open_artifact",
+    "packed_per_second",
+    "write_artifact",
+]

@@ -26,9 +26,13 @@ KEEP_BYTES = 256 << 20
 """Models of a file up to this size stay loaded between two predictions."""
 
 
+MOST_BAGGED = 25_000_000
+"""Values of stacked members that are held at once; of more rows one block is predicted after another."""
+
+
 @dataclass(frozen=True)
 class FoldModel:
-    """One fitted model and its share of the prediction: the member's weight over its number of folds."""
+    """One fitted model of a member, and its share of the member: one over its number of folds."""
 
     number: int
     family: str
@@ -95,7 +99,7 @@ class Artifact:
         check_native(self.path, self.manifest, self._n_bytes)
 
     def predict(self, frame: "Frame", threads: int) -> "Array":
-        """Predict: fold models are averaged (of stacked ones the logarithms), members weighed, the mix calibrated.
+        """Predict: the models of a member's folds are averaged, members weighed, the mix calibrated.
 
         The sum is taken in an order that depends on the file alone, so the same rows give the same bytes whatever
         ``threads`` is, as far as the models themselves do.
@@ -125,17 +129,37 @@ class Artifact:
         """Predict without `check`: for the child process that is the check."""
         import numpy as np  # noqa: PLC0415  (inspect does without)
 
-        mixing = self.manifest.mixing
         total = np.zeros((frame.n_rows, self.manifest.n_outputs))
-        if frame.n_rows == 0:
-            return total
+        at_once = frame.n_rows
+        if self.manifest.mixing.logarithms:
+            at_once = max(CHUNK_ROWS, MOST_BAGGED // (len(self.manifest.members) * self.manifest.n_outputs))
+        for start in range(0, frame.n_rows, max(1, at_once)):
+            rows = np.arange(start, min(start + at_once, frame.n_rows))
+            total[rows] = self._mixed(frame if len(rows) == frame.n_rows else frame.take(rows), threads)
+        return total if frame.n_rows == 0 else self.manifest.decision.calibrated(self.manifest.mixing.joined(total))
+
+    def _mixed(self, frame: "Frame", threads: int) -> "Array":
+        """Return the weighted sum of what the members say."""
+        import numpy as np  # noqa: PLC0415
+
+        mixing, shape = self.manifest.mixing, (frame.n_rows, self.manifest.n_outputs)
+        total = np.zeros(shape)
+        weights = {member.number: member.weight for member in self.manifest.members}
+        # A mean needs no more than its sum; logarithms are taken of whole members.
+        bags = {number: np.zeros(shape) for number in weights} if mixing.logarithms else {}
         for k, group in enumerate(group_by_encoder(self.manifest)):
             loaded = self._load(k, group)
             for rows, chunk in _chunks(frame):
                 matrix = loaded.encoder.transform(chunk)
                 for about, model in loaded.models:
-                    total[rows] += about.share * mixing.terms(self._answer(about, model, matrix, threads))
-        return self.manifest.decision.calibrated(mixing.joined(total))
+                    answer = self._answer(about, model, matrix, threads)
+                    if mixing.logarithms:
+                        bags[about.number][rows] += about.share * answer
+                    else:
+                        total[rows] += weights[about.number] * about.share * answer
+        for number, bag in bags.items():
+            total += weights[number] * mixing.terms(bag)
+        return total
 
     def _answer(self, about: FoldModel, model: "Model", matrix: "Matrix", threads: int) -> "Array":
         answer = model.predict(matrix, threads)
@@ -198,7 +222,7 @@ def group_by_encoder(manifest: Manifest) -> tuple[EncoderGroup, ...]:
             encoding = member.pipeline.encoding
             key = (encoding, *sorted(fold.encoder.items()))
             encoders[key] = (encoding, fold.encoder)
-            model = FoldModel(member.number, member.pipeline.family, member.weight / len(member.folds), fold.model)
+            model = FoldModel(member.number, member.pipeline.family, 1.0 / len(member.folds), fold.model)
             groups.setdefault(key, []).append(model)
     return tuple(EncoderGroup(*encoders[key], tuple(models)) for key, models in groups.items())
 

@@ -1,9 +1,12 @@
 """Fold folders -> one model file, there whole or not at all."""
 
+import functools
 import hashlib
 import json
 import math
 import platform
+import random
+import time
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -30,6 +33,7 @@ from automl_cli.trial import Pipeline
 
 LIBRARIES = ("numpy", "pyarrow", "scikit-learn", "lightgbm", "xgboost", "catboost", "torch")
 SAMPLE_BYTES = 1 << 16
+RELATIVE_SPEED = 0.7  # of models and the disk, beside what is tried of this machine
 WORTH_DEFLATING = 0.9  # of the sample: below it the time of unpacking buys something
 
 
@@ -107,6 +111,22 @@ def write_artifact(
             file.truncate()
             _write_zip(file, text, digest, blobs, compress=False)
     mark_checked(digest)
+
+
+@functools.cache
+def packed_per_second() -> float:
+    """Return how many bytes of models are hashed, deflated and written in a second, measured once, slow on purpose.
+
+    What is tried is half random and half zeros, about as hard as models are; at most 50 MB/s are believed.
+    """
+    sample = random.Random(0).randbytes(SAMPLE_BYTES) + bytes(SAMPLE_BYTES)
+    taken = []
+    for _ in range(3):
+        began = time.thread_time()  # workers that are busy meanwhile will not be at the end
+        hashlib.sha256(sample)
+        zlib.compress(sample, 1)
+        taken.append(time.thread_time() - began)
+    return min(50e6, RELATIVE_SPEED * len(sample) / max(min(taken), 1e-6))
 
 
 def library_versions() -> dict[str, str]:

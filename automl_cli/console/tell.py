@@ -181,7 +181,7 @@ def _members(data: Mapping[str, Any]) -> Grid:
     grid = Grid.grid(padding=(0, 2))
     for member in sorted(data["members"], key=lambda m: -abs(m["weight"])):
         values = ", ".join(f"{name}={_short(value)}" for name, value in member["hyperparameters"].items())
-        n_models = f"{len(member['folds'])} models"
+        n_models = f"{len(member['folds'])} model{'s' if len(member['folds']) > 1 else ''}"
         grid.add_row(f"{member['weight']:.1%}", member["family"], member["encoding"], n_models, Text(values))
     return grid
 
