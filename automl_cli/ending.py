@@ -5,17 +5,16 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from automl_cli.clock import Deadline
 from automl_cli.evaluate import fold_folders, refit, repeat_folds, repeated_folders
-from automl_cli.executors import TrialExecutor, WorkerDied
+from automl_cli.executors import TrialExecutor, submitted
 from automl_cli.importance import permutation_importance
 from automl_cli.members import Chosen
 from automl_cli.repeats import SHARE, members_to_repeat
 from automl_cli.rundata import RunData
 
-T = TypeVar("T")
 logger = logging.getLogger(__name__)
 LEAVING_SECONDS = 1.0  # workers end and the interpreter shuts down; half of it on a machine that is not busy
 IMPORTANCE_SECONDS = 0.5  # are left for what mattered
@@ -32,15 +31,6 @@ class Ending:
     deadline: Deadline
     saving_seconds: float
     interrupted: Callable[[], bool]
-
-    def submit(self, fn: Callable[..., T], *args: Any, timeout: float | None) -> "Future[T]":
-        """Hand a call to the workers; where none can be started, the future says so."""
-        try:
-            return self.executor.submit(fn, *args, timeout=timeout)
-        except (RuntimeError, OSError, WorkerDied) as error:
-            future: Future[T] = Future()
-            future.set_exception(error)
-            return future
 
     def spare_seconds(self) -> float | None:
         """Return the seconds that saving and leaving do not need; None where there is no limit."""
@@ -72,7 +62,7 @@ def refit_members(ending: Ending) -> dict[int, tuple[Path, ...]]:
     seconds = None if spare is None else 0.8 * spare
     heaviest_first = sorted(ending.chosen.members, key=lambda member: -abs(member[1]))
     pending = {
-        trial.proposal.number: ending.submit(refit, trial, folder, seconds, timeout=spare)
+        trial.proposal.number: submitted(ending.executor, refit, trial, folder, seconds, timeout=spare)
         for trial, _ in heaviest_first
     }
     _await(ending, pending, spare)
@@ -98,12 +88,11 @@ def repeat_members(ending: Ending, data: RunData, n_repeat: int, workers: int) -
     if spare is None or not n_repeat or ending.interrupted():
         return {}
     seconds = min(spare - IMPORTANCE_SECONDS, SHARE * ending.deadline.total)
-    trials, folder = (
-        members_to_repeat(ending.chosen, n_repeat, seconds=seconds, workers=workers),
-        str(ending.run_folder),
-    )
+    trials = members_to_repeat(ending.chosen, n_repeat, seconds=seconds, workers=workers)
+    folder = str(ending.run_folder)
     pending = {
-        trial.proposal.number: ending.submit(repeat_folds, trial, folder, seconds, timeout=seconds) for trial in trials
+        trial.proposal.number: submitted(ending.executor, repeat_folds, trial, folder, seconds, timeout=seconds)
+        for trial in trials
     }
     _await(ending, pending, seconds)
     for number, future in pending.items():
@@ -139,7 +128,7 @@ def what_mattered(ending: Ending) -> tuple[tuple[str, float], ...]:
     limit = None if spare is None else min(3.0, spare)
     share = None if limit is None else 0.7 * limit
     proposal, folder = ending.chosen.best.proposal, str(ending.run_folder)
-    future = ending.submit(permutation_importance, proposal, folder, share, timeout=limit)
+    future = submitted(ending.executor, permutation_importance, proposal, folder, share, timeout=limit)
     try:
         return tuple(future.result(timeout=limit))
     except Exception:

@@ -15,7 +15,7 @@ from automl_cli.clock import Deadline
 from automl_cli.ending import Ending, further_models, what_mattered
 from automl_cli.errors import AutomlError, NoModel, UsageError
 from automl_cli.evaluate import evaluate, finished_trial
-from automl_cli.executors import PRELOAD, ExecutorKind, ProcessExecutor, Setup, TrialExecutor, WorkerDied, open_executor
+from automl_cli.executors import PRELOAD, ExecutorKind, ProcessExecutor, Setup, TrialExecutor, open_executor, submitted
 from automl_cli.files import check_writable, locked, refuse_to_overwrite
 from automl_cli.job import FitOptions, Job, choose_families, manifest_of, prepare, verbatim_columns
 from automl_cli.machine import usable_cores, usable_memory
@@ -271,12 +271,7 @@ def _trials(
     def submit(proposal: Proposal) -> "Future[Trial]":
         # The worker keeps its own time; being killed is for code that does not come back.
         limit = None if proposal.seconds is None else 1.5 * proposal.seconds + 2.0
-        try:
-            return executor.submit(evaluate, proposal, folder, timeout=limit)
-        except (RuntimeError, OSError, WorkerDied) as error:  # no process could be started, for the moment at least
-            future: Future[Trial] = Future()
-            future.set_exception(error)
-            return future
+        return submitted(executor, evaluate, proposal, folder, timeout=limit)
 
     def rescue(proposal: Proposal, reason: str, seconds: float) -> Trial:
         return finished_trial(job.run.folder, proposal, seconds, len(job.plan.folds), reason)

@@ -25,6 +25,7 @@ __all__ = [
     "WorkerDied",
     "open_executor",
     "start_server",
+    "submitted",
 ]
 
 T = TypeVar("T")
@@ -149,6 +150,16 @@ OPENERS: Mapping[ExecutorKind, Callable[[Setup], TrialExecutor]] = {
     ExecutorKind.PROCESSES: ProcessExecutor,
     ExecutorKind.DASK: lambda setup: DaskExecutor(setup.address),
 }
+
+
+def submitted(executor: TrialExecutor, fn: Callable[..., T], *args: Any, timeout: float | None) -> "Future[T]":
+    """Hand a call to the workers; where no process can be started, for the moment at least, the future says so."""
+    try:
+        return executor.submit(fn, *args, timeout=timeout)
+    except (RuntimeError, OSError, WorkerDied) as error:
+        future: Future[T] = Future()
+        future.set_exception(error)
+        return future
 
 
 def open_executor(kind: ExecutorKind, setup: Setup) -> TrialExecutor:
