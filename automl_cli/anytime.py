@@ -23,7 +23,7 @@ from automl_cli.trial import Success, Trial
 logger = logging.getLogger(__name__)
 REFIT_SHARE = 0.15  # of the limit, where the members are refitted on all rows at the end
 LAST_SHARE = 0.25  # of the limit: the model is refreshed once more in this last part of it
-REFRESH_SHARE = 0.03  # of the time may go into refreshing the model in the run's folder
+REFRESH_SHARE = 0.02  # of the time may go into refreshing the model in the run's folder
 
 
 @dataclass

@@ -26,7 +26,7 @@ from automl_cli.rundata import RunData, open_rundata
 from automl_cli.trial import Failure, Proposal, Success, Trial
 
 ENCODED_BYTES = 96 * 2**20  # per worker, most of it shared with the others; beyond it a fold is mapped again, cheaply
-BINNED_BYTES = 128 * 2**20  # per worker, its own
+BINNED_BYTES = 64 * 2**20  # per worker, its own
 LAST_ROWS = 256
 SAFETY = 0.9  # of a trial's seconds are shared out among its folds; the rest is encoding, predicting and writing
 

@@ -101,7 +101,7 @@ def test_a_failure_alone_is_no_reason_to_write(trials: tuple[Path, list[Trial]],
         so_far.write(so_far.path, {})
 
 
-@pytest.mark.parametrize(("saving", "pause"), [(0.01, 2.0), (0.5, 16.7), (20.0, 666.7)])
+@pytest.mark.parametrize(("saving", "pause"), [(0.01, 2.0), (0.5, 25.0), (20.0, 1000.0)])
 def test_what_is_slow_to_save_is_saved_less_often(
     trials: tuple[Path, list[Trial]], tmp_path: Path, saving: float, pause: float
 ) -> None:

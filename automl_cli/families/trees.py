@@ -170,10 +170,11 @@ def from_scikit_learn(tree: Any, classes: Array, n_outputs: int) -> Nodes:
         probabilities = np.zeros((len(values), n_outputs), dtype=np.float32)
         probabilities[:, classes] = values / np.maximum(values.sum(axis=1, keepdims=True), np.finfo(float).tiny)
         values = probabilities
+    # copies in small types: a forest in the making holds hundreds of trees, and a view would keep all of `inner`
     return Nodes(
-        feature=inner["feature"],
-        left=number[inner["left_child"]],
-        right=number[inner["right_child"]],
+        feature=_smallest(inner["feature"]),
+        left=_smallest(number[inner["left_child"]]),
+        right=_smallest(number[inner["right_child"]]),
         threshold=_at_most(inner["threshold"]),
         missing_left=inner["missing_go_to_left"].astype(bool),
         values=values,
@@ -203,7 +204,7 @@ def join(trees: Sequence[Nodes], *, n_features: int, prior: Array, cut: bool) ->
     """
     arrays = {name: np.concatenate([getattr(tree, name) for tree in trees]) for name in _ARRAYS}
     for name in ("feature", "left", "right"):
-        arrays[name] = arrays[name].astype(_smallest(arrays[name]))
+        arrays[name] = _smallest(arrays[name])
     return Trees(
         Nodes(**arrays),
         splits=np.array([len(tree.feature) for tree in trees], dtype=np.int64),
@@ -215,9 +216,10 @@ def join(trees: Sequence[Nodes], *, n_features: int, prior: Array, cut: bool) ->
     )
 
 
-def _smallest(numbers: Array) -> type[np.signedinteger[Any]]:
+def _smallest(numbers: Array) -> Array:
+    """Copy integers into the smallest of two types that holds them."""
     reach = int(np.abs(numbers).max(initial=0))
-    return np.int16 if reach < 2**15 else np.int32
+    return numbers.astype(np.int16 if reach < 2**15 else np.int32)
 
 
 def save_trees(model: Trees, folder: Path) -> None:

@@ -27,6 +27,8 @@ N_CHANGED = 40  # ... each so often
 N_WALKS = 8
 N_NEIGHBOURS = 24
 N_STEPS = 6
+RESULTS_PER_ASK = 20  # of so many results one training serves one ask more: one result changes little then
+MOST_ASKS = 8  # of one training: SMAC's own facade trains at every eighth result
 
 
 class Smac:
@@ -34,10 +36,11 @@ class Smac:
 
     The first `MIN_TOLD` results come from random configurations (or from a `Portfolio` before this one), and a fifth of
     all later ones too. The candidates are random ones and small changes of the best known, from the best of which
-    walks go on to better neighbours. Configurations that are still running are believed to reach what the forest
+    walks go on to better neighbours. Configurations that are still running are believed to reach what the last forest
     predicts for them ("kriging believer" [2]_), so that proposals made at the same moment differ; what differs from a
-    known one by less than a hundredth of every range is passed over while there is anything else. A failure counts a
-    little worse than the worst loss so far. Proposals depend on the seed and on the sequence of calls, never on a
+    known one by less than a hundredth of every range is passed over while there is anything else. The more results
+    there are, the more proposals one training gives: the ends of different walks first. A failure counts a little
+    worse than the worst loss so far. Proposals depend on the seed and on the sequence of calls, never on a
     clock.
 
     Parameters
@@ -83,10 +86,10 @@ class Smac:
         self._points = Points(space, to_pipeline, seed)
         self._to_configuration = to_configuration
         self._rng = np.random.default_rng(seed)
-        # the one is trained when a result came, the other with what it believes of running pipelines
-        self._knowing, self._believing = (_forest(self._points.space, seed) for _ in range(2))
-        self._forest = self._knowing
-        self._is_stale = True
+        self._forest = _forest(self._points.space, seed)
+        self._is_trained = False
+        self._ranked: Iterator[Vector] = iter(())  # what the last training proposes beyond what was asked of it
+        self._asks_left = 0
         self._min_told, self._local, self._believe = min_told, local, believe
         self._losses: dict[Pipeline, float | None] = {}
         self._known: dict[Pipeline, Vector] = {}
@@ -109,7 +112,6 @@ class Smac:
     def tell(self, pipeline: Pipeline, loss: float | None, seconds: float) -> None:
         """Learn a loss; one that is not finite is a failure. A second telling replaces the first."""
         self._losses[pipeline] = loss if loss is not None and math.isfinite(loss) else None
-        self._is_stale = True
         running = self._pending.pop(pipeline, None)
         if pipeline not in self._known:
             point = running
@@ -119,7 +121,11 @@ class Smac:
             self._cells.add(cell(point))
 
     def _first_new(self) -> tuple[Vector, Pipeline] | None:
-        for point in self._candidates():
+        if self._asks_left == 0:
+            self._ranked = self._candidates()
+            self._asks_left = min(1 + len(self._known) // RESULTS_PER_ASK, MOST_ASKS)
+        self._asks_left -= 1
+        for point in self._ranked:
             if cell(point) not in self._cells:
                 pipeline = self._points.pipeline(point)
                 if pipeline not in self._losses and pipeline not in self._pending:
@@ -127,7 +133,7 @@ class Smac:
         return None
 
     def _candidates(self) -> Iterator[Vector]:
-        """Train the forest and yield candidates, the largest expected improvement first."""
+        """Train the forest and list candidates: where the walks ended, then the rest, best first."""
         known = np.array(list(self._known.values()))
         best = self._train(known)
         candidates = self._points.drawn(N_RANDOM)
@@ -138,22 +144,18 @@ class Smac:
         gains = self._gains(candidates, best)
         starts = np.argsort(-gains, kind="stable")[:N_WALKS]
         climbed, climbed_gains = self._climb(candidates[starts], gains[starts], best)
-        candidates, gains = np.vstack([climbed, candidates]), np.concatenate([climbed_gains, gains])
-        return (candidates[i] for i in np.argsort(-gains, kind="stable"))
+        ends = climbed[np.argsort(-climbed_gains, kind="stable")]
+        return iter([*ends, *candidates[np.argsort(-gains, kind="stable")]])
 
     def _train(self, known: Matrix) -> float:
         """Fit the forest to known and believed costs; return the lowest predicted cost."""
-        costs = log_costs([self._losses[pipeline] for pipeline in self._known])
-        self._forest = self._knowing
-        if self._is_stale:
-            self._forest.train(known, costs[:, None])
-            self._is_stale = False
-        if self._pending and self._believe:
+        told, costs = known, log_costs([self._losses[pipeline] for pipeline in self._known])
+        if self._pending and self._believe and self._is_trained:
             pending = np.array(list(self._pending.values()))
             costs = np.concatenate([costs, self._predict(pending)[0]])
-            known = np.vstack([known, pending])
-            self._forest = self._believing
-            self._forest.train(known, costs[:, None])
+            told = np.vstack([known, pending])
+        self._forest.train(told, costs[:, None])
+        self._is_trained = True
         return float(self._predict(known)[0].min())
 
     def _climb(self, starts: Matrix, gains: Vector, best: float) -> tuple[Matrix, Vector]:
@@ -201,12 +203,12 @@ def load_smac() -> None:
 
 
 def _forest(space: "ConfigurationSpace", seed: int) -> Any:
-    """Build SMAC's surrogate as its facade does, but for two things that cost it a second per training."""
+    """Build SMAC's surrogate as its facade does, but for what costs it a second per training."""
     from smac.model.random_forest.random_forest import RandomForest  # noqa: PLC0415
 
     return RandomForest(
         space,
-        log_y=True,
+        log_y=False,  # it averages within leaves, of which each holds one cost here, and takes half the time
         n_trees=N_TREES,
         ratio_features=1.0,
         min_samples_split=2,
