@@ -41,4 +41,4 @@ def reserve_seconds(limit: float, ending: float) -> float:
     ending : float
         Seconds that weighing, refitting and saving are expected to take.
     """
-    return max(1.0, min(3.0, 0.025 * limit)) + ending
+    return max(1.3, min(3.0, 0.025 * limit)) + ending
