@@ -49,6 +49,8 @@ class FitOptions:
         Address of a scheduler.
     without : frozenset of Part
         What is left out of the search, to see what it is worth.
+    experience : str or None
+        Where past runs are remembered: a path, an SQLAlchemy URL or ``off``; None: the user's own store.
     """
 
     data: str
@@ -75,6 +77,7 @@ class FitOptions:
     resume: bool = False
     dask: str | None = None
     without: frozenset[Part] = frozenset()
+    experience: str | None = None
 
     @property
     def roles(self) -> tuple[str, ...]:

@@ -10,12 +10,15 @@ from dataclasses import dataclass
 
 from automl_cli.trial import Success, Trial
 
-__all__ = ["LISTED", "NOISE", "REPEATED", "Patience", "gains"]
+__all__ = ["LISTED", "NOISE", "PORTFOLIO", "RECALLED", "REPEATED", "WINNER", "Patience", "gains"]
 
 # Of the loss: half of what racing may cost a table (docs/early-stopping.md), and far below the standard error of any
 # loss on fewer than 100,000 rows. Losses are held against the one at the last gain, so that small steps add up.
 NOISE = 1e-3
-LISTED = "portfolio"  # origin of what is tried whatever came of the trials before
+PORTFOLIO, WINNER, RECALLED = "portfolio", "winner", "recalled"
+LISTED = frozenset({PORTFOLIO, WINNER, RECALLED})
+"""Origins of what is tried whatever came of the trials before: what serves all tables, what won on this one, and what
+did well on tables like it."""
 REPEATED = "again"  # origin of a pipeline that is tried a second time, with more seconds
 
 
@@ -80,7 +83,7 @@ class Patience:
         loss = trial.loss if isinstance(trial, Success) and trial.complete else math.inf
         if gains(loss, self.best):
             self.best, self.waited = loss, 0
-        elif trial.proposal.origin == LISTED:
+        elif trial.proposal.origin in LISTED:
             self.waited = 0
         elif math.isfinite(self.best) and trial.proposal.origin != REPEATED:
             self.waited += 1

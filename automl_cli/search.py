@@ -344,7 +344,7 @@ def _judge(state: State, trial: Trial) -> None:
     state.patience.hear(trial)
     # What runs of the portfolio would be cut short. In a counted run the trial is then of the portfolio itself, for the
     # list is handed out in order: which trials happen to run decides nothing.
-    if any(proposal.origin == LISTED for proposal, _ in state.pending.values()):
+    if any(proposal.origin in LISTED for proposal, _ in state.pending.values()):
         state.patience.waited = 0
     if isinstance(trial, Success) and trial.complete and (state.incumbent is None or trial.loss < state.incumbent.loss):
         state.incumbent = trial

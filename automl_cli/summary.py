@@ -103,6 +103,8 @@ class Summary:
         Where patience ended the search.
     overhead : mapping
         See `SearchCost.overhead`.
+    experience : mapping
+        See `warmstart.told`.
     """
 
     out: Path
@@ -126,6 +128,7 @@ class Summary:
     interrupted: bool
     racing: "Raced"
     ended_early: "EndedEarly | None" = None
+    experience: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def n_failed(self) -> int:
@@ -153,6 +156,7 @@ class Summary:
             "milestones": dict(self.milestones),
             "overhead": dict(self.overhead),
             "peak_memory_bytes": self.peak_memory_bytes,
+            "experience": dict(self.experience),
         }
 
 

@@ -58,7 +58,8 @@ class Proposal:
     number : int
         Counted from 0 within the run; names the trial's folder.
     origin : str
-        Who proposed it: ``portfolio``, ``smac``, ``random``, ``again`` (more time for one that was cut short).
+        Who proposed it: ``portfolio``, ``winner`` and ``recalled`` (of past runs), ``smac``, ``random``, ``again``
+        (more time for one that was cut short).
     seed : int
         The trial's own chance, a function of the run's seed and the number alone.
     incumbent : tuple of float

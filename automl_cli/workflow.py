@@ -3,30 +3,31 @@
 import contextlib
 import logging
 import math
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any
 
 from automl_cli.anytime import ModelSoFar
+from automl_cli.background import Background
 from automl_cli.clock import Deadline
 from automl_cli.ending import Ending, further_models, what_mattered
 from automl_cli.errors import AutomlError, NoModel, UsageError
 from automl_cli.evaluate import evaluate, finished_trial
 from automl_cli.executors import PRELOAD, ExecutorKind, ProcessExecutor, Setup, TrialExecutor, open_executor, submitted
+from automl_cli.experience.records import Recalled
 from automl_cli.files import check_writable, locked, refuse_to_overwrite
 from automl_cli.job import FitOptions, Job, choose_families, manifest_of, prepare, verbatim_columns
 from automl_cli.machine import usable_cores, usable_memory
 from automl_cli.members import Chosen, OofCache
 from automl_cli.optimizer import Bandit, Optimizer, Portfolio, RandomSearch, Smac, family_optimizer
 from automl_cli.parts import Part
-from automl_cli.patience import Patience
+from automl_cli.patience import RECALLED, WINNER, Patience
 from automl_cli.plan import SHORTEST_FOR_SMAC, first_trial_seconds, reserve_seconds
 from automl_cli.profile import Profile, profile
 from automl_cli.runs import finish, interrupted_run, open_run, output_lock
-from automl_cli.search import Execution, Finished, Happening, OutOfPatience, Rules, Started, search
+from automl_cli.search import LAG, Execution, Finished, Happening, OutOfPatience, Rules, Started, search
 from automl_cli.space import build_space, default_pipelines, to_configuration, to_pipeline
 from automl_cli.summary import (
     EndedEarly,
@@ -42,12 +43,13 @@ from automl_cli.summary import (
 )
 from automl_cli.table import Notice, read_table
 from automl_cli.trial import Pipeline, Proposal, Trial, append_to_journal
+from automl_cli.warmstart import MOST_WAIT, Memory, leave, look_up, memory_of, open_memory, told, winners_of
 
-T = TypeVar("T")
 logger = logging.getLogger(__name__)
 USUAL_ENDING = 0.4  # seconds of weighing and saving on small tables
 SHORTEST_SEARCH = 1.0  # seconds; with less no trial can end
 MEMORY_SHARE = 0.85  # of the machine, where the user sets no limit
+MOST_LOOKING = 6.0  # seconds that a search waits for what past runs say, with its workers busy at first
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,33 @@ class Entered:
     phase: str
 
 
-Event = Entered | Prepared | Happening | Improved | Summary
+@dataclass(frozen=True)
+class Remembered:
+    """Past runs were looked up.
+
+    Attributes
+    ----------
+    recalled : Recalled
+        What is tried because of them; nothing where nothing is known.
+    """
+
+    recalled: Recalled
+
+
+@dataclass(frozen=True)
+class Opening:
+    """Stores of past runs, as far as they are open by now."""
+
+    memory: Memory
+    work: Background[Memory]
+
+    def opened(self, deadline: Deadline) -> Memory:
+        """Wait for them, in a timed run not for long."""
+        self.work.result_within(MOST_WAIT if deadline.limited else math.inf)
+        return self.memory
+
+
+Event = Entered | Prepared | Happening | Improved | Remembered | Summary
 
 
 def fit(options: FitOptions, deadline: Deadline, interrupted: Callable[[], bool]) -> Iterator[Event]:
@@ -108,11 +136,14 @@ def fit(options: FitOptions, deadline: Deadline, interrupted: Callable[[], bool]
         raise UsageError("--dask needs a --run-dir that all machines see", hint="name a folder on a shared disk")
     families = choose_families(options.include, options.exclude)
     identity = options.identity()
+    memory = memory_of(options)
+    opening = Background(lambda: open_memory(memory))
     phases = Phases(deadline)
     with contextlib.ExitStack() as stack:
         stack.enter_context(locked(output_lock(options.out), str(options.out)))
         executor = stack.enter_context(_open_executor(options))
         before = None if options.resume else interrupted_run(identity)
+        opening.begin()
         yield Entered("reading")
         table = read_table(
             options.data,
@@ -131,7 +162,7 @@ def fit(options: FitOptions, deadline: Deadline, interrupted: Callable[[], bool]
         phases.end("frame")
         yield Prepared(job, before)
         yield Entered("searching")
-        yield from _search_and_save(options, job, executor, phases, interrupted)
+        yield from _search_and_save(options, job, executor, phases, interrupted, Opening(memory, opening))
 
 
 @contextlib.contextmanager
@@ -158,26 +189,25 @@ def _search_and_save(
     executor: TrialExecutor,
     phases: Phases,
     interrupted: Callable[[], bool],
+    opening: Opening,
 ) -> Iterator[Event]:
     """Search, keep the model in the run's folder up to date, and write it to its place at the end."""
-    deadline = phases.deadline
+    deadline, memory = phases.deadline, opening.opened(phases.deadline)
     model = _model_so_far(options, job, executor, deadline)
     found = Background(lambda: profile(job.table, options.target))
-    learner = Background(lambda: _learner(options, job, deadline))
+    recalling = Background(lambda: look_up(memory, job, options, deadline))
     cost = SearchCost(usable_cores(), model.workers)
     early: EndedEarly | None = None
-    for event in _trials(options, job, learner, executor, model, interrupted):
+    learner = Background(lambda: _learner(options, job, deadline))
+    proposer = _proposer(options, job, deadline, memory, recalling, learner)
+    trials = _trials(options, job, proposer, executor, model, interrupted)
+    for event in _beside(trials, recalling, (found, learner), phases):
         yield event
-        if isinstance(event, Started):
-            phases.reach("first_trial")
         if isinstance(event, OutOfPatience):
             early = _ended_early(options, event, model)
-        if isinstance(event, Finished):
-            found.begin()
-            learner.begin()
-            if _hear(event, job, model, cost) and model.chosen is not None:
-                phases.reach("first_model")
-                yield Improved(model.chosen)
+        if isinstance(event, Finished) and _hear(event, job, model, cost) and model.chosen is not None:
+            phases.reach("first_model")
+            yield Improved(model.chosen)
     phases.end("search")
     overhead = cost.overhead(phases.seconds["search"], deadline.total if early is None else math.inf)
     yield Entered("weighing")
@@ -187,7 +217,6 @@ def _search_and_save(
     ending = Ending(executor, chosen, job.run.folder.resolve(), deadline, model.write_seconds(), interrupted)
     fitted = further_models(ending, job.data, model.n_repeat, model.workers)
     mattered = what_mattered(ending)
-    odd = (*job.table.notices, *_oddities(found, deadline, options))
     phases.end("weigh")
     yield Entered("saving")
     stopped_by_user = interrupted()
@@ -201,7 +230,7 @@ def _search_and_save(
         mattered=shares(mattered),
         n_measured=len(mattered),
         n_columns=len(job.frame_schema.names),
-        odd=odd,
+        odd=(*job.table.notices, *_oddities(found, deadline, options)),
         n_trials=model.n_trials,
         members=member_rows(chosen, job.data),
         failures=failures(model.trials),
@@ -213,12 +242,40 @@ def _search_and_save(
         interrupted=stopped_by_user,
         racing=raced(model.trials, len(job.plan.folds)),
         ended_early=early,
+        experience=told(memory, model.trials, chosen),
     )
     _save(model, options.out, summary, fitted)
     phases.end("save")
-    if not stopped_by_user:  # else --resume can go on with it
+    if not stopped_by_user:  # else --resume can go on with it, and it is remembered once it is done
         finish(job.run)
-    yield replace(summary, phases=phases.seconds, seconds=deadline.elapsed())
+        leave(memory, job, options, model.trials, chosen, deadline)
+    phases.end("remember")
+    said = {**summary.experience, "problems": list(memory.problems)}
+    yield replace(summary, phases=phases.seconds, seconds=deadline.elapsed(), experience=said)
+
+
+def _beside(
+    events: Iterator[Happening],
+    recalling: Background[Recalled],
+    others: Sequence[Background[Any]],
+    phases: Phases,
+) -> Iterator[Event]:
+    """Begin what may run beside the trials when it is in nobody's way; say when past runs were looked up."""
+    told_of = False
+    for event in events:
+        yield event
+        if isinstance(event, Started):
+            phases.reach("first_trial")
+            recalling.begin()
+        if isinstance(event, Finished):
+            for other in others:
+                other.begin()
+        if recalling.done() and not told_of:
+            told_of = True
+            yield Remembered(recalling.result())
+    left = phases.deadline.seconds_left() / 2 if phases.deadline.limited else math.inf
+    if not told_of and (recalled := recalling.result_within(min(left, MOST_WAIT))) is not None:
+        yield Remembered(recalled)
 
 
 def _save(model: ModelSoFar, out: Path, summary: Summary, fitted: Mapping[int, tuple[Path, ...]]) -> None:
@@ -260,7 +317,7 @@ def _model_so_far(options: FitOptions, job: Job, executor: TrialExecutor, deadli
 def _trials(
     options: FitOptions,
     job: Job,
-    learner: "Background[Optimizer]",
+    proposer: Optimizer,
     executor: TrialExecutor,
     model: ModelSoFar,
     interrupted: Callable[[], bool],
@@ -293,7 +350,7 @@ def _trials(
     # A little more than the last save is likely to need: a trial that keeps to its limit is not stopped before its end.
     earlier = deadline.earlier(reserve_seconds(limit, USUAL_ENDING)) if deadline.limited else deadline
     yield from search(
-        Portfolio(_first(options, job, deadline), learner.result),
+        proposer,
         Execution(submit, rescue, enough, lambda: max(0.0, model.ending_seconds() - USUAL_ENDING)),
         rules,
         deadline=earlier,
@@ -305,6 +362,32 @@ def _trials(
 def _width(options: FitOptions, job: Job, executor: TrialExecutor) -> int:
     """Return how many trials run at once: a cluster knows its own size."""
     return executor.workers if options.dask and options.workers is None else job.resources.workers
+
+
+def _proposer(
+    options: FitOptions,
+    job: Job,
+    deadline: Deadline,
+    memory: Memory,
+    recalling: Background[Recalled],
+    learner: Background[Optimizer],
+) -> Optimizer:
+    """Return what proposes: what won on this table before, what did well on tables like it, the portfolio, a search.
+
+    Looking up what did well takes a second, in which the first pipelines of the portfolio run.
+    """
+    known = _first(options, job, deadline)
+    if Part.PORTFOLIO in options.without or not memory.asked:
+        return Portfolio(known, learner.result)
+
+    def after_the_first() -> Optimizer:
+        recalled = recalling.result_within(MOST_LOOKING if deadline.limited else math.inf) or Recalled()
+        return Portfolio(recalled.pipelines, Portfolio(known, learner.result), origin=RECALLED)
+
+    # where trials are counted, a number that no number of workers changes
+    begin = known[: job.resources.workers if deadline.limited else LAG]
+    winners = winners_of(memory, job, resume=options.resume)
+    return Portfolio(winners, Portfolio(begin, after_the_first), origin=WINNER)
 
 
 def _first(options: FitOptions, job: Job, deadline: Deadline) -> list[Pipeline]:
@@ -328,39 +411,6 @@ def _learner(options: FitOptions, job: Job, deadline: Deadline) -> Optimizer:
     }
     # Seconds may decide only where the run is not reproducible anyway.
     return Bandit(arms, timed=deadline.limited)
-
-
-class Background(Generic[T]):
-    """Work for a thread that does not hold up the end of the process; begun when asked for, at the latest by `result`.
-
-    It is begun once the first trial has ended: importing SMAC would keep the interpreter from handing out that trial.
-    """
-
-    def __init__(self, work: Callable[[], T]) -> None:
-        self._work = work
-        self._future: Future[T] = Future()
-        self._begun = False
-
-    def begin(self) -> None:
-        """Start the thread, once."""
-        if not self._begun:
-            self._begun = True
-            threading.Thread(target=self._run, daemon=True).start()
-
-    def done(self) -> bool:
-        """Whether the result is there."""
-        return self._future.done()
-
-    def result(self) -> T:
-        """Wait for the result; raises what the work raised."""
-        self.begin()
-        return self._future.result()
-
-    def _run(self) -> None:
-        try:
-            self._future.set_result(self._work())
-        except BaseException as error:  # handed to whoever asks for the result
-            self._future.set_exception(error)
 
 
 def _oddities(found: Background[Profile], deadline: Deadline, options: FitOptions) -> tuple[Notice, ...]:

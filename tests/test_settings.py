@@ -47,6 +47,7 @@ def test_without_a_file_the_defaults_stand(command: Command, tmp_path: Path) -> 
     done = command("fit", "d.csv", "-t", "y", "--show-settings", cwd=tmp_path)
     sources = {line.split()[0]: line.split()[-1] for line in done.stdout.splitlines()}
     assert sources.pop("data") == sources.pop("target") == "flag"
+    assert sources.pop("experience") == "environment"  # the tests' own
     assert set(sources.values()) == {"default"}
 
 

@@ -327,6 +327,11 @@ def _is_ended_early(value: Any) -> bool:
     return all(value.get(key) is None or _is_number(value[key]) for key in ("seconds_left", "trials_left"))
 
 
+def _is_experience(value: Any) -> bool:
+    neighbours = value.get("neighbours", []) if _is_object(value) else None
+    return _is_objects(neighbours) and _is_count(value.get("same_table_runs", 0))
+
+
 _GAINS = ("in_sample_gain", "cross_fitted_gain")
 
 # key -> (what it must be, whether it must be there); other keys are carried along and shown as they are
@@ -351,4 +356,5 @@ _KEYS: Mapping[str, tuple[Callable[[Any], bool], bool]] = {
     "ensemble": (lambda v: _is_object(v) and all(_is_number(v.get(key)) for key in _GAINS), False),
     "warnings": (_is_list, False),
     "seed": (_is_count, False),
+    "experience": (_is_experience, False),
 }

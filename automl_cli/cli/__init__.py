@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from automl_cli.cli import evaluate, fit, inspect, predict, profile
+from automl_cli.cli import evaluate, experience, fit, inspect, predict, profile
 from automl_cli.cli.settings import load_settings
 from automl_cli.errors import AutomlError, UsageError
 
@@ -24,6 +24,7 @@ app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
 app.command("profile")(profile.profile)
 app.command("inspect")(inspect.inspect)
+app.add_typer(experience.app, name="experience")
 
 
 def _version(show: bool) -> None:

@@ -144,6 +144,24 @@ def fit(
         list[str] | None,
         typer.Option("--without", metavar="PART", help="Leave a part out of the search, to see what it is worth."),
     ] = None,
+    experience: Annotated[
+        str | None,
+        typer.Option(
+            "--experience",
+            metavar="PATH|URL|off",
+            envvar="AUTOML_EXPERIENCE",
+            help="Where past runs are remembered. Default: a file in your data folder.",
+        ),
+    ] = None,
+    no_experience: Annotated[
+        bool, typer.Option("--no-experience", help="Neither look up past runs nor remember this one.")
+    ] = False,
+    explain_warm_start: Annotated[
+        bool,
+        typer.Option(
+            "--explain-warm-start", help="Say which past tables were near, what was borrowed, and if it paid."
+        ),
+    ] = False,
     show_settings: Annotated[
         bool, typer.Option("--show-settings", help="Print each setting and where it comes from, and leave.")
     ] = False,
@@ -194,8 +212,9 @@ def fit(
         resume=resume,
         dask=dask,
         without=parse_parts([*(without or ()), *(["racing"] if no_racing else [])]),
+        experience="off" if no_experience else experience,
     )
-    return _run(options, deadline, quiet=quiet, json=json)
+    return _run(options, deadline, quiet=quiet, json=json, explain=explain_warm_start)
 
 
 def _begin_imports(*, local: bool) -> None:
@@ -209,7 +228,7 @@ def _begin_imports(*, local: bool) -> None:
     arrow_without_pandas()
 
 
-def _run(options: "FitOptions", deadline: Deadline, *, quiet: bool, json: bool) -> int:
+def _run(options: "FitOptions", deadline: Deadline, *, quiet: bool, json: bool, explain: bool) -> int:
     """Fit on screen; return 0, or 128 + the signal that ended the search."""
     from automl_cli.cli.signals import Interrupts
     from automl_cli.console.live import show
@@ -218,7 +237,7 @@ def _run(options: "FitOptions", deadline: Deadline, *, quiet: bool, json: bool) 
 
     with Interrupts() as interrupts:
         try:
-            summary = show(run_fit(options, deadline, interrupts.seen), deadline, quiet=quiet)
+            summary = show(run_fit(options, deadline, interrupts.seen), deadline, quiet=quiet, explain=explain)
         except NoModel:
             if interrupts.exit_code:
                 typer.echo("automl: interrupted before there was a model", err=True)

@@ -12,12 +12,13 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from automl_cli.clock import Deadline
+from automl_cli.console.memories import paid_words, remembered_words, tell_recalled
 from automl_cli.console.streams import make_console
 from automl_cli.console.tell import early_words
 from automl_cli.search import Finished, Started
 from automl_cli.summary import Summary
 from automl_cli.trial import Failure, Success
-from automl_cli.workflow import Entered, Event, Improved, Prepared
+from automl_cli.workflow import Entered, Event, Improved, Prepared, Remembered
 
 PLAIN_SECONDS = 10.0  # between two lines where nobody watches
 
@@ -86,8 +87,13 @@ class View:
         return Group(grid)
 
 
-def show(events: Iterable[Event], deadline: Deadline, *, quiet: bool) -> Summary:
+def show(events: Iterable[Event], deadline: Deadline, *, quiet: bool, explain: bool = False) -> Summary:
     """Draw a fit's events until its summary comes.
+
+    Parameters
+    ----------
+    explain : bool
+        Whether all is said about past runs, not only that they were looked up.
 
     Returns
     -------
@@ -100,10 +106,10 @@ def show(events: Iterable[Event], deadline: Deadline, *, quiet: bool) -> Summary
         return _last(events)
     live = console.is_terminal and os.environ.get("TERM") != "dumb"
     if not live:
-        return _last(_plain(events, view, console))
+        return _last(_plain(events, view, console, explain))
     with Live(view, console=console, refresh_per_second=4, transient=True) as screen:
-        summary = _last(_drawn(events, view, screen.console))
-    tell_summary(console, summary)
+        summary = _last(_drawn(events, view, screen.console, explain))
+    tell_summary(console, summary, explain=explain)
     return summary
 
 
@@ -114,15 +120,17 @@ def _last(events: Iterable[Event]) -> Summary:
     return last
 
 
-def _drawn(events: Iterable[Event], view: View, console: Console) -> Iterator[Event]:
+def _drawn(events: Iterable[Event], view: View, console: Console, explain: bool) -> Iterator[Event]:
     for event in events:
         view.take(event)
         if isinstance(event, Prepared):
             tell_prepared(console, event)
+        elif isinstance(event, Remembered):
+            _tell_remembered(console, event, explain)
         yield event
 
 
-def _plain(events: Iterable[Event], view: View, console: Console) -> Iterator[Event]:
+def _plain(events: Iterable[Event], view: View, console: Console, explain: bool) -> Iterator[Event]:
     said: float | None = None  # when the last line was printed; None before the search
     model_told = False
     for event in events:
@@ -131,13 +139,24 @@ def _plain(events: Iterable[Event], view: View, console: Console) -> Iterator[Ev
             tell_prepared(console, event)
             said = view.deadline.elapsed()
         elif isinstance(event, Summary):
-            tell_summary(console, event)
+            tell_summary(console, event, explain=explain)
+        elif isinstance(event, Remembered):
+            _tell_remembered(console, event, explain)
         elif said is not None:
             first = isinstance(event, Improved) and not model_told
             if first or view.deadline.elapsed() - said > PLAIN_SECONDS:
                 said, model_told = view.deadline.elapsed(), model_told or first
                 console.print(Text(view.line()))
         yield event
+
+
+def _tell_remembered(console: Console, event: Remembered, explain: bool) -> None:
+    """Say what is known of this table and of tables like it; nothing where nothing is."""
+    words = remembered_words(event.recalled)
+    if words:
+        console.print(Text(words))
+    if explain:
+        tell_recalled(console, event.recalled)
 
 
 def tell_prepared(console: Console, event: Prepared) -> None:
@@ -162,7 +181,7 @@ def tell_prepared(console: Console, event: Prepared) -> None:
         console.print(Text(f"warning: {notice.message}", style="yellow"))
 
 
-def tell_summary(console: Console, summary: Summary) -> None:
+def tell_summary(console: Console, summary: Summary, *, explain: bool = False) -> None:
     """Say what was found, how sure it is, and what to type next."""
     interval = ""
     if summary.interval is not None:
@@ -184,6 +203,10 @@ def tell_summary(console: Console, summary: Summary) -> None:
     console.print(Text(f"{summary.n_trials} trials{given_up}, {summary.n_failed} failed{failed}"))
     if summary.ended_early is not None:
         console.print(Text(early_words(asdict(summary.ended_early))))
+    if explain:
+        console.print(Text(paid_words(summary.experience)))
+    for problem in summary.experience.get("problems", ()):
+        console.print(Text(f"warning: {problem}", style="yellow"))
     for notice in summary.odd:
         console.print(Text(f"odd in the data: {notice.message}", style="yellow"))
     console.print(Text(f"saved to {summary.out} after {summary.seconds:.1f} s"))

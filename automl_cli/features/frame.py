@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from automl_cli.errors import BadArtifact
 from automl_cli.features.matrix import Array
@@ -103,6 +104,11 @@ class Frame:
         """Return the given rows (int64 positions), copied."""
         numbers, codes, days = (_take(block, rows) for block in (self.numbers, self.codes, self.days))
         return Frame(self.schema, numbers, codes, days, tuple(text.take(pa.array(rows)) for text in self.texts))
+
+    def text_lengths(self, column: int) -> Array:
+        """Return the number of bytes of each text of a text column, int64; -1 where it is missing."""
+        lengths = pc.fill_null(pc.binary_length(self.texts[column]), -1)
+        return np.asarray(lengths.to_numpy(zero_copy_only=False), dtype=np.int64)
 
     def save(self, folder: Path) -> None:
         """Write the frame into an existing folder, in the form that `open_frame` maps."""

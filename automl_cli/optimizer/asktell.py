@@ -13,7 +13,7 @@ class Optimizer(Protocol):
     """Proposes pipelines and learns from their losses. Not for use from two threads at once."""
 
     def ask(self) -> tuple[Pipeline, str]:
-        """Return a pipeline that was never handed out before and its origin: "portfolio", "smac" or "random".
+        """Return a pipeline that was never handed out before and its origin: "portfolio", "smac", "random" ...
 
         Raises
         ------

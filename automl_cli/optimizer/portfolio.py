@@ -17,6 +17,8 @@ class Portfolio:
     then : Optimizer, or callable that gives one
         Called once, when the list has come to its end; what was told before then is told to it in the same order. A
         callable lets SMAC load in another thread while the list is tried: ``then=thread_future.result``.
+    origin : str
+        What its proposals are said to come from.
 
     Examples
     --------
@@ -29,7 +31,10 @@ class Portfolio:
     ('linear', 'portfolio')
     """
 
-    def __init__(self, pipelines: Sequence[Pipeline], then: Optimizer | Callable[[], Optimizer]) -> None:
+    def __init__(
+        self, pipelines: Sequence[Pipeline], then: Optimizer | Callable[[], Optimizer], *, origin: str = "portfolio"
+    ) -> None:
+        self._origin = origin
         self._waiting = deque(dict.fromkeys(pipelines))
         self._start: Callable[[], Optimizer] = then if callable(then) else lambda: then
         self._then: Optimizer | None = None
@@ -42,7 +47,7 @@ class Portfolio:
             pipeline = self._waiting.popleft()
             if pipeline not in self._seen:  # told before it was asked: a resumed run
                 self._seen.add(pipeline)
-                return pipeline, "portfolio"
+                return pipeline, self._origin
         then = self._started()
         pipeline, origin = then.ask()
         while pipeline in self._seen:  # handed out from the list and still running

@@ -1,6 +1,7 @@
 """automl of the checkout on PYTHONPATH: its two commands, as a user runs them."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -30,6 +31,8 @@ def main() -> None:
         *AUTOML, "fit", job.train, "--target", job.target, "--task", job.task, "--metric", job.metric,
         "--time", f"{job.limit_s:g}s", "--seed", str(job.seed), "--out", "model.automl", "--json", *job.options,
     ]  # fmt: skip
+    # what comes with the program counts, what earlier runs on these very tables have left does not
+    os.environ.setdefault("AUTOML_EXPERIENCE", str(Path(job.out) / "experience.sqlite"))
     begin = time.monotonic()
     fitted = subprocess.run(fit, cwd=job.out, stdout=subprocess.PIPE, text=True, check=False)
     saved = time.monotonic()

@@ -1,0 +1,82 @@
+"""Where the experience lies: a file of the user's, a server, or nowhere."""
+
+import os
+from pathlib import Path
+
+from automl_cli.errors import MissingExtra, UsageError
+
+VARIABLE = "AUTOML_EXPERIENCE"
+OFF = "off"
+
+
+def default_path() -> Path:
+    """Return the user's own store (XDG base directories)."""
+    home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(home) / "automl" / "experience.sqlite"
+
+
+def find_url(named: str | None) -> str | None:
+    """Return the SQLAlchemy URL that a command works with; None for nowhere.
+
+    Parameters
+    ----------
+    named : str or None
+        What the user gave: a URL, the path of a SQLite file, or ``off``; by default the environment's
+        ``AUTOML_EXPERIENCE``, and without it a file in the user's data folder.
+
+    Raises
+    ------
+    UsageError
+        It is no URL that SQLAlchemy understands, or its driver is not installed.
+    """
+    text = named if named is not None else os.environ.get(VARIABLE) or str(default_path())
+    if text.strip().lower() == OFF:
+        return None
+    if not text.strip():
+        raise UsageError("--experience is empty", hint="write a path, postgresql://USER@HOST/NAME, or off")
+    if "://" not in text:
+        from sqlalchemy import URL  # noqa: PLC0415
+
+        path = str(Path(text).expanduser().absolute())
+        return URL.create("sqlite", database=path).render_as_string(hide_password=False)
+    return _checked(text)
+
+
+def path_of(url: str) -> Path | None:
+    """Return the file of a SQLite store; None for a server."""
+    from sqlalchemy import make_url  # noqa: PLC0415
+
+    if "://" not in url:
+        return Path(url)
+    parsed = make_url(url)
+    return Path(parsed.database) if parsed.get_backend_name() == "sqlite" and parsed.database else None
+
+
+def shown(url: str) -> str:
+    """Return a URL as it may be printed: without its password, a file as its path."""
+    from sqlalchemy import make_url  # noqa: PLC0415
+
+    path = path_of(url)
+    return str(path) if path is not None else make_url(url).render_as_string(hide_password=True)
+
+
+def _checked(text: str) -> str:
+    from sqlalchemy import make_url  # noqa: PLC0415
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError  # noqa: PLC0415
+
+    try:
+        url = make_url(text)
+        if url.drivername in ("postgresql", "postgres"):
+            url = url.set(drivername="postgresql+psycopg")
+        url.get_dialect().import_dbapi()
+    except (ArgumentError, NoSuchModuleError, ValueError) as error:
+        hint = "write a path, postgresql://USER@HOST/NAME, or off"
+        scheme = text.partition("://")[0]  # what follows may hold a password
+        raise UsageError(f"{scheme}://... is no address of a database", hint=hint) from error
+    except ImportError as error:
+        raise MissingExtra(
+            f"the driver for {url.drivername} is not installed", hint="pip install 'automl-cli[postgres]'"
+        ) from error
+    if url.get_backend_name() == "sqlite" and not url.database:
+        raise UsageError(f"{text!r} names no file", hint="write the path of a file")
+    return url.render_as_string(hide_password=False)

@@ -1,0 +1,319 @@
+"""What is read from a store: lists for the screen, runs for other stores, datasets and losses for recall."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, Row, delete, func, select
+
+from automl_cli.errors import UsageError
+from automl_cli.experience.records import Dataset, Evaluation, RunRecord
+from automl_cli.experience.tables import DATASETS, EVALUATIONS, FEATURES, PIPELINES, RUNS
+from automl_cli.experience.writing import FEATURE, LOSS, pipeline_of
+from automl_cli.features.matrix import Array
+from automl_cli.metrics import TaskKind
+from automl_cli.trial import Pipeline
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """The datasets of one kind of task in a store.
+
+    Attributes
+    ----------
+    ids : ndarray of shape (n_datasets,), int64
+    names, fingerprints, targets, columns : tuple of str, one per dataset
+    n_rows : ndarray of shape (n_datasets,), int64
+    features : ndarray of shape (n_datasets, n_features), float32
+        NaN where a dataset lacks one.
+    feature_names : tuple of str
+    """
+
+    ids: Array
+    names: tuple[str, ...]
+    fingerprints: tuple[str, ...]
+    targets: tuple[str, ...]
+    columns: tuple[str, ...]
+    n_rows: Array
+    features: Array
+    feature_names: tuple[str, ...]
+
+
+def known_datasets(connection: Connection, kind: TaskKind) -> Known:
+    """Read all datasets of a kind with their meta-features."""
+    names = {row.id: row.name for row in connection.execute(select(FEATURES))}
+    chosen = select(
+        DATASETS.c.id,
+        DATASETS.c.name,
+        DATASETS.c.fingerprint,
+        DATASETS.c.target,
+        DATASETS.c.columns,
+        DATASETS.c.n_rows,
+        DATASETS.c.features,
+    )
+    rows = connection.execute(chosen.where(DATASETS.c.kind == str(kind)).order_by(DATASETS.c.id)).all()
+    return Known(
+        ids=np.array([row.id for row in rows], dtype=np.int64),
+        names=tuple(row.name for row in rows),
+        fingerprints=tuple(row.fingerprint for row in rows),
+        targets=tuple(row.target for row in rows),
+        columns=tuple(row.columns for row in rows),
+        n_rows=np.array([row.n_rows for row in rows], dtype=np.int64),
+        features=_unpacked([row.features for row in rows], names),
+        feature_names=tuple(names[key] for key in sorted(names)),
+    )
+
+
+def _unpacked(blobs: Sequence[bytes], names: dict[int, str]) -> Array:
+    """Lay packed features out as a matrix, one column for each known name in the order of their numbers."""
+    column = np.full(max(names, default=0) + 1, -1)
+    column[sorted(names)] = np.arange(len(names))
+    matrix = np.full((len(blobs), len(names)), np.nan, dtype=np.float32)
+    pairs = np.frombuffer(b"".join(blobs), dtype=FEATURE)
+    row = np.repeat(np.arange(len(blobs)), [len(blob) // FEATURE.itemsize for blob in blobs])
+    place = np.where(pairs["id"] < len(column), column[np.minimum(pairs["id"], len(column) - 1)], -1)
+    matrix[row[place >= 0], place[place >= 0]] = pairs["value"][place >= 0]
+    return matrix
+
+
+@dataclass(frozen=True)
+class PastRun:
+    """One run as recall sees it."""
+
+    id: int
+    dataset: int
+    metric: str
+    origin: str
+    began: float
+    loss: float | None
+    members: tuple[Pipeline, ...]
+    evaluations: tuple[Evaluation, ...]
+
+
+def _evaluations(connection: Connection, runs: Sequence[int]) -> dict[int, list[Evaluation]]:
+    found: dict[int, list[Evaluation]] = {}
+    pipelines: dict[int, Pipeline] = {}
+    joined = select(EVALUATIONS, PIPELINES.c.text).join(PIPELINES, PIPELINES.c.id == EVALUATIONS.c.pipeline)
+    for start in range(0, len(runs), 500):
+        part = joined.where(EVALUATIONS.c.run.in_(runs[start : start + 500]))
+        for row in connection.execute(part.order_by(EVALUATIONS.c.run, EVALUATIONS.c.number)):
+            if row.pipeline not in pipelines:
+                pipelines[row.pipeline] = pipeline_of(row.text)
+            found.setdefault(row.run, []).append(_evaluation(row, pipelines[row.pipeline]))
+    return found
+
+
+def _evaluation(row: Row[Any], pipeline: Pipeline) -> Evaluation:
+    return Evaluation(
+        pipeline=pipeline,
+        loss=row.loss,
+        losses=tuple(map(float, np.frombuffer(row.losses, dtype=LOSS))),
+        seconds=row.seconds,
+        fidelity=row.fidelity,
+        cut=bool(row.cut),
+        given_up=bool(row.given_up),
+        origin=row.origin,
+    )
+
+
+def _members(text: str) -> tuple[Pipeline, ...]:
+    return tuple(Pipeline.from_json(item) for item in json.loads(text))
+
+
+def every_run(connection: Connection) -> Iterator[RunRecord]:
+    """Read all runs whole, for an export or another store."""
+    names = {row.id: row.name for row in connection.execute(select(FEATURES))}
+    datasets = {row.id: _dataset(row, names) for row in connection.execute(select(DATASETS))}
+    for run in connection.execute(select(RUNS).order_by(RUNS.c.id)).all():
+        yield RunRecord(
+            uid=run.uid,
+            dataset=datasets[run.dataset],
+            metric=run.metric,
+            plan=run.plan,
+            n_folds=run.n_folds,
+            origin=run.origin,
+            began=run.began,
+            seconds=run.seconds,
+            limit=run.limit,
+            loss=run.loss,
+            versions=json.loads(run.versions),
+            members=_members(run.members),
+            evaluations=tuple(_evaluations(connection, [run.id]).get(run.id, ())),
+        )
+
+
+def _dataset(row: Row[Any], names: dict[int, str]) -> Dataset:
+    pairs = np.frombuffer(row.features, dtype=FEATURE)
+    return Dataset(
+        fingerprint=row.fingerprint,
+        name=row.name,
+        kind=TaskKind(row.kind),
+        n_rows=row.n_rows,
+        n_columns=row.n_columns,
+        n_classes=row.n_classes,
+        features={names[int(pair["id"])]: float(pair["value"]) for pair in pairs},
+        target=row.target,
+        columns=tuple(row.columns.split()),
+    )
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A dataset with what is known of it."""
+
+    id: int
+    name: str
+    fingerprint: str
+    kind: str
+    n_rows: int
+    n_columns: int
+    n_runs: int
+    n_evaluations: int
+    last: float
+
+
+def listed(connection: Connection) -> list[Listed]:
+    """List the datasets, the one that was met last first."""
+    counts = (
+        select(RUNS.c.dataset, func.count(EVALUATIONS.c.number).label("n"))
+        .join(EVALUATIONS, EVALUATIONS.c.run == RUNS.c.id)
+        .group_by(RUNS.c.dataset)
+        .subquery()
+    )
+    runs = (
+        select(RUNS.c.dataset, func.count().label("n"), func.max(RUNS.c.began).label("last"))
+        .group_by(RUNS.c.dataset)
+        .subquery()
+    )
+    joined = (
+        select(DATASETS, runs.c.n.label("n_runs"), runs.c.last, counts.c.n.label("n_evaluations"))
+        .outerjoin(runs, runs.c.dataset == DATASETS.c.id)
+        .outerjoin(counts, counts.c.dataset == DATASETS.c.id)
+        .order_by(runs.c.last.desc(), DATASETS.c.id)
+    )
+    return [
+        Listed(row.id, row.name, row.fingerprint, row.kind, row.n_rows, row.n_columns, row.n_runs or 0,
+               row.n_evaluations or 0, row.last or 0.0)
+        for row in connection.execute(joined)
+    ]  # fmt: skip
+
+
+def find_dataset(connection: Connection, wanted: str) -> list[Listed]:
+    """Find datasets by number, by name or by the beginning of their fingerprint.
+
+    Raises
+    ------
+    UsageError
+        There is none.
+    """
+    found = [
+        item
+        for item in listed(connection)
+        if wanted in (item.name, f"#{item.id}", str(item.id))
+        or (len(wanted) >= 6 and item.fingerprint.startswith(wanted))
+    ]
+    if not found:
+        raise UsageError(f"the experience has no dataset {wanted!r}", hint="see automl experience list")
+    return found
+
+
+def forget(connection: Connection, datasets: Sequence[int]) -> int:
+    """Remove datasets with all their runs; return how many evaluations went."""
+    runs = [row.id for row in connection.execute(select(RUNS.c.id).where(RUNS.c.dataset.in_(datasets)))]
+    gone = connection.execute(delete(EVALUATIONS).where(EVALUATIONS.c.run.in_(runs))).rowcount
+    connection.execute(delete(RUNS).where(RUNS.c.id.in_(runs)))
+    connection.execute(delete(DATASETS).where(DATASETS.c.id.in_(datasets)))
+    used = select(EVALUATIONS.c.pipeline)
+    connection.execute(delete(PIPELINES).where(PIPELINES.c.id.not_in(used)))
+    return int(gone)
+
+
+def totals(connection: Connection) -> tuple[int, int, int]:
+    """Count datasets, runs and evaluations."""
+    tables = (DATASETS, RUNS, EVALUATIONS)
+    counts = (connection.execute(select(func.count()).select_from(table)).scalar_one() for table in tables)
+    datasets, runs, evaluations = counts
+    return int(datasets), int(runs), int(evaluations)
+
+
+def tried(connection: Connection, dataset_uid: str, *, origin: str) -> set[Pipeline]:
+    """Return the pipelines that runs of an origin have evaluated on a dataset."""
+    joined = (
+        select(PIPELINES.c.text)
+        .join(EVALUATIONS, EVALUATIONS.c.pipeline == PIPELINES.c.id)
+        .join(RUNS, RUNS.c.id == EVALUATIONS.c.run)
+        .join(DATASETS, DATASETS.c.id == RUNS.c.dataset)
+        .where(DATASETS.c.uid == dataset_uid, RUNS.c.origin == origin)
+        .distinct()
+    )
+    return {pipeline_of(row.text) for row in connection.execute(joined)}
+
+
+def runs_on(connection: Connection, dataset: int) -> list[dict[str, Any]]:
+    """Return the runs on a dataset as JSON values, the latest first, with the best complete evaluation of each."""
+    chosen = select(RUNS).where(RUNS.c.dataset == dataset).order_by(RUNS.c.began.desc(), RUNS.c.id)
+    runs = connection.execute(chosen).all()
+    evaluations = _evaluations(connection, [run.id for run in runs])
+    return [_run_row(run, evaluations.get(run.id, [])) for run in runs]
+
+
+def _run_row(run: Row[Any], evaluations: Sequence[Evaluation]) -> dict[str, Any]:
+    complete = [e for e in evaluations if e.complete and e.loss is not None]
+    best = min(complete, key=lambda e: e.loss or 0.0, default=None)
+    return {
+        "began": run.began,
+        "origin": run.origin,
+        "metric": run.metric,
+        "plan": run.plan,
+        "seconds": run.seconds,
+        "limit": run.limit,
+        "loss": run.loss,
+        "versions": json.loads(run.versions),
+        "n_trials": len(evaluations),
+        "n_failed": sum(e.loss is None for e in evaluations),
+        "best": None if best is None else {**best.pipeline.to_json(), "loss": best.loss, "seconds": best.seconds},
+    }
+
+
+MOST_EVALUATIONS = 120
+"""Of one run that recall looks at, the best first: a long run on a small table has thousands."""
+
+
+def best_runs(connection: Connection, datasets: Array) -> list[PastRun]:
+    """Read the runs on some datasets with their best complete evaluations, oldest first."""
+    chosen = select(RUNS).where(RUNS.c.dataset.in_([int(number) for number in datasets]))
+    runs = connection.execute(chosen.order_by(RUNS.c.began, RUNS.c.id)).all()
+    joined = select(EVALUATIONS, PIPELINES.c.text).join(PIPELINES, PIPELINES.c.id == EVALUATIONS.c.pipeline)
+    pipelines: dict[int, Pipeline] = {}
+    found = []
+    for run in runs:
+        best = joined.where(EVALUATIONS.c.run == run.id, EVALUATIONS.c.fidelity >= 1.0)
+        rows = connection.execute(best.order_by(EVALUATIONS.c.loss, EVALUATIONS.c.number).limit(MOST_EVALUATIONS)).all()
+        for row in rows:
+            if row.pipeline not in pipelines:
+                pipelines[row.pipeline] = pipeline_of(row.text)
+        evaluations = tuple(_evaluation(row, pipelines[row.pipeline]) for row in rows)
+        found.append(
+            PastRun(
+                run.id, run.dataset, run.metric, run.origin, run.began, run.loss, _members(run.members), evaluations
+            )
+        )
+    return found
+
+
+MOST_WINNERS = 5
+"""Of earlier runs on the same table."""
+
+
+def latest_members(connection: Connection, datasets: Array) -> tuple[int, tuple[Pipeline, ...]]:
+    """Return how many runs there were on some datasets, and the members of the latest models, without repetition."""
+    numbers = [int(number) for number in datasets]
+    if not numbers:
+        return 0, ()
+    chosen = RUNS.c.dataset.in_(numbers)
+    n_runs = connection.execute(select(func.count()).select_from(RUNS).where(chosen)).scalar_one()
+    latest = select(RUNS.c.members).where(chosen).order_by(RUNS.c.began.desc(), RUNS.c.id.desc()).limit(10)
+    members = (pipeline for row in connection.execute(latest) for pipeline in _members(row.members))
+    return int(n_runs), tuple(dict.fromkeys(members))[:MOST_WINNERS]

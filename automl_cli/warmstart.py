@@ -1,0 +1,252 @@
+"""A fit looks up what past runs measured, and leaves what it has measured itself; neither can stop it."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from automl_cli.candidates import suited
+from automl_cli.clock import Deadline
+from automl_cli.errors import AutomlError
+from automl_cli.experience.records import Dataset, Recalled, evaluation_of
+from automl_cli.families.family import Family, Shape
+from automl_cli.job import FitOptions, Job
+from automl_cli.members import Chosen
+from automl_cli.metafeatures import measure
+from automl_cli.patience import RECALLED, WINNER
+from automl_cli.remembering import dataset_of, run_of, table_name
+from automl_cli.trial import Pipeline, Success, Trial
+
+if TYPE_CHECKING:
+    from automl_cli.experience.store import Store
+
+logger = logging.getLogger(__name__)
+SHORTEST_LIMIT = 15.0  # seconds; a shorter run is over before a look-up pays
+MOST_FEATURE_SECONDS = 3.0
+LEAST_FEATURE_SECONDS = 0.5
+FEATURE_SHARE = 0.01  # of the limit, between the two
+MOST_WAIT = 2.0  # seconds for another writer at the end of a run
+LEAST_LEFT = 0.3  # of the limit: with less, a run waits in a file for the next one
+
+
+@dataclass
+class Memory:
+    """What a fit reads and writes of the experience.
+
+    Attributes
+    ----------
+    url : str or None
+        Of the user's own store; None: nothing is read or written, of the shipped one neither.
+    reads_own : bool
+        Whether own runs are looked up. Where trials are counted they are not, unless the user names a store: the same
+        data, seed and number must give the same result today and tomorrow.
+    store, prior : Store or None
+        Once they are open.
+    dataset : Dataset or None
+        The table at hand in numbers, once it is measured.
+    recalled : Recalled
+        What was found.
+    problems : list of str
+        What to tell the user: a store that cannot be used never stops a fit.
+    """
+
+    url: str | None
+    reads_own: bool
+    store: "Store | None" = None
+    prior: "Store | None" = None
+    dataset: Dataset | None = None
+    recalled: Recalled = field(default_factory=Recalled)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def asked(self) -> bool:
+        """Whether there is anything to look up."""
+        return self.prior is not None or (self.store is not None and self.reads_own)
+
+
+def memory_of(options: FitOptions) -> Memory:
+    """Decide what a fit may read and write; nothing is opened yet.
+
+    Raises
+    ------
+    UsageError
+        The user named a store by something that is no address.
+    """
+    from automl_cli.experience.address import find_url  # noqa: PLC0415
+
+    return Memory(find_url(options.experience), options.seconds is not None or options.experience is not None)
+
+
+def open_memory(memory: Memory) -> Memory:
+    """Open both stores for reading, the user's only where there is one yet; call it in a thread."""
+    if memory.url is None:
+        return memory
+    try:
+        # here, since SQLAlchemy takes a quarter of a second to import
+        from automl_cli.experience.access import open_prior, open_store, path_of  # noqa: PLC0415
+
+        memory.prior = open_prior()
+        path = path_of(memory.url)
+        if path is None or path.exists():
+            memory.store = open_store(memory.url, wait=MOST_WAIT)
+    except Exception as error:
+        _without(memory, error)
+    return memory
+
+
+def _without(memory: Memory, error: Exception) -> None:
+    """Note in one line why the fit goes on without what was remembered."""
+    memory.store = None
+    if not isinstance(error, AutomlError):
+        logger.warning("the experience could not be asked", exc_info=True)
+        error = AutomlError(f"the experience could not be asked ({type(error).__name__})")
+    memory.problems.append(f"{error}; going on without it")
+
+
+def winners_of(memory: Memory, job: Job, *, resume: bool) -> tuple[Pipeline, ...]:
+    """Return what won in earlier runs on this table: tried first, so that there is a good model at once.
+
+    A run that is resumed begins with what it began with.
+    """
+    if resume:
+        return _noted(job, "winners")
+    if memory.store is None or not memory.reads_own:
+        return ()
+    try:
+        from automl_cli.experience.access import earlier_winners  # noqa: PLC0415
+
+        past = earlier_winners(memory.store, dataset_of(job, "", {}, memory.store.salt))
+        fitting = [suited(pipeline, job.families, job.shape) for pipeline in past]
+        winners = tuple(dict.fromkeys(pipeline for pipeline in fitting if pipeline is not None))
+        job.run.note({"winners": [pipeline.to_json() for pipeline in winners]})
+    except Exception as error:  # what was remembered must not cost the model
+        _without(memory, error)
+        return ()
+    return winners
+
+
+def _noted(job: Job, name: str) -> tuple[Pipeline, ...]:
+    return tuple(Pipeline.from_json(item) for item in job.run.facts().get(name, ()))
+
+
+def look_up(memory: Memory, job: Job, options: FitOptions, deadline: Deadline) -> Recalled:
+    """Measure the table and recall what did well on tables like it; whatever fails, the fit goes on without."""
+    if memory.url is None:
+        return memory.recalled
+    try:
+        from automl_cli.experience.access import recall  # noqa: PLC0415
+
+        store = memory.store
+        seconds = math.inf
+        if deadline.limited:
+            seconds = min(max(LEAST_FEATURE_SECONDS, FEATURE_SHARE * deadline.total), MOST_FEATURE_SECONDS)
+        features = measure(job.data.frame, job.task, seconds=seconds)
+        salt = store.salt if store is not None else b""
+        memory.dataset = dataset_of(job, table_name(options.data), features, salt)
+        pays = not deadline.limited or deadline.total >= SHORTEST_LIMIT
+        if options.resume:
+            memory.recalled = Recalled(pipelines=_noted(job, "recalled"))
+        elif pays and memory.asked:
+            memory.recalled = recall(
+                memory.dataset,
+                prior=memory.prior,
+                own=store if memory.reads_own else None,
+                suit=_suit(job.families, job.shape, len(job.plan.folds)),
+                now=time.time(),
+            )
+            job.run.note({"recalled": [pipeline.to_json() for pipeline in memory.recalled.pipelines]})
+    except Exception as error:  # what was remembered must not cost the model
+        _without(memory, error)
+    return memory.recalled
+
+
+def _suit(
+    families: Mapping[str, Family], shape: Shape, n_folds: int
+) -> Callable[[Pipeline], tuple[Pipeline, float] | None]:
+    """Return what gives a past pipeline as it suits this table, with a guess of a trial's seconds."""
+
+    def suit(pipeline: Pipeline) -> tuple[Pipeline, float] | None:
+        own = suited(pipeline, families, shape)
+        if own is None:
+            return None
+        return own, n_folds * families[own.family].seconds(shape, own.hyperparameters)
+
+    return suit
+
+
+def leave(
+    memory: Memory,
+    job: Job,
+    options: FitOptions,
+    trials: Sequence[Trial],
+    chosen: Chosen,
+    deadline: Deadline,
+) -> None:
+    """Write a run into the user's store; where it could not be, one line is added to the problems.
+
+    Where the time is nearly over, or another process holds the store, the run waits in a file until the next one.
+    """
+    if memory.url is None or memory.dataset is None or not trials:
+        return
+
+    def left() -> float:
+        return deadline.seconds_left() if deadline.limited else math.inf
+
+    try:
+        from automl_cli.experience.access import keep_for_later, open_store, remember  # noqa: PLC0415
+
+        n_folds = len(job.plan.folds)
+        ranked = sorted(chosen.members, key=lambda member: -abs(member[1]))
+        run = run_of(
+            job,
+            memory.dataset,
+            [evaluation_of(trial, n_folds) for trial in sorted(trials, key=lambda t: t.proposal.number)],
+            origin="fit",
+            seconds=deadline.elapsed(),
+            limit=options.seconds,
+            loss=chosen.mean_loss,
+            members=[trial.proposal.pipeline for trial, _ in ranked],
+        )
+        if memory.problems or left() < LEAST_LEFT:  # said before, or no time to find out
+            if memory.store is None:  # digests without the store's salt are nobody's
+                run = replace(run, dataset=replace(run.dataset, target="", columns=()))
+            keep_for_later(memory.url, run)
+            return
+        if memory.store is None:
+            store = open_store(memory.url, wait=_patience(left()))
+            run = replace(run, dataset=dataset_of(job, run.dataset.name, run.dataset.features, store.salt))
+        problem = remember(memory.url, run, wait=_patience(left()))
+        memory.problems += [problem] if problem else []
+    except AutomlError as error:
+        memory.problems.append(f"{error}; this run is not remembered")
+    except Exception as error:  # the model is saved: nothing may turn that into a failure
+        logger.warning("the run could not be remembered", exc_info=True)
+        memory.problems.append(f"this run could not be remembered ({type(error).__name__})")
+
+
+def _patience(left: float) -> float:
+    """Return how long to wait for another writer where so many seconds are left."""
+    return min(MOST_WAIT, max(0.05, left - LEAST_LEFT))
+
+
+def told(memory: Memory, trials: Sequence[Trial], chosen: Chosen | None) -> dict[str, Any]:
+    """Return what a model file and the screen say of the experience, as JSON values."""
+    recalled = memory.recalled
+    complete = [trial for trial in trials if isinstance(trial, Success) and trial.complete]
+    borrowed = [trial for trial in complete if trial.proposal.origin in (WINNER, RECALLED)]
+    others = [trial for trial in complete if trial.proposal.origin not in (WINNER, RECALLED)]
+    members = [] if chosen is None else [trial for trial, _ in chosen.members]
+    return {
+        "same_table_runs": recalled.same_table_runs,
+        # without their names: a model file is handed on, and they are names of the user's files
+        "neighbours": [
+            {"distance": round(n.distance, 4), "own": n.own, "trials": n.n_evaluations} for n in recalled.neighbours
+        ],
+        "borrowed": len({trial.proposal.pipeline for trial in borrowed}),
+        "best_borrowed": min((trial.loss for trial in borrowed), default=None),
+        "best_other": min((trial.loss for trial in others), default=None),
+        "members_borrowed": sum(trial.proposal.origin in (WINNER, RECALLED) for trial in members),
+        "members": len(members),
+    }

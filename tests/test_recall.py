@@ -1,0 +1,177 @@
+"""What is recalled: near tables first, lists that complement themselves, and what won on the same table."""
+
+import itertools
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from automl_cli.candidates import candidates, suited
+from automl_cli.experience.access import Dataset, Evaluation, RunRecord, add, open_store, reading, recall
+from automl_cli.experience.portfolio import greedy, regrets
+from automl_cli.experience.queries import known_datasets
+from automl_cli.experience.similar import Scale, distances
+from automl_cli.families import find_families
+from automl_cli.families.family import Shape
+from automl_cli.metrics import TaskKind
+from automl_cli.trial import Pipeline
+
+A, B, C, D = (Pipeline("lightgbm", "native", {"learning_rate": rate}) for rate in (0.01, 0.05, 0.2, 0.3))
+NAMES = ("u", "v", "w")
+
+
+def as_it_is(pipeline):
+    return pipeline, 1.0
+
+
+def a_dataset(number, features, *, target="", columns=()):
+    return Dataset(f"{number:032d}", f"d{number}", TaskKind.BINARY, 100, 5, 2, features, target, tuple(columns))
+
+
+def a_run(dataset, losses, *, uid=None, began=0.0, members=()):
+    evaluations = tuple(
+        Evaluation(p, loss, (loss,), 1.0, 1.0, cut=False, given_up=False, origin="x") for p, loss in losses.items()
+    )
+    best, uid = min(losses.values()), uid or dataset.name
+    return RunRecord(
+        uid, dataset, "roc_auc", "5 folds", 5, "fit", began, 1.0, None, best, {}, tuple(members), evaluations
+    )
+
+
+@given(st.integers(1, 4), st.integers(1, 6), st.integers(0, 10_000))
+def test_one_greedy_choice_is_the_best_single_one(n_datasets, n_pipelines, seed) -> None:
+    rng = np.random.default_rng(seed)
+    regret, weight = rng.random((n_datasets, n_pipelines)), rng.random(n_datasets) + 0.1
+    chosen = greedy(regret, weight, np.ones(n_pipelines), 1)
+    best = (weight[:, None] * regret).sum(axis=0).min()
+    assert (weight * regret[:, chosen.order[0]]).sum() == pytest.approx(best)
+
+
+@given(st.integers(0, 10_000))
+def test_a_greedy_list_is_at_least_nearly_as_good_as_the_best_set(seed) -> None:
+    rng = np.random.default_rng(seed)
+    regret, weight = rng.random((5, 7)), np.ones(5)
+
+    def left(columns):
+        return float(regret[:, columns].min(axis=1).sum())
+
+    chosen = greedy(regret, weight, np.ones(7), 3)
+    best = min(left(list(columns)) for columns in itertools.combinations(range(7), 3))
+    gained, most = 5 - left(list(chosen.order)), 5 - best
+    assert gained >= (1 - 1 / np.e) * most - 1e-9  # the bound for submodular functions
+    assert list(chosen.gains) == sorted(chosen.gains, reverse=True)
+
+
+def test_a_cheap_pipeline_comes_before_an_equal_one() -> None:
+    regret = np.array([[0.2, 0.2, 0.9]])
+    assert greedy(regret, np.ones(1), np.array([9.0, 1.0, 1.0]), 2).order == (1,)
+
+
+def test_what_was_not_measured_helps_nobody() -> None:
+    regret = regrets(np.array([[0.1, np.nan, 0.3, 0.5], [np.nan, 0.1, 0.3, 0.5]]))
+    assert np.isnan(regret[0, 1])
+    assert set(greedy(regret, np.ones(2), np.ones(4), 2).order) == {0, 1}
+
+
+@given(st.integers(0, 10_000))
+def test_a_dataset_is_nearest_to_itself_and_scales_do_not_matter(seed) -> None:
+    rng = np.random.default_rng(seed)
+    features = rng.normal(size=(8, 3))
+    factor, shift = rng.uniform(0.1, 100, size=3), rng.normal(size=3)
+    for X in (features, features * factor + shift):
+        far = distances(Scale.of(X, NAMES), X, NAMES, dict(zip(NAMES, X[2], strict=True)))
+        assert int(far.argmin()) == 2
+        assert far[2] == 0.0
+    first = distances(Scale.of(features, NAMES), features, NAMES, dict(zip(NAMES, features[2], strict=True)))
+    assert far == pytest.approx(first)
+
+
+def test_features_that_one_side_lacks_count_as_far_and_none_as_nothing() -> None:
+    X = np.array([[0.0, np.nan, 0.0], [1.0, 1.0, 1.0], [2.0, 2.0, 2.0], [0.0, np.nan, np.nan]])
+    scale = Scale.of(X, NAMES)
+    far = distances(scale, X, NAMES, {"u": 0.0, "w": 0.0})
+    assert far[0] == 0.0
+    assert 0.0 < far[3] < far[2]
+    assert np.isinf(distances(scale, X[:, :0], (), {"u": 0.0})).all()
+
+
+def test_near_tables_decide(tmp_path: Path) -> None:
+    store = open_store(f"sqlite:///{tmp_path / 'e.sqlite'}")
+    near = [a_dataset(i, {"u": 0.0 + i / 10, "v": 1.0}) for i in range(8)]
+    far = [a_dataset(i, {"u": 50.0 + i, "v": -30.0}) for i in range(10, 20)]
+    add(store, [a_run(d, {A: 0.1, B: 0.3, C: 0.5}) for d in near] + [a_run(d, {A: 0.5, B: 0.3, C: 0.1}) for d in far])
+    here = a_dataset(99, {"u": 0.2, "v": 1.0})
+    found = recall(here, prior=store, own=None, suit=as_it_is, now=0.0)
+    assert found.pipelines[0] == A
+    assert found.neighbours[0].name in {d.name for d in near}
+    there = recall(a_dataset(98, {"u": 55.0, "v": -30.0}), prior=store, own=None, suit=as_it_is, now=0.0)
+    assert there.pipelines[0] == C
+
+
+def test_what_does_not_suit_is_left_out(tmp_path: Path) -> None:
+    store = open_store(f"sqlite:///{tmp_path / 'e.sqlite'}")
+    add(store, [a_run(a_dataset(i, {"u": float(i)}), {A: 0.1, B: 0.3, C: 0.5, D: 0.9}) for i in range(4)])
+    found = recall(
+        a_dataset(99, {"u": 1.0}), prior=store, own=None, suit=lambda p: None if p == A else (p, 1.0), now=0.0
+    )
+    assert A not in found.pipelines
+    assert found.pipelines[0] == B
+
+
+def test_a_table_that_comes_again_brings_its_winners(tmp_path: Path) -> None:
+    store = open_store(f"sqlite:///{tmp_path / 'e.sqlite'}")
+    columns = [f"c{i}" for i in range(20)]
+    first = a_dataset(1, {"u": 1.0}, target="t", columns=columns)
+    add(store, [
+        a_run(first, {A: 0.1, B: 0.2}, uid="old", began=1.0, members=(A,)),
+        a_run(first, {B: 0.1, C: 0.2}, uid="new", began=2.0, members=(B, A)),
+        a_run(a_dataset(2, {"u": 1.0}, target="other", columns=columns), {C: 0.1}, members=(C,)),
+    ])  # fmt: skip
+    tomorrow = a_dataset(3, {"u": 1.5}, target="t", columns=[*columns[:19], "renamed"])
+    found = recall(tomorrow, prior=None, own=store, suit=as_it_is, now=3.0)
+    assert found.same_table_runs == 2
+    assert found.winners == (B, A)  # the latest model first
+    stranger = a_dataset(4, {"u": 1.5}, target="t", columns=columns[:10])
+    assert recall(stranger, prior=None, own=store, suit=as_it_is, now=3.0).same_table_runs == 0
+
+
+def test_nothing_remembered_is_nothing_recalled(tmp_path: Path) -> None:
+    empty = open_store(f"sqlite:///{tmp_path / 'e.sqlite'}")
+    found = recall(a_dataset(1, {"u": 1.0}), prior=None, own=empty, suit=as_it_is, now=0.0)
+    assert found.pipelines == ()
+    assert found.neighbours == ()
+
+
+def test_ten_thousand_datasets_are_looked_up_at_once(tmp_path: Path) -> None:
+    store = open_store(f"sqlite:///{tmp_path / 'e.sqlite'}")
+    rng = np.random.default_rng(0)
+    names = [f"feature_{i}" for i in range(57)]
+    runs = [
+        a_run(a_dataset(i, dict(zip(names, rng.normal(size=57), strict=True))), {A: 0.1, B: 0.2}) for i in range(10_000)
+    ]
+    add(store, runs)
+    here = a_dataset(99_999, dict(zip(names, rng.normal(size=57), strict=True)))
+    recall(here, prior=None, own=store, suit=as_it_is, now=0.0)
+    began = time.process_time()
+    recall(here, prior=None, own=store, suit=as_it_is, now=0.0)
+    assert time.process_time() - began < 1.0  # about 0.1 s; the rest is for a busy machine
+    with reading(store) as connection:
+        assert known_datasets(connection, TaskKind.BINARY).features.shape == (10_000, 57)
+
+
+@pytest.mark.parametrize("kind", list(TaskKind))
+def test_candidates_suit_tables_of_every_shape(kind: TaskKind) -> None:
+    families = find_families()
+    found = candidates(families, kind)
+    assert len(set(found)) == len(found) > 50
+    outputs = {TaskKind.BINARY: 2, TaskKind.MULTICLASS: 4, TaskKind.REGRESSION: 1}[kind]
+    for n_rows, n_categorical, n_numeric in ((150, 0, 4), (5_000, 6, 6), (300_000, 3, 0)):
+        shape = Shape(kind, n_rows, n_categorical + n_numeric, n_categorical, outputs, n_numeric)
+        offered = {name: family for name, family in families.items() if family.offered(shape)}
+        own = [p for candidate in found if (p := suited(candidate, offered, shape)) is not None]
+        assert len(set(own)) > 20
+        for name, family in offered.items():
+            assert any(p.family == name and dict(p.hyperparameters) == dict(family.defaults(shape)[0]) for p in own)
