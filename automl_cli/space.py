@@ -78,6 +78,11 @@ def usable_encodings(family: Family, shape: Shape) -> tuple[str, ...]:
     return (family.encodings[0], *(name for name in family.encodings[1:] if can.get(name, True)))
 
 
+def load_space() -> None:
+    """Import ConfigSpace (half a second); call it in a thread, so that the first `build_space` is quick."""
+    import ConfigSpace  # noqa: F401, PLC0415
+
+
 def build_space(families: Mapping[str, Family], shape: Shape) -> "ConfigurationSpace":
     """Join the spaces of the offered families into one conditional space.
 

@@ -17,6 +17,7 @@ from automl_cli.members import Chosen
 from automl_cli.metafeatures import measure
 from automl_cli.patience import RECALLED, WINNER
 from automl_cli.remembering import dataset_of, run_of, table_name
+from automl_cli.space import load_space
 from automl_cli.trial import Pipeline, Success, Trial
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ def open_memory(memory: Memory) -> Memory:
         path = path_of(memory.url)
         if path is None or path.exists():
             memory.store = open_store(memory.url, wait=MOST_WAIT)
+            load_space()  # for what won before, which is tried first
     except Exception as error:
         _without(memory, error)
     return memory

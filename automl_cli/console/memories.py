@@ -31,7 +31,8 @@ def remembered_words(recalled: "Recalled") -> str:
     if recalled.pipelines and recalled.neighbours:
         nearest = ", ".join(dict.fromkeys(n.name for n in recalled.neighbours if n.distance > 0)) or "this table"
         names = ", ".join(nearest.split(", ")[:3])
-        parts.append(f"{len(recalled.pipelines)} pipelines that did well on tables like it ({names})")
+        n = len(recalled.pipelines)
+        parts.append(f"{n} pipeline{'s' if n > 1 else ''} that did well on tables like it ({names})")
     return "remembered: " + "; ".join(parts) if parts else ""
 
 
@@ -67,7 +68,8 @@ def paid_words(told: Mapping[str, Any]) -> str:
     is_best = best is not None and (other is None or best <= other)
     verdict = "and one of them is the best" if is_best else "but another one is the best"
     members = f"{told.get('members_borrowed', 0)} of {told.get('members', 0)} members of the model are among them"
-    return f"warm start: {told['borrowed']} pipelines were borrowed, {verdict}; {members}"
+    were = "pipeline was" if told["borrowed"] == 1 else "pipelines were"
+    return f"warm start: {told['borrowed']} {were} borrowed, {verdict}; {members}"
 
 
 def tell_datasets(found: "Sequence[Listed]") -> None:
