@@ -39,7 +39,7 @@ def remember(url: str, run: RunRecord, *, wait: float) -> str | None:
         store = open_store(url, wait=wait)
         add(store, [run])
     except AutomlError as error:
-        kept = _leave_waiting(url, run)
+        kept = keep_for_later(url, run)
         if is_locked(error) and kept:
             logger.info("%s; the run waits beside it", error)
             return None
@@ -50,11 +50,6 @@ def remember(url: str, run: RunRecord, *, wait: float) -> str | None:
             with contextlib.suppress(OSError):
                 path.unlink()
     return None
-
-
-def keep_for_later(url: str, run: RunRecord) -> bool:
-    """Write a run into a file of its own, for the next run to take in; False where that is impossible too."""
-    return _leave_waiting(url, run)
 
 
 def add(store: Store, runs: Sequence[RunRecord]) -> int:
@@ -84,8 +79,8 @@ def _met_another(error: BaseException | None) -> bool:
     )
 
 
-def _leave_waiting(url: str, run: RunRecord) -> bool:
-    """Write a run into a file of its own; False where that is impossible too."""
+def keep_for_later(url: str, run: RunRecord) -> bool:
+    """Write a run into a file of its own, for the next run to take in; False where that is impossible too."""
     folder = waiting_folder(url)
     try:
         folder.mkdir(parents=True, exist_ok=True)
