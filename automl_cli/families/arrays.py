@@ -112,7 +112,7 @@ def integer(path: Path, array: Array, low: int, high: int) -> int:
     return value
 
 
-def save_native(path: Path, content: bytes) -> None:
+def save_native(path: Path, content: bytes | bytearray) -> None:
     """Write a library's own format, and its digest beside it."""
     path.write_bytes(content)
     _digest_of(path).write_text(hashlib.sha256(content).hexdigest() + "\n", encoding="ascii")

@@ -47,9 +47,8 @@ _BYTES_PER_VALID_CELL = 12
 
 @dataclass(frozen=True)
 class XGBoostModel:
-    """A booster, kept as the bytes that are saved, and the category codes it knows."""
+    """A booster that holds its trees alone, and the category codes it knows."""
 
-    content: bytes
     booster: Any
     codes: SeenCodes
     regression: bool
@@ -168,9 +167,13 @@ def fit(data: FoldData, hyperparameters: Hyperparameters, limits: Limits) -> XGB
         coarser = stopping.coarser_rate(float(hyperparameters["learning_rate"]))
         if coarser is not None:
             booster.set_param({"learning_rate": coarser})
-    content = bytes(booster[: stopping.best_round].save_raw("ubj"))
+    # Read back, it holds no predictions of the rows it learned from. Of many classes a booster is hundreds of MB, and
+    # each form goes before the next comes.
+    kept = booster if stopping.best_round == booster.num_boosted_rounds() else booster[: stopping.best_round]
+    del booster
+    content = kept.save_raw("ubj")
+    del kept
     return XGBoostModel(
-        content,
         _parse(content),
         codes,
         data.kind is TaskKind.REGRESSION,
@@ -222,15 +225,15 @@ def _params(data: FoldData, hyperparameters: Hyperparameters, limits: Limits) ->
     }
 
 
-def _parse(content: bytes) -> Any:
+def _parse(content: bytearray) -> Any:
     xgboost = import_lean("xgboost")
 
-    return xgboost.Booster({"verbosity": 0}, model_file=bytearray(content))
+    return xgboost.Booster({"verbosity": 0}, model_file=content)
 
 
 def save(model: XGBoostModel, folder: Path) -> None:
     """Write XGBoost's UBJSON and the known category codes."""
-    save_native(folder / _MODEL, model.content)
+    save_native(folder / _MODEL, model.booster.save_raw("ubj"))
     model.codes.save(folder / _CODES)
 
 
@@ -244,14 +247,14 @@ def load(folder: Path) -> XGBoostModel:
     content = read_native(path, starts=b"{")
     codes = SeenCodes.load(folder / _CODES)
     try:
-        booster = _parse(content)
+        booster = _parse(bytearray(content))
         config = json.loads(booster.save_config())["learner"]
         objective, rounds = config["objective"]["name"], booster.num_boosted_rounds()
     except (xgboost.core.XGBoostError, ValueError, KeyError) as error:
         raise bad_model(path, "it cannot be read") from error
     if rounds < 1 or (len(codes.features) and codes.features.max() >= booster.num_features()):
         raise bad_model(path, "a feature is out of range")
-    return XGBoostModel(content, booster, codes, objective.startswith("reg:"), rounds)
+    return XGBoostModel(booster, codes, objective.startswith("reg:"), rounds)
 
 
 def _seconds_per_round(shape: Shape, hyperparameters: Hyperparameters) -> float:
