@@ -1,8 +1,11 @@
 """A table in numbers: the same whatever the order of its rows and columns, defined where they should be, and quick."""
 
+import json
 import math
 import time
+import tracemalloc
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +19,9 @@ from automl_cli.metafeatures.tree import grow
 from automl_cli.metafeatures.view import view_of
 from automl_cli.table import read_table
 from automl_cli.task import Task, make_task
+
+HERE = Path(__file__).parent
+SAMPLES = HERE.parent / "sample_data"
 
 
 def tabled(tmp_path, columns, target="y"):
@@ -109,6 +115,21 @@ def test_known_values(tmp_path) -> None:
     assert found["column_concentration"] == pytest.approx(1.0)
 
 
+def test_very_many_classes_are_measured_in_time_and_within_bounds(tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    n, k = 4_000, 1_000
+    columns = {f"x{i}": rng.normal(size=n).round(3) for i in range(40)}
+    frame, task = tabled(tmp_path, {**columns, "y": [f"k{i % k}" for i in range(n)]})
+    tracemalloc.start()
+    began = time.perf_counter()
+    found = measure(frame, task)
+    took, peak = time.perf_counter() - began, tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert {"stump", "naive_bayes", "log_leaves"} <= found.keys()
+    assert took < 10
+    assert peak < 150e6
+
+
 def test_landmarkers_see_what_their_learners_can(tmp_path) -> None:
     rng = np.random.default_rng(0)
     n = 1_500
@@ -157,3 +178,57 @@ def test_a_long_and_wide_table_takes_seconds_at_most() -> None:
     found = measure(frame, task)
     assert len(found) > 40
     assert time.process_time() - began < 15.0  # 0.6 s; the rest is for a busy machine
+
+
+PYMFE = json.loads((HERE / "data" / "pymfe.json").read_text())["tables"]
+OF_NUMBERS = [(SAMPLES / "wine.csv", "cultivar"), (SAMPLES / "breast_cancer.csv", "diagnosis")]
+OF_CATEGORIES = (HERE / "data" / "categories.csv", "y")
+
+
+def measured(path, target):
+    table = read_table(str(path), target=target, verbatim=(target,))
+    task, kept = make_task(table.strings(target), target=target)
+    return measure(frame_from_table(table, frame_schema(table.schema, exclude=(target,))).take(kept), task)
+
+
+@pytest.mark.parametrize(("path", "target"), [*OF_NUMBERS, OF_CATEGORIES], ids=lambda value: getattr(value, "stem", ""))
+def test_counts_are_those_of_pymfe(path, target) -> None:
+    found, theirs = measured(path, target), PYMFE[path.name]
+    (n_classes,) = theirs["nr_class"]
+    assert [found[name] for name in ("n_rows", "n_columns", "n_classes")] == [
+        *theirs["nr_inst"],
+        *theirs["nr_attr"],
+        n_classes,
+    ]
+    assert found["class_entropy"] == pytest.approx(theirs["class_ent"][0] / math.log2(n_classes))
+    assert found["smallest_class"] == pytest.approx(min(theirs["freq_class"]))
+    assert found["largest_class"] == pytest.approx(max(theirs["freq_class"]))
+
+
+@pytest.mark.parametrize(("path", "target"), OF_NUMBERS, ids=lambda value: getattr(value, "stem", ""))
+def test_moments_and_correlations_are_those_of_pymfe(path, target) -> None:
+    found = measured(path, target)
+    theirs = {name: np.array(values) for name, values in PYMFE[path.name].items()}
+    assert found["mean_skewness"] == pytest.approx(np.abs(theirs["skewness"]).mean())
+    assert found["sd_skewness"] == pytest.approx(theirs["skewness"].std())
+    assert found["log_mean_kurtosis"] == pytest.approx(math.log10((theirs["kurtosis"] + 3).mean()))
+    within = 1e-6 if path.stem == "wine" else 2e-2  # the other has values beyond ten standard deviations
+    assert found["mean_correlation"] == pytest.approx(theirs["cor"].mean(), rel=within)
+    assert found["largest_correlation"] == pytest.approx(theirs["cor"].max(), rel=within)
+    assert found["share_outlying_columns"] == pytest.approx(theirs["nr_outliers"][0] / found["n_columns"])
+    eigenvalues = theirs["eigenvalues"]
+    assert found["first_component"] == pytest.approx(eigenvalues.max() / eigenvalues.sum(), rel=within)
+    spread = eigenvalues.sum() ** 2 / (eigenvalues**2).sum() / len(eigenvalues)
+    assert found["effective_dimension"] == pytest.approx(spread, rel=within)
+
+
+def test_information_is_that_of_pymfe() -> None:
+    path, target = OF_CATEGORIES
+    found, theirs = measured(path, target), PYMFE[path.name]
+    levels, n_classes, n = np.array([3, 5, 2]), 3, found["n_rows"]
+    assert found["mean_attribute_entropy"] == pytest.approx(np.mean(theirs["attr_ent"] / np.log2(levels)))
+    # ours is without the bias that a finite table gives (Miller 1955)
+    bias = (levels - 1) * (n_classes - 1) / (2 * n) / math.log(2)
+    information = np.maximum(0, theirs["mut_inf"] - bias) / theirs["class_ent"]
+    assert found["mean_mutual_information"] == pytest.approx(information.mean(), rel=1e-4)
+    assert found["largest_mutual_information"] == pytest.approx(information.max(), rel=1e-4)

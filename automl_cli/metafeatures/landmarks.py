@@ -52,7 +52,7 @@ def neighbour_over_linear(view: View) -> float:
 def _gained(view: View, learner: Learner, *, classes: bool = False) -> float:
     rows = view.landmark_rows
     X, of_classes = view.encoded, classes or not view.is_regression
-    target = view.classes[rows] if of_classes else view.y[rows].astype(np.float64)
+    target = view.landmark_classes if of_classes else view.y[rows].astype(np.float64)
     y = (target[:, None] == np.unique(target)[None, :]).astype(np.float64) if of_classes else target[:, None]
     if len(X) < 8 or not X.shape[1] or not y.std(axis=0).any():
         return math.nan

@@ -52,12 +52,12 @@ def mean_distinct(view: View) -> float:
 
 
 def mean_correlation(view: View) -> float:
-    """Return the mean absolute Pearson correlation of two columns."""
+    """Return the mean absolute Pearson correlation of two columns, within ten standard deviations of their means."""
     return _mean(_correlations(view))
 
 
 def largest_correlation(view: View) -> float:
-    """Return the largest absolute Pearson correlation of two columns."""
+    """Return the largest absolute Pearson correlation of two columns, within ten standard deviations."""
     found = _correlations(view)
     return float(found.max()) if len(found) else math.nan
 
@@ -127,16 +127,16 @@ def _correlations(view: View) -> Array:
 def _with_target(view: View) -> Array:
     X = view.filled
     X = X[:, X.std(axis=0) > 0] if X.size else X
-    y = view.y.astype(np.float64)[:, None] if view.is_regression else _indicators(view.y)
-    y = y[:, y.std(axis=0) > 0]
-    if not X.shape[1] or not y.shape[1]:
+    y = view.y.astype(np.float64) if view.is_regression else np.unique(view.y, return_inverse=True)[1]
+    if not X.shape[1] or not y.std():
         return np.zeros(0)
-    standard_x, standard_y = ((v - v.mean(axis=0)) / v.std(axis=0) for v in (X, y))
-    return np.asarray(np.abs(standard_x.T @ standard_y / len(X)).max(axis=1))
-
-
-def _indicators(y: Array) -> Array:
-    return np.asarray((y[:, None] == np.unique(y)[None, :]).astype(np.float64))
+    Z = (X - X.mean(axis=0)) / X.std(axis=0)
+    if view.is_regression:
+        return np.asarray(np.abs(((y - y.mean()) / y.std()) @ Z) / len(Z))
+    # with the indicator of a class of share q: mean of its rows' z times sqrt(q / (1 - q))
+    counts = np.bincount(y)
+    sums = np.array([np.bincount(y, weights=z) for z in Z.T])
+    return np.asarray(np.abs(sums / np.sqrt(counts * (len(Z) - counts.astype(np.float64)))).max(axis=1))
 
 
 def _mean(values: Array) -> float:

@@ -15,6 +15,7 @@ from automl_cli.task import Task, TaskKind
 MOST_ROWS = 10_000  # of the sample
 MOST_COLUMNS = 200  # of each kind
 MOST_LANDMARK_ROWS = 2_000
+MOST_CLASSES = 64  # that the tree and landmarkers tell apart; the rarer ones are one
 MOST_LEVELS = 32  # of a category that are told apart; the others are one
 MOST_HASHED = 4_000_000  # cells: of more, rows are told apart by some of the columns
 N_BINS = 10  # of a number where it stands in for a category
@@ -98,10 +99,20 @@ class View:
         return np.arange(min(len(self.rows), MOST_LANDMARK_ROWS))
 
     @cached_property
+    def landmark_classes(self) -> Array:
+        """Classes of the landmarkers' rows from 0 on, the frequent ones by their order; the rarest are one."""
+        codes, counts = np.unique(self.classes[self.landmark_rows], return_inverse=True, return_counts=True)[1:]
+        if len(counts) <= MOST_CLASSES:
+            return np.asarray(codes)
+        number = np.full(len(counts), MOST_CLASSES - 1)
+        frequent = np.sort(np.argsort(-counts, kind="stable")[: MOST_CLASSES - 1])
+        number[frequent] = np.arange(MOST_CLASSES - 1)
+        return np.asarray(number[codes])
+
+    @cached_property
     def tree(self) -> Tree:
         """A small tree on the landmarkers' rows; a regression is one of ten classes of values."""
-        rows = self.landmark_rows
-        return grow(self.levels[rows], np.unique(self.classes[rows], return_inverse=True)[1])
+        return grow(self.levels[self.landmark_rows], self.landmark_classes)
 
     @cached_property
     def encoded(self) -> Array:
