@@ -115,11 +115,15 @@ def tell_runs(item: "Listed", runs: Sequence[Mapping[str, Any]]) -> None:
 def tell_stats(data: Mapping[str, Any]) -> None:
     """Print what is remembered."""
     console = make_console(answer=True)
-    console.print(
-        Text(f"{data['datasets_own']:,} tables, {data['runs']:,} runs, {data['trials']:,} trials of your own")
-    )
-    console.print(Text(f"{data['datasets_prior']:,} tables, {data['trials_prior']:,} trials came with the program"))
+    own = (("table", data["datasets_own"]), ("run", data["runs"]), ("trial", data["trials"]))
+    shipped = (("table", data["datasets_prior"]), ("trial", data["trials_prior"]))
+    console.print(Text(f"{_counted(own)} of your own"))
+    console.print(Text(f"{_counted(shipped)} came with the program"))
     console.print(Text(f"{data['path']} ({data['bytes'] / 1e6:.2f} MB)"))
+
+
+def _counted(parts: Sequence[tuple[str, int]]) -> str:
+    return ", ".join(f"{n:,} {name}{'' if n == 1 else 's'}" for name, n in parts)
 
 
 def tell_measured(step: "Measured") -> None:
