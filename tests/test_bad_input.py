@@ -63,6 +63,7 @@ REFUSED = {
     "no_labels": (b"x,y\n" + b"1,\n2,\n" * 20, "'y' is filled in 0 of 40 rows"),
     "free_text": (table("x,y,z", lambda i: f"{i},row {i} has a sentence of its own"), "'y' is a different text"),
     "binary": (random.Random(0).randbytes(5000).replace(b"\0", b"\1"), "is binary data"),
+    "quote_within_a_quoted_cell": (GOOD + b'1,"abc" d,x\n' + b'2,"ab\n' * 2, "cannot be read after line 61"),
     "cut_in_a_quoted_cell": (GOOD + b'1,"abc', "ends within a quoted cell that opens at or after line 62"),
     "cut_in_a_row": (GOOD + b"1,a", "line 62 has 2 cells instead of 3"),
     "ragged": (GOOD.replace(b"\n", b"\n1,2,3,4\n", 1), "line 2 has 4 cells instead of 3"),

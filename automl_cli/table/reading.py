@@ -231,7 +231,7 @@ def _ragged_lines(content: Content, layout: Layout) -> tuple[list[tuple[int, int
     """Return (line, cells, blank at the end) of the first ragged row, and the last line's number."""
     end_of_data = 0
     ragged: list[tuple[int, int, bool]] = []
-    for line, row in _numbered_rows(content, layout):
+    for line, row in _readable_rows(content, layout, ragged):
         if any(cell.strip() for cell in row):
             end_of_data = line
             if ragged and ragged[0][2]:
@@ -242,6 +242,21 @@ def _ragged_lines(content: Content, layout: Layout) -> tuple[list[tuple[int, int
                 continue
             ragged.append((line, len(row), blank))
     return ragged, end_of_data
+
+
+def _readable_rows(content: Content, layout: Layout, ragged: Sequence[object]) -> Iterator[tuple[int, list[str]]]:
+    """Give rows as long as their quotes can be made out; refuse the first that cannot, unless one was ragged before."""
+    after = layout.lines
+    try:
+        for line, row in _numbered_rows(content, layout):
+            after = line
+            yield line, row
+    except csv.Error as error:
+        if not ragged:
+            problem = f"{content.name} cannot be read after line {after} ({error})"
+            raise BadData(
+                problem, hint='a " within a quoted cell must be doubled, and the cell end with one'
+            ) from error
 
 
 def _numbered_rows(content: Content, layout: Layout) -> Iterator[tuple[int, list[str]]]:
