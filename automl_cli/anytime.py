@@ -17,6 +17,7 @@ from automl_cli.members import MOST_MODEL_BYTES, Chosen, OofCache, choose_member
 from automl_cli.patience import Patience
 from automl_cli.plan import reserve_seconds
 from automl_cli.repeats import repeat_seconds
+from automl_cli.seen import SeenRows
 from automl_cli.summary import artifact_members, ensemble_gain, leaderboard
 from automl_cli.trial import Success, Trial
 
@@ -161,6 +162,7 @@ class ModelSoFar:
         more: Mapping[str, Any],
         fitted: Mapping[int, tuple[Path, ...]] | None = None,
         *,
+        seen: SeenRows | None = None,
         compress: bool = True,
     ) -> None:
         """Write the current members as a model file.
@@ -169,6 +171,8 @@ class ModelSoFar:
         ----------
         fitted : mapping of trial number to folders with encoder and model, or None
             Stand in for the fold models of these members.
+        seen : SeenRows or None
+            The rows of the table.
         """
         if self.chosen is None:
             raise ValueError("no members to write")
@@ -183,4 +187,4 @@ class ModelSoFar:
             "leaderboard": leaderboard(self.trials, self.cache.data),
             **more,
         }
-        write_artifact(path, data, members, compress=compress)
+        write_artifact(path, data, members, seen=seen, compress=compress)

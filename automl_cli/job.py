@@ -51,6 +51,10 @@ class FitOptions:
         What is left out of the search, to see what it is worth.
     experience : str or None
         Where past runs are remembered: a path, an SQLAlchemy URL or ``off``; None: the user's own store.
+    wait : float
+        Seconds to wait where another run holds the output.
+    stands_for : Path or None
+        The model whose place the result may take; then ``out`` is a place that only this process knows.
     """
 
     data: str
@@ -78,6 +82,8 @@ class FitOptions:
     dask: str | None = None
     without: frozenset[Part] = frozenset()
     experience: str | None = None
+    wait: float = 0.0
+    stands_for: Path | None = None
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -126,7 +132,7 @@ class FitOptions:
     def identity(self) -> dict[str, str]:
         """Return what makes two fits the same job."""
         data = self.data if self.data == "-" else str(Path(self.data).resolve())
-        return {"data": data, "target": self.target, "out": str(self.out.resolve())}
+        return {"data": data, "target": self.target, "out": str((self.stands_for or self.out).resolve())}
 
     def settings(self) -> dict[str, str]:
         """Return what must be the same for a run to be resumed.
@@ -204,16 +210,7 @@ def prepare(options: FitOptions, table: Table, families: Mapping[str, Family], r
         settings or data.
     """
     options.check_present(table)
-    task, kept = make_task(
-        table.strings(options.target),
-        target=options.target,
-        kind=options.task,
-        metric=options.metric,
-        positive=options.positive,
-        weight=None if options.weight_column is None else table.numbers(options.weight_column),
-        groups=None if options.group_column is None else table.strings(options.group_column),
-        order=None if options.time_column is None else _order(table, options.time_column),
-    )
+    task, kept = task_of(options, table)
     schema = frame_schema(table.schema, exclude=options.roles)
     if not schema.names:
         raise BadData(
@@ -248,6 +245,20 @@ def prepare(options: FitOptions, table: Table, families: Mapping[str, Family], r
         run=run,
         data=data,
         recorded=recorded,
+    )
+
+
+def task_of(options: FitOptions, table: Table) -> tuple[Task, Array]:
+    """Return what is to be predicted, and the positions of the rows that say it; see `make_task`."""
+    return make_task(
+        table.strings(options.target),
+        target=options.target,
+        kind=options.task,
+        metric=options.metric,
+        positive=options.positive,
+        weight=None if options.weight_column is None else table.numbers(options.weight_column),
+        groups=None if options.group_column is None else table.strings(options.group_column),
+        order=None if options.time_column is None else _order(table, options.time_column),
     )
 
 

@@ -80,7 +80,7 @@ def predict(model: Path, data: str, *, proba: bool, carry: Sequence[str], thread
         for name in carry:
             if name in answers:
                 raise UsageError(f"--columns names {name!r}, which the predictions are called", hint="leave it out")
-        table = read_with_schema(data, _asked_for(manifest), verbatim=carry)
+        table = read_with_schema(data, schema_of_features(manifest), verbatim=carry)
         outputs = _outputs(artifact, table, threads)
         columns: dict[str, Any] = {name: table.strings(name) for name in carry}
         columns |= zip(answers, (_answers(outputs, manifest), *outputs.T), strict=False)
@@ -101,7 +101,7 @@ def evaluate_model(model: Path, data: str, *, metric: str | None, threads: int) 
     with open_artifact(model) as artifact:
         manifest = artifact.manifest
         chosen = metric_for(metric or manifest.metric, manifest.kind)
-        table = read_with_schema(data, _asked_for(manifest), verbatim=(manifest.target,))
+        table = read_with_schema(data, schema_of_features(manifest), verbatim=(manifest.target,))
         weight = _weights(data, manifest)
         y, kept = read_truth(table.strings(manifest.target), manifest.target, manifest.classes)
         outputs = _outputs(artifact, table, threads)[kept]
@@ -129,7 +129,7 @@ def _fits(metric: str, y: Array) -> bool:
     return metric != "mape" or bool((y != 0).all())
 
 
-def _asked_for(manifest: Manifest) -> Schema:
+def schema_of_features(manifest: Manifest) -> Schema:
     """Return the schema with all columns marked as unused that no model sees: target, weight, group."""
     seen = set(manifest.frame_schema.names)
     return Schema(tuple(c if c.name in seen else replace(c, kind=Kind.ID) for c in manifest.schema.columns))

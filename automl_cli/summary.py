@@ -113,21 +113,21 @@ class Summary:
     score: float
     interval: tuple[float, float] | None
     naive: float
-    mattered: tuple[tuple[str, float], ...]
-    n_measured: int
     n_columns: int
-    odd: tuple[Notice, ...]
     n_trials: int
     members: tuple[dict[str, Any], ...]
     failures: tuple[tuple[str, int], ...]
     phases: Mapping[str, float]
     milestones: Mapping[str, float]
-    overhead: Mapping[str, float]
     seconds: float
-    peak_memory_bytes: int
-    interrupted: bool
-    racing: "Raced"
-    ended_early: "EndedEarly | None" = None
+    racing: Raced
+    mattered: tuple[tuple[str, float], ...] = ()
+    n_measured: int = 0
+    odd: tuple[Notice, ...] = ()
+    overhead: Mapping[str, float] = field(default_factory=dict)
+    peak_memory_bytes: int = 0
+    interrupted: bool = False
+    ended_early: EndedEarly | None = None
     experience: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -17,18 +17,20 @@ from automl_cli.errors import AutomlError, NoModel, UsageError
 from automl_cli.evaluate import evaluate, finished_trial
 from automl_cli.executors import PRELOAD, ExecutorKind, ProcessExecutor, Setup, TrialExecutor, open_executor, submitted
 from automl_cli.experience.records import Recalled
+from automl_cli.features.matrix import Array
 from automl_cli.files import check_writable, locked, refuse_to_overwrite
 from automl_cli.job import FitOptions, Job, choose_families, manifest_of, prepare, verbatim_columns
 from automl_cli.machine import usable_cores, usable_memory
 from automl_cli.members import Chosen, OofCache
-from automl_cli.optimizer import Bandit, Optimizer, Portfolio, RandomSearch, Smac, family_optimizer
+from automl_cli.optimizer import Optimizer
 from automl_cli.parts import Part
-from automl_cli.patience import RECALLED, WINNER, Patience
-from automl_cli.plan import SHORTEST_FOR_SMAC, first_trial_seconds, reserve_seconds
+from automl_cli.patience import Patience
+from automl_cli.plan import first_trial_seconds, reserve_seconds
 from automl_cli.profile import Profile, profile
+from automl_cli.proposing import learner_of, proposer
 from automl_cli.runs import finish, interrupted_run, open_run, output_lock
-from automl_cli.search import LAG, Execution, Finished, Happening, OutOfPatience, Rules, Started, search
-from automl_cli.space import build_space, default_pipelines, to_configuration, to_pipeline
+from automl_cli.search import Execution, Finished, Happening, OutOfPatience, Rules, Started, search
+from automl_cli.seen import SeenRows
 from automl_cli.summary import (
     EndedEarly,
     Phases,
@@ -42,14 +44,13 @@ from automl_cli.summary import (
     shares,
 )
 from automl_cli.table import Notice, read_table
-from automl_cli.trial import Pipeline, Proposal, Trial, append_to_journal
-from automl_cli.warmstart import MOST_WAIT, Memory, leave, look_up, memory_of, open_memory, told, winners_of
+from automl_cli.trial import Proposal, Trial, append_to_journal
+from automl_cli.warmstart import MOST_WAIT, Memory, leave, look_up, memory_of, open_memory, told
 
 logger = logging.getLogger(__name__)
 USUAL_ENDING = 0.4  # seconds of weighing and saving on small tables
 SHORTEST_SEARCH = 1.0  # seconds; with less no trial can end
 MEMORY_SHARE = 0.85  # of the machine, where the user sets no limit
-MOST_LOOKING = 6.0  # seconds that a search waits for what past runs say, with its workers busy at first
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,9 @@ class Opening:
 Event = Entered | Prepared | Happening | Improved | Remembered | Summary
 
 
-def fit(options: FitOptions, deadline: Deadline, interrupted: Callable[[], bool]) -> Iterator[Event]:
+def fit(
+    options: FitOptions, deadline: Deadline, interrupted: Callable[[], bool], *, held_out: Array | None = None
+) -> Iterator[Event]:
     """Find, weigh and save the best pipelines for a table.
 
     Parameters
@@ -118,6 +121,8 @@ def fit(options: FitOptions, deadline: Deadline, interrupted: Callable[[], bool]
         Of the whole command; unlimited where trials are counted.
     interrupted : callable
         Whether the user asked to stop; the best model so far is saved then.
+    held_out : ndarray of int64 or None
+        Rows of the table, by position, that nothing may be learned from.
 
     Yields
     ------
@@ -140,7 +145,8 @@ def fit(options: FitOptions, deadline: Deadline, interrupted: Callable[[], bool]
     opening = Background(lambda: open_memory(memory))
     phases = Phases(deadline)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(locked(output_lock(options.out), str(options.out)))
+        wait = min(options.wait, max(0.0, deadline.seconds_left() - SHORTEST_SEARCH))
+        stack.enter_context(locked(output_lock(options.out), str(options.out), wait_seconds=wait))
         executor = stack.enter_context(_open_executor(options))
         before = None if options.resume else interrupted_run(identity)
         opening.begin()
@@ -152,6 +158,8 @@ def fit(options: FitOptions, deadline: Deadline, interrupted: Callable[[], bool]
             ignore=options.ignore,
             verbatim=verbatim_columns(options),
         )
+        if held_out is not None:
+            table = table.without(held_out)
         phases.end("read")
         if deadline.limited and deadline.seconds_left() < SHORTEST_SEARCH:
             took = f"reading {table.source} took {phases.seconds['read']:.1f} s of the {deadline.total:g} s"
@@ -198,10 +206,11 @@ def _search_and_save(
     recalling = Background(lambda: look_up(memory, job, options, deadline))
     cost = SearchCost(usable_cores(), model.workers)
     early: EndedEarly | None = None
-    learner = Background(lambda: _learner(options, job, deadline))
-    proposer = _proposer(options, job, deadline, memory, recalling, learner)
-    trials = _trials(options, job, proposer, executor, model, interrupted)
-    for event in _beside(trials, recalling, (found, learner), phases):
+    learner = Background(lambda: learner_of(options, job, deadline))
+    proposes = proposer(options, job, deadline, memory, recalling, learner)
+    trials = _trials(options, job, proposes, executor, model, interrupted)
+    seen = Background(lambda: SeenRows.of(job.data.frame, job.data.y, job.task.classes))
+    for event in _beside(trials, recalling, (found, learner, seen), phases):
         yield event
         if isinstance(event, OutOfPatience):
             early = _ended_early(options, event, model)
@@ -220,31 +229,19 @@ def _search_and_save(
     phases.end("weigh")
     yield Entered("saving")
     stopped_by_user = interrupted()
-    summary = Summary(
-        out=options.out,
-        metric=job.data.metric.name,
-        metric_title=job.data.metric.title,
-        score=job.data.metric.natural(chosen.mean_loss),
-        interval=natural_interval(job.data, chosen.fold_losses),
-        naive=job.data.metric.natural(naive_loss(job.data)),
+    summary = _summary(options, job, model, chosen, phases)
+    summary = replace(
+        summary,
         mattered=shares(mattered),
         n_measured=len(mattered),
-        n_columns=len(job.frame_schema.names),
         odd=(*job.table.notices, *_oddities(found, deadline, options)),
-        n_trials=model.n_trials,
-        members=member_rows(chosen, job.data),
-        failures=failures(model.trials),
-        phases=phases.seconds,
-        milestones=phases.milestones,
         overhead=overhead,
-        seconds=deadline.elapsed(),
         peak_memory_bytes=executor.peak_memory(),
         interrupted=stopped_by_user,
-        racing=raced(model.trials, len(job.plan.folds)),
         ended_early=early,
         experience=told(memory, model.trials, chosen),
     )
-    _save(model, options.out, summary, fitted)
+    _save(model, options.out, summary, fitted, _seen_in_time(seen, deadline))
     phases.end("save")
     if not stopped_by_user:  # else --resume can go on with it, and it is remembered once it is done
         finish(job.run)
@@ -252,6 +249,36 @@ def _search_and_save(
     phases.end("remember")
     said = {**summary.experience, "problems": list(memory.problems)}
     yield replace(summary, phases=phases.seconds, seconds=deadline.elapsed(), experience=said)
+
+
+def _summary(options: FitOptions, job: Job, model: ModelSoFar, chosen: Chosen, phases: Phases) -> Summary:
+    """Return what the search and its model say by themselves."""
+    metric = job.data.metric
+    return Summary(
+        out=options.out,
+        metric=metric.name,
+        metric_title=metric.title,
+        score=metric.natural(chosen.mean_loss),
+        interval=natural_interval(job.data, chosen.fold_losses),
+        naive=metric.natural(naive_loss(job.data)),
+        n_columns=len(job.frame_schema.names),
+        n_trials=model.n_trials,
+        members=member_rows(chosen, job.data),
+        failures=failures(model.trials),
+        phases=phases.seconds,
+        milestones=phases.milestones,
+        seconds=phases.deadline.elapsed(),
+        racing=raced(model.trials, len(job.plan.folds)),
+    )
+
+
+def _seen_in_time(seen: Background[SeenRows], deadline: Deadline) -> SeenRows | None:
+    """Return the hashes of the rows; of a timed run those that are there by now, or nearly."""
+    try:
+        return seen.result_within(min(1.0, deadline.seconds_left() / 4) if deadline.limited else math.inf)
+    except Exception:  # they serve a later comparison, and must not cost the model
+        logger.warning("the rows could not be hashed", exc_info=True)
+        return None
 
 
 def _beside(
@@ -278,15 +305,21 @@ def _beside(
         yield Remembered(recalled)
 
 
-def _save(model: ModelSoFar, out: Path, summary: Summary, fitted: Mapping[int, tuple[Path, ...]]) -> None:
+def _save(
+    model: ModelSoFar,
+    out: Path,
+    summary: Summary,
+    fitted: Mapping[int, tuple[Path, ...]],
+    seen: SeenRows | None,
+) -> None:
     """Write the model to its place; where more models of the members have no room, with those of their folds alone."""
     try:
-        model.write(out, summary.to_manifest(), fitted)
+        model.write(out, summary.to_manifest(), fitted, seen=seen)
     except AutomlError:
         if not fitted:
             raise
         logger.warning("the model is written without further models of its members", exc_info=True)
-        model.write(out, summary.to_manifest())
+        model.write(out, summary.to_manifest(), seen=seen)
 
 
 def _hear(event: Finished, job: Job, model: ModelSoFar, cost: SearchCost) -> bool:
@@ -362,55 +395,6 @@ def _trials(
 def _width(options: FitOptions, job: Job, executor: TrialExecutor) -> int:
     """Return how many trials run at once: a cluster knows its own size."""
     return executor.workers if options.dask and options.workers is None else job.resources.workers
-
-
-def _proposer(
-    options: FitOptions,
-    job: Job,
-    deadline: Deadline,
-    memory: Memory,
-    recalling: Background[Recalled],
-    learner: Background[Optimizer],
-) -> Optimizer:
-    """Return what proposes: what won on this table before, what did well on tables like it, the portfolio, a search.
-
-    Looking up what did well takes a second, in which the first pipelines of the portfolio run.
-    """
-    known = _first(options, job, deadline)
-    if Part.PORTFOLIO in options.without or not memory.asked:
-        return Portfolio(known, learner.result)
-
-    def after_the_first() -> Optimizer:
-        recalled = recalling.result_within(MOST_LOOKING if deadline.limited else math.inf) or Recalled()
-        return Portfolio(recalled.pipelines, Portfolio(known, learner.result), origin=RECALLED)
-
-    # where trials are counted, a number that no number of workers changes
-    begin = known[: job.resources.workers if deadline.limited else LAG]
-    winners = winners_of(memory, job, resume=options.resume)
-    return Portfolio(winners, Portfolio(begin, after_the_first), origin=WINNER)
-
-
-def _first(options: FitOptions, job: Job, deadline: Deadline) -> list[Pipeline]:
-    """Return the portfolio; of a timed run that is resumed, what it has not tried yet."""
-    tried = {trial.proposal.pipeline for trial in job.recorded.values()} if deadline.limited else set()
-    known = default_pipelines(job.families, job.shape)
-    return [p for p in (known[:1] if Part.PORTFOLIO in options.without else known) if p not in tried]
-
-
-def _learner(options: FitOptions, job: Job, deadline: Deadline) -> Optimizer:
-    """Return what proposes after the portfolio."""
-    families, shape = job.families, job.shape
-    if Part.SMAC in options.without or (deadline.limited and deadline.total < SHORTEST_FOR_SMAC):
-        return RandomSearch(build_space(families, shape), to_pipeline, seed=options.seed)
-    if Part.BANDIT in options.without:
-        return Smac(build_space(families, shape), to_pipeline, to_configuration, seed=options.seed)
-    arms: dict[str, Optimizer] = {
-        name: family_optimizer(build_space({name: family}, shape), to_pipeline, to_configuration, seed=options.seed)
-        for name, family in families.items()
-        if family.offered(shape)
-    }
-    # Seconds may decide only where the run is not reproducible anyway.
-    return Bandit(arms, timed=deadline.limited)
 
 
 def _oddities(found: Background[Profile], deadline: Deadline, options: FitOptions) -> tuple[Notice, ...]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -136,7 +137,9 @@ def read_manifest(container: Container) -> Manifest:
         manifest = parse_manifest(text, digest)
     except BadArtifact as error:
         raise BadArtifact(f"{container.path}: {error.problem}", hint=error.hint) from error
-    for name in {blob for fold in all_folds(manifest) for files in fold for blob in files.values()}:
+    named = {blob for fold in all_folds(manifest) for files in fold for blob in files.values()}
+    rows = manifest.data.get("rows")
+    for name in named | (set() if rows is None else {rows["blob"]}):
         if BLOBS + name not in container.sizes:
             raise container.damaged(f"entry {BLOBS}{name} is missing")
     return manifest
@@ -332,6 +335,13 @@ def _is_experience(value: Any) -> bool:
     return _is_objects(neighbours) and _is_count(value.get("same_table_runs", 0))
 
 
+def _is_rows(value: Any) -> bool:
+    if not _is_object(value) or not all(_is_text(value.get(key)) for key in ("salt", "limit", "blob")):
+        return False
+    plain = re.fullmatch(r"([0-9a-f]{2}){1,64}", value["salt"]) and re.fullmatch(r"[0-9a-f]{16}", value["limit"])
+    return bool(plain and DIGEST.fullmatch(value["blob"]))
+
+
 _GAINS = ("in_sample_gain", "cross_fitted_gain")
 
 # key -> (what it must be, whether it must be there); other keys are carried along and shown as they are
@@ -357,4 +367,5 @@ _KEYS: Mapping[str, tuple[Callable[[Any], bool], bool]] = {
     "warnings": (_is_list, False),
     "seed": (_is_count, False),
     "experience": (_is_experience, False),
+    "rows": (_is_rows, False),
 }

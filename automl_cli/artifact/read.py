@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from automl_cli.features.encodings import Encoder, Encoding
     from automl_cli.features.frame import Frame
     from automl_cli.features.matrix import Array, Matrix
+    from automl_cli.seen import SeenRows
 
 CHUNK_ROWS = 100_000
 CHUNK_CELLS = 1 << 24
@@ -82,6 +83,26 @@ class Artifact:
     def close(self) -> None:
         """Close the file; it is closed with the object otherwise."""
         self._container.close()
+
+    def seen_rows(self) -> "SeenRows | None":
+        """Return the rows that the model was trained on; None where the file does not say.
+
+        Raises
+        ------
+        BadArtifact
+            What it says is damaged or malformed.
+        """
+        from automl_cli.seen import SeenRows  # noqa: PLC0415  (inspect does without)
+
+        entry = self.manifest.data.get("rows")
+        if entry is None:
+            return None
+        with self._extracted({"rows": entry["blob"]}) as folder:
+            content = (folder / "rows").read_bytes()
+        try:
+            return SeenRows.from_parts(entry, content)
+        except ValueError as error:
+            raise self._container.damaged("its hashes of rows are malformed") from error
 
     def check(self) -> None:
         """Make sure, in a child process unless it is known already, that loading the models does not crash.

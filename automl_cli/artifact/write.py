@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import io
 import json
 import math
 import platform
@@ -13,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from automl_cli import __version__
 from automl_cli.artifact.check import mark_checked
@@ -30,6 +31,9 @@ from automl_cli.artifact.manifest import FORMAT, parse_manifest
 from automl_cli.errors import AutomlError
 from automl_cli.files import write_whole
 from automl_cli.trial import Pipeline
+
+if TYPE_CHECKING:
+    from automl_cli.seen import SeenRows  # imports numpy, which opening a file does without
 
 LIBRARIES = ("numpy", "pyarrow", "scikit-learn", "lightgbm", "xgboost", "catboost", "torch")
 SAMPLE_BYTES = 1 << 16
@@ -61,7 +65,12 @@ class Member:
 
 
 def write_artifact(
-    path: Path, manifest: Mapping[str, Any], members: Sequence[Member], *, compress: bool = True
+    path: Path,
+    manifest: Mapping[str, Any],
+    members: Sequence[Member],
+    *,
+    seen: "SeenRows | None" = None,
+    compress: bool = True,
 ) -> None:
     """Write a model file; what stood at ``path`` is replaced once the new one is complete and on disk.
 
@@ -74,6 +83,8 @@ def write_artifact(
         ``created``, ``task`` (kind, target, classes, metric), ``schema`` and ``frame``; whatever else `inspect`
         should show. Numbers that are not finite become null.
     members : sequence of Member
+    seen : SeenRows or None
+        The rows that the model was trained on.
     compress : bool
         Whether to deflate what is worth it, which takes most of the time.
 
@@ -86,9 +97,10 @@ def write_artifact(
     AutomlError
         The models are too large for one file.
     """
-    blobs: dict[str, Path] = {}
+    blobs: dict[str, Path | bytes] = {}
     data = {
         **manifest,
+        **({} if seen is None else {"rows": _seen_entry(seen, blobs)}),
         "format": FORMAT,
         "product": __version__,
         "libraries": library_versions(),
@@ -97,7 +109,7 @@ def write_artifact(
     text = json.dumps(_plain(data), ensure_ascii=False, allow_nan=False, indent=1).encode("utf-8", "surrogatepass")
     digest = hashlib.sha256(text).hexdigest()
     parse_manifest(text, digest)  # what no reader would accept must not replace a model that works
-    n_bytes = len(text) + sum(file.stat().st_size for file in blobs.values())
+    n_bytes = len(text) + sum(map(_size, blobs.values()))
     if n_bytes > MAX_BYTES or len(text) > MAX_MANIFEST_BYTES:
         raise AutomlError(
             f"the model would hold {n_bytes / 2**30:.1f} GiB, more than one file may",
@@ -140,7 +152,18 @@ def library_versions() -> dict[str, str]:
     return versions
 
 
-def _entry(member: Member, blobs: dict[str, Path]) -> dict[str, Any]:
+def _seen_entry(seen: "SeenRows", blobs: dict[str, Path | bytes]) -> dict[str, Any]:
+    content = seen.to_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    blobs[digest] = content
+    return {**seen.to_json(), "blob": digest}
+
+
+def _size(blob: Path | bytes) -> int:
+    return len(blob) if isinstance(blob, bytes) else blob.stat().st_size
+
+
+def _entry(member: Member, blobs: dict[str, Path | bytes]) -> dict[str, Any]:
     return {
         "number": member.number,
         **member.pipeline.to_json(),
@@ -150,7 +173,7 @@ def _entry(member: Member, blobs: dict[str, Path]) -> dict[str, Any]:
     }
 
 
-def _digests(folder: Path, blobs: dict[str, Path]) -> dict[str, str]:
+def _digests(folder: Path, blobs: dict[str, Path | bytes]) -> dict[str, str]:
     """Return relative name -> digest of the files in a folder, and note where each content lies."""
     digests = {}
     for file in sorted(file for file in folder.rglob("*") if file.is_file()):
@@ -161,7 +184,7 @@ def _digests(folder: Path, blobs: dict[str, Path]) -> dict[str, str]:
     return digests
 
 
-def _write_zip(file: BinaryIO, text: bytes, digest: str, blobs: Mapping[str, Path], *, compress: bool) -> None:
+def _write_zip(file: BinaryIO, text: bytes, digest: str, blobs: Mapping[str, Path | bytes], *, compress: bool) -> None:
     # Entries opened by name carry 1980-01-01, so that the bytes depend on the content alone.
     method = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
     with zipfile.ZipFile(file, "w", method, compresslevel=1) as archive:
@@ -172,14 +195,14 @@ def _write_zip(file: BinaryIO, text: bytes, digest: str, blobs: Mapping[str, Pat
             _write_blob(archive, name, blobs[name])
 
 
-def _write_blob(archive: zipfile.ZipFile, name: str, path: Path) -> None:
-    with path.open("rb") as content:
+def _write_blob(archive: zipfile.ZipFile, name: str, blob: Path | bytes) -> None:
+    with io.BytesIO(blob) if isinstance(blob, bytes) else blob.open("rb") as content:
         sample = content.read(SAMPLE_BYTES)
         content.seek(0)
         target: str | zipfile.ZipInfo = BLOBS + name
         if len(zlib.compress(sample, 1)) > WORTH_DEFLATING * len(sample):
             target = zipfile.ZipInfo(BLOBS + name)
-        with archive.open(target, "w", force_zip64=path.stat().st_size > 1 << 30) as entry:
+        with archive.open(target, "w", force_zip64=_size(blob) > 1 << 30) as entry:
             while chunk := content.read(CHUNK_BYTES):
                 entry.write(chunk)
 

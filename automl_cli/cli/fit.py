@@ -1,5 +1,6 @@
 """``automl fit``: find a model for a table and save it."""
 
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,11 +10,13 @@ import typer
 from automl_cli.cli.options import Data, Debug, Ignore, Json, Kinds, Quiet, parse_kinds, parse_parts, print_json
 from automl_cli.cli.settings import check_settings, parse_bytes, parse_seconds, settings_table
 from automl_cli.clock import Deadline, process_age
+from automl_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from automl_cli.job import FitOptions
 
 DEFAULT_TIME = "5m"
+CHAMPION_KEPT = 7  # exit code: the new model was not better
 
 
 class TaskChoice(StrEnum):
@@ -58,6 +61,30 @@ def fit(
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", envvar="AUTOML_OUT", help="The model file. Default: <data stem>.automl here."),
+    ] = None,
+    champion: Annotated[
+        Path | None,
+        typer.Option(
+            "--champion",
+            metavar="MODEL",
+            envvar="AUTOML_CHAMPION",
+            help="In place of --out: replace this model only if the new one is better on rows that neither has seen.",
+        ),
+    ] = None,
+    keep: Annotated[
+        int,
+        typer.Option(
+            "--keep", min=0, max=99, envvar="AUTOML_KEEP", help="Replaced champions that stay, as MODEL.1 and so on."
+        ),
+    ] = 3,
+    wait: Annotated[
+        str | None,
+        typer.Option(
+            "--wait",
+            metavar="60s|10m|2h",
+            envvar="AUTOML_WAIT",
+            help="Wait so long where another run writes the same model; the time counts.",
+        ),
     ] = None,
     task: Annotated[
         TaskChoice | None, typer.Option("--task", envvar="AUTOML_TASK", help="Default: seen from the target.")
@@ -182,6 +209,8 @@ def fit(
     seconds = None if time is None else parse_seconds(time)
     deadline = Deadline.after(seconds, elapsed=process_age())
     memory_bytes = None if memory is None else parse_bytes(memory)
+    if champion is not None and out is not None:
+        raise UsageError("--champion stands in for --out", hint="give one of them")
 
     _begin_imports(local=dask is None)
     from automl_cli.job import FitOptions
@@ -190,7 +219,7 @@ def fit(
     options = FitOptions(
         data=data,
         target=target,
-        out=out or Path(_stem(data) + ".automl"),
+        out=champion or out or Path(_stem(data) + ".automl"),
         seconds=seconds,
         n_trials=trials,
         patience=patience,
@@ -213,8 +242,16 @@ def fit(
         dask=dask,
         without=parse_parts([*(without or ()), *(["racing"] if no_racing else [])]),
         experience="off" if no_experience else experience,
+        wait=0.0 if wait is None else parse_seconds(wait),
     )
-    return _run(options, deadline, quiet=quiet, json=json, explain=explain_warm_start)
+    return _run(
+        options,
+        deadline,
+        keep=keep if champion is not None else None,
+        quiet=quiet,
+        json=json,
+        explain=explain_warm_start,
+    )
 
 
 def _begin_imports(*, local: bool) -> None:
@@ -228,24 +265,32 @@ def _begin_imports(*, local: bool) -> None:
     arrow_without_pandas()
 
 
-def _run(options: "FitOptions", deadline: Deadline, *, quiet: bool, json: bool, explain: bool) -> int:
-    """Fit on screen; return 0, or 128 + the signal that ended the search."""
+def _run(options: "FitOptions", deadline: Deadline, *, keep: int | None, quiet: bool, json: bool, explain: bool) -> int:
+    """Fit on screen; return 0, 7 where the champion was kept, or 128 + the signal that ended the search."""
     from automl_cli.cli.signals import Interrupts
     from automl_cli.console.live import show
     from automl_cli.errors import NoModel
+    from automl_cli.retraining import Retrained, retrain
+    from automl_cli.workflow import Event
     from automl_cli.workflow import fit as run_fit
 
     with Interrupts() as interrupts:
+        events: Iterator[Event | Retrained] = (
+            run_fit(options, deadline, interrupts.seen)
+            if keep is None
+            else retrain(options, deadline, interrupts.seen, keep=keep)
+        )
         try:
-            summary = show(run_fit(options, deadline, interrupts.seen), deadline, quiet=quiet, explain=explain)
+            last = show(events, deadline, quiet=quiet, explain=explain)
         except NoModel:
             if interrupts.exit_code:
                 typer.echo("automl: interrupted before there was a model", err=True)
                 return interrupts.exit_code
             raise
     if json:
-        print_json(summary.to_json())
-    return interrupts.exit_code
+        print_json(last.to_json())
+    was_kept = isinstance(last, Retrained) and not last.verdict.installed
+    return interrupts.exit_code or (CHAMPION_KEPT if was_kept else 0)
 
 
 def _stem(data: str) -> str:

@@ -14,7 +14,8 @@ from rich.text import Text
 from automl_cli.clock import Deadline
 from automl_cli.console.memories import paid_words, remembered_words, tell_recalled
 from automl_cli.console.streams import make_console
-from automl_cli.console.tell import early_words
+from automl_cli.console.tell import early_words, verdict_words
+from automl_cli.retraining import Retrained
 from automl_cli.search import Finished, Started
 from automl_cli.summary import Summary
 from automl_cli.trial import Failure, Success
@@ -38,7 +39,7 @@ class View:
     best_at: float = 0.0
     members: str = ""
 
-    def take(self, event: Event) -> None:
+    def take(self, event: Event | Retrained) -> None:
         """Note what an event says."""
         match event:
             case Entered(phase=phase):
@@ -87,7 +88,9 @@ class View:
         return Group(grid)
 
 
-def show(events: Iterable[Event], deadline: Deadline, *, quiet: bool, explain: bool = False) -> Summary:
+def show(
+    events: Iterable[Event | Retrained], deadline: Deadline, *, quiet: bool, explain: bool = False
+) -> Summary | Retrained:
     """Draw a fit's events until its summary comes.
 
     Parameters
@@ -97,7 +100,7 @@ def show(events: Iterable[Event], deadline: Deadline, *, quiet: bool, explain: b
 
     Returns
     -------
-    Summary
+    Summary or Retrained
         The last event.
     """
     console = make_console()
@@ -108,19 +111,33 @@ def show(events: Iterable[Event], deadline: Deadline, *, quiet: bool, explain: b
     if not live:
         return _last(_plain(events, view, console, explain))
     with Live(view, console=console, refresh_per_second=4, transient=True) as screen:
-        summary = _last(_drawn(events, view, screen.console, explain))
-    tell_summary(console, summary, explain=explain)
-    return summary
+        last = _last(_drawn(events, view, screen.console, explain))
+    _tell_last(console, last, explain)
+    return last
 
 
-def _last(events: Iterable[Event]) -> Summary:
+def _last(events: Iterable[Event | Retrained]) -> Summary | Retrained:
     last = deque(events, maxlen=1).pop()
-    if not isinstance(last, Summary):
+    if not isinstance(last, Summary | Retrained):
         raise RuntimeError("the fit ended without a summary")
     return last
 
 
-def _drawn(events: Iterable[Event], view: View, console: Console, explain: bool) -> Iterator[Event]:
+def _tell_last(console: Console, last: Summary | Retrained, explain: bool) -> None:
+    """Say what was found; of a challenger also what became of it."""
+    summary = last if isinstance(last, Summary) else last.summary
+    if summary is not None:
+        _tell_found(console, summary, explain=explain)
+    if isinstance(last, Retrained):
+        for line in verdict_words(last.verdict, last.champion):
+            console.print(Text(line, style="bold" if last.verdict.installed else ""))
+    if summary is not None and (isinstance(last, Summary) or last.verdict.installed):
+        _tell_next(console, summary)
+
+
+def _drawn(
+    events: Iterable[Event | Retrained], view: View, console: Console, explain: bool
+) -> Iterator[Event | Retrained]:
     for event in events:
         view.take(event)
         if isinstance(event, Prepared):
@@ -130,7 +147,9 @@ def _drawn(events: Iterable[Event], view: View, console: Console, explain: bool)
         yield event
 
 
-def _plain(events: Iterable[Event], view: View, console: Console, explain: bool) -> Iterator[Event]:
+def _plain(
+    events: Iterable[Event | Retrained], view: View, console: Console, explain: bool
+) -> Iterator[Event | Retrained]:
     said: float | None = None  # when the last line was printed; None before the search
     model_told = False
     for event in events:
@@ -138,8 +157,8 @@ def _plain(events: Iterable[Event], view: View, console: Console, explain: bool)
         if isinstance(event, Prepared):
             tell_prepared(console, event)
             said = view.deadline.elapsed()
-        elif isinstance(event, Summary):
-            tell_summary(console, event, explain=explain)
+        elif isinstance(event, Summary | Retrained):
+            _tell_last(console, event, explain)
         elif isinstance(event, Remembered):
             _tell_remembered(console, event, explain)
         elif said is not None:
@@ -181,8 +200,8 @@ def tell_prepared(console: Console, event: Prepared) -> None:
         console.print(Text(f"warning: {notice.message}", style="yellow"))
 
 
-def tell_summary(console: Console, summary: Summary, *, explain: bool = False) -> None:
-    """Say what was found, how sure it is, and what to type next."""
+def _tell_found(console: Console, summary: Summary, *, explain: bool) -> None:
+    """Say what was found and how sure it is."""
     interval = ""
     if summary.interval is not None:
         low, high = summary.interval
@@ -209,6 +228,10 @@ def tell_summary(console: Console, summary: Summary, *, explain: bool = False) -
         console.print(Text(f"warning: {problem}", style="yellow"))
     for notice in summary.odd:
         console.print(Text(f"odd in the data: {notice.message}", style="yellow"))
+
+
+def _tell_next(console: Console, summary: Summary) -> None:
+    """Say where it is and what to type next."""
     console.print(Text(f"saved to {summary.out} after {summary.seconds:.1f} s"))
     console.print(
         Text(f"next: automl predict {shlex.quote(str(summary.out))} NEW.csv -o predictions.csv", style="bold")

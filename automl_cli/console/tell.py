@@ -1,6 +1,7 @@
 """Results of profile, evaluate, predict and inspect as tables."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table as Grid
@@ -9,6 +10,7 @@ from rich.text import Text
 from automl_cli.console.streams import make_console
 
 if TYPE_CHECKING:
+    from automl_cli.champion import Verdict
     from automl_cli.prediction import Scores
     from automl_cli.table import Notice
 
@@ -57,6 +59,21 @@ def tell_profile(data: Mapping[str, Any], notices: "Sequence[Notice]") -> None:
         console.print(Text(f"and {len(data['columns']) - MOST_ROWS:,} more columns; --json lists all"))
     for message in [*(notice.message for notice in notices), *(w["message"] for w in data["warnings"])]:
         console.print(Text(f"odd: {message}", style="yellow"))
+
+
+def verdict_words(verdict: "Verdict", champion: Path) -> list[str]:
+    """Say how a challenger fared, and whether it took the champion's place."""
+    lines = []
+    if verdict.champion is not None and verdict.challenger is not None and verdict.certainty is not None:
+        lines.append(
+            f"on {verdict.n_judged:,} rows that neither has seen: {verdict.metric_title} {verdict.challenger:.5g}, "
+            f"the champion {verdict.champion:.5g}; better in {verdict.certainty:.0%} of resamples"
+        )
+    if verdict.installed:
+        lines.append(f"{champion} is installed: {verdict.reason}")
+    else:
+        lines.append(f"the champion {champion} is kept: {verdict.reason}")
+    return lines
 
 
 def _values(column: Mapping[str, Any]) -> str:

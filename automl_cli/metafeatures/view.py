@@ -1,14 +1,13 @@
 """What meta-features are computed from: a bounded sample of a table, the same whatever its rows' and columns' order."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
-from hashlib import blake2b
+from functools import cached_property
 
 import numpy as np
 
 from automl_cli.features.frame import Frame
 from automl_cli.features.matrix import Array
+from automl_cli.features.rowhash import name_hash, quick_hashes
 from automl_cli.metafeatures.tree import Tree, grow
 from automl_cli.task import Task, TaskKind
 
@@ -17,7 +16,6 @@ MOST_COLUMNS = 200  # of each kind
 MOST_LANDMARK_ROWS = 2_000
 MOST_CLASSES = 64  # that the tree and landmarkers tell apart; the rarer ones are one
 MOST_LEVELS = 32  # of a category that are told apart; the others are one
-MOST_HASHED = 4_000_000  # cells: of more, rows are told apart by some of the columns
 N_BINS = 10  # of a number where it stands in for a category
 
 
@@ -128,60 +126,15 @@ class View:
 
 def view_of(frame: Frame, task: Task) -> View:
     """Choose the sample by a hash of each row's content: permuted tables give the same rows, in the same order."""
-    hashes = row_hashes(frame, np.asarray(task.y))
+    hashes = quick_hashes(frame, np.asarray(task.y))
     n = min(len(hashes), MOST_ROWS)
     smallest = np.argpartition(hashes, n - 1)[:n] if n < len(hashes) else np.arange(n)
     return View(frame, task, smallest[np.argsort(hashes[smallest], kind="stable")])
 
 
-def row_hashes(frame: Frame, y: Array) -> Array:
-    """Return a uint64 for each row, from its cells, the names of their columns and the target; order plays no part."""
-    total = _mixed(np.ascontiguousarray(y, dtype=np.float64).view(np.uint64), "")
-    bits = _bits_by_name(frame)
-    most = max(1, MOST_HASHED // max(1, frame.n_rows))
-    for name in sorted(bits, key=_name_hash)[:most]:
-        total += _mixed(bits[name](), name)
-    return total
-
-
-def _bits_by_name(frame: Frame) -> dict[str, Callable[[], Array]]:
-    """Return what gives each column as 64-bit patterns; of texts only the length counts."""
-    schema = frame.schema
-
-    def of_numbers(values: Array) -> Array:
-        return np.ascontiguousarray(values, dtype=np.float64).view(np.uint64)
-
-    def of_integers(values: Array) -> Array:
-        return values.astype(np.int64).view(np.uint64)
-
-    return {
-        **{name: partial(of_numbers, frame.numbers[:, i]) for i, name in enumerate(schema.numeric)},
-        **{name: partial(of_integers, frame.codes[:, i]) for i, name in enumerate(schema.categorical)},
-        **{name: partial(of_numbers, frame.days[:, i]) for i, name in enumerate(schema.datetime)},
-        **{name: partial(_lengths, frame, i) for i, name in enumerate(schema.text)},
-    }
-
-
-def _lengths(frame: Frame, column: int) -> Array:
-    return frame.text_lengths(column).view(np.uint64)
-
-
-def _name_hash(name: str) -> bytes:
-    return blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-
-
-def _mixed(bits: Array, name: str) -> Array:
-    """Scatter 64-bit values (the finaliser of MurmurHash3), each column its own way."""
-    salt = np.uint64(int.from_bytes(_name_hash(name), "big"))
-    h = bits ^ salt
-    for shift, factor in ((33, 0xFF51AFD7ED558CCD), (33, 0xC4CEB9FE1A85EC53)):
-        h = (h ^ (h >> np.uint64(shift))) * np.uint64(factor)
-    return np.asarray(h ^ (h >> np.uint64(33)))
-
-
 def _chosen(names: tuple[str, ...]) -> Array:
     """Return the columns that are looked at, ordered by name: all, or those whose names hash lowest."""
-    order = sorted(range(len(names)), key=lambda i: _name_hash(names[i]))
+    order = sorted(range(len(names)), key=lambda i: name_hash(names[i]))
     return np.array(sorted(order[:MOST_COLUMNS], key=lambda i: names[i]), dtype=np.int64)
 
 

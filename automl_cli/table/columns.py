@@ -1,7 +1,8 @@
 """The table as read, and how its cells are stored: one arrow column per column, cheap to turn into numbers or codes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import sha256
 
 import numpy as np
 import pyarrow as pa
@@ -102,6 +103,12 @@ class Table:
     def take(self, rows: Array) -> "Table":
         """Return the table of some rows, int64 positions of shape (n,), in that order."""
         return self._with(self.data.take(pa.array(rows, pa.int64())))
+
+    def without(self, rows: Array) -> "Table":
+        """Return the table without some rows, which makes another table of it: its fingerprint tells so."""
+        kept = np.setdiff1d(np.arange(self.n_rows), rows)
+        digest = sha256(f"{self.fingerprint} without ".encode() + np.sort(rows).astype("<i8").tobytes())
+        return replace(self.take(kept), fingerprint=digest.hexdigest())
 
     def select(self, names: Sequence[str]) -> "Table":
         """Return the table of some columns, in that order."""

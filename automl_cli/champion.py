@@ -1,0 +1,207 @@
+"""A model in use against one that was just trained: which is better on rows that neither has seen."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from automl_cli.artifact import Artifact, Manifest, open_artifact
+from automl_cli.errors import UsageError
+from automl_cli.features.frame import Frame, frame_from_table
+from automl_cli.features.matrix import Array
+from automl_cli.job import FitOptions, task_of
+from automl_cli.metrics import Metric, TaskKind
+from automl_cli.prediction import schema_of_features
+from automl_cli.table import Table, read_with_schema
+from automl_cli.task import Task
+
+LEAST_JUDGED = 50
+MOST_JUDGED = 10_000
+JUDGED_SHARE = 0.2  # of the table, where all of it is new; of a few new rows half
+DRAWS = 1_000
+MOST_DRAWN = 2_000_000  # rows of all draws together: of many rows fewer draws tell as much
+SURE = 0.95  # share of draws in which the challenger must be better
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """Rows that will judge, and what the champion says of them.
+
+    Attributes
+    ----------
+    rows : ndarray of shape (n_judged,)
+        Positions in the table.
+    n_fresh : int
+        Rows of the table that the champion has not seen.
+    task : Task
+        Of the whole table.
+    y, weight : ndarray of shape (n_judged,)
+        The truth of the rows that judge; no weights where there are none.
+    champion : ndarray of shape (n_judged, n_outputs)
+        By the classes of the task.
+    """
+
+    rows: Array
+    n_fresh: int
+    task: Task
+    y: Array
+    weight: Array | None
+    champion: Array
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome of a comparison.
+
+    Attributes
+    ----------
+    installed : bool
+        Whether the challenger took the champion's place.
+    reason : str
+        In a few words.
+    metric_title : str
+    champion, challenger : float or None
+        Scores in the metric's natural direction; None where nothing was compared.
+    certainty : float or None
+        Share of resampled rows in which the challenger is better.
+    n_judged, n_fresh : int
+        Rows that judged, and rows of the table that the champion had not seen.
+    """
+
+    installed: bool
+    reason: str
+    n_fresh: int
+    metric_title: str = ""
+    champion: float | None = None
+    challenger: float | None = None
+    certainty: float | None = None
+    n_judged: int = 0
+
+
+def read_bench(champion: Path, options: FitOptions, table: Table, threads: int) -> Bench | Verdict:
+    """Choose the rows that judge, before anything is learned from the others.
+
+    Returns
+    -------
+    Bench, or Verdict where there are too few rows that the champion has not seen
+
+    Raises
+    ------
+    BadArtifact
+        The champion cannot be read.
+    UsageError
+        It predicts something else, or does not say what it was trained on.
+    SchemaMismatch
+        The table lacks columns that the champion needs.
+    """
+    task, kept = task_of(options, table)
+    with open_artifact(champion) as artifact:
+        _check_same_task(champion, artifact.manifest, task)
+        seen = artifact.seen_rows()
+        if seen is None:
+            raise UsageError(
+                f"{champion} does not say which rows it was trained on", hint="fit it anew with this version of automl"
+            )
+        theirs = read_with_schema(options.data, schema_of_features(artifact.manifest))
+        frame = frame_from_table(theirs, artifact.manifest.frame_schema)
+        fresh = seen.fresh(frame.take(kept), task.y, task.classes)
+        entries = _judges(fresh, task, options.seed)
+        y = task.y[entries]
+        if len(entries) < LEAST_JUDGED or (task.classes and len(np.unique(y)) < 2):
+            return Verdict(False, f"{_counted(len(fresh))} too few to judge by", len(fresh))
+        rows, weight = kept[entries], None if task.weight is None else task.weight[entries]
+        said = _said(artifact, frame.take(rows), task, threads)
+        return Bench(rows, len(fresh), task, y, weight, said)
+
+
+def _counted(n_fresh: int) -> str:
+    one = n_fresh == 1
+    return f"{n_fresh:,} row{'' if one else 's'} that the champion has not seen {'is' if one else 'are'}"
+
+
+def _said(artifact: Artifact, frame: Frame, task: Task, threads: int) -> Array:
+    """Return what a model says as the metric looks at it, by the classes of the task."""
+    manifest = artifact.manifest
+    outputs = manifest.decision.judged(artifact.predict(frame, threads), task.metric)
+    return _aligned(outputs, manifest.classes, task.classes)
+
+
+def _check_same_task(path: Path, manifest: Manifest, task: Task) -> None:
+    if manifest.target != task.target or manifest.kind is not task.kind:
+        raise UsageError(
+            f"{path} predicts {manifest.target!r} ({manifest.kind}), the table is for {task.target!r} ({task.kind})",
+            hint="name another --champion",
+        )
+    if task.kind is TaskKind.BINARY and manifest.classes != task.classes:
+        theirs, ours = (" and ".join(map(repr, classes)) for classes in (manifest.classes, task.classes))
+        raise UsageError(
+            f"{path} tells {theirs} apart, the table {ours}", hint="name another --champion, or --positive"
+        )
+
+
+def _judges(fresh: Array, task: Task, seed: int) -> Array:
+    """Choose entries of the task that judge: the latest where rows have an order, whole groups, else by chance."""
+    n = min(len(fresh) // 2, max(LEAST_JUDGED, round(JUDGED_SHARE * task.n_rows)), MOST_JUDGED)
+    if n < LEAST_JUDGED:
+        return fresh[:0]
+    if task.groups is not None:
+        return _whole_groups(fresh, task.groups, n, seed)
+    if task.order is not None:
+        known = fresh[np.isfinite(task.order[fresh])]
+        return np.sort(known[np.argsort(task.order[known], kind="stable")][-n:])
+    return np.sort(np.random.default_rng(seed).permutation(fresh)[:n])
+
+
+def _whole_groups(fresh: Array, groups: Array, n: int, seed: int) -> Array:
+    """Choose groups none of whose rows the champion has seen, until there are enough rows."""
+    is_fresh = np.zeros(len(groups), dtype=bool)
+    is_fresh[fresh] = True
+    usable = np.setdiff1d(groups, groups[~is_fresh])
+    order = np.random.default_rng(seed).permutation(usable)
+    counts = np.bincount(groups, minlength=int(groups.max(initial=0)) + 1)[order]
+    taken = order[: int(np.searchsorted(np.cumsum(counts), n, side="right"))]
+    return np.flatnonzero(np.isin(groups, taken))
+
+
+def judge(bench: Bench, challenger: Path, options: FitOptions, threads: int) -> Verdict:
+    """Compare on the rows that judge: paired resamples of them say how sure it is that the challenger is better."""
+    with open_artifact(challenger) as artifact:
+        table = read_with_schema(options.data, schema_of_features(artifact.manifest)).take(bench.rows)
+        said = _said(artifact, frame_from_table(table, artifact.manifest.frame_schema), bench.task, threads)
+    metric, outputs = bench.task.metric, (bench.champion, said)
+    losses = [metric.loss(bench.y, one, bench.weight) for one in outputs]
+    certainty = _certainty(bench.y, outputs, bench.weight, metric, options.seed)
+    better = losses[1] < losses[0] and certainty >= SURE
+    reason = "it is better" if better else "it is not surely better" if losses[1] < losses[0] else "it is no better"
+    champion, ours = (metric.natural(loss) for loss in losses)
+    return Verdict(better, reason, bench.n_fresh, metric.title, champion, ours, certainty, len(bench.y))
+
+
+def _aligned(outputs: Array, classes: Sequence[str], union: Sequence[str]) -> Array:
+    """Lay probabilities out by the classes of both; those of a class that is nowhere in the table are shared out."""
+    if not union:
+        return outputs
+    found = np.zeros((len(outputs), len(union)))
+    place = {label: i for i, label in enumerate(union)}
+    for i, label in enumerate(classes):
+        if label in place:
+            found[:, place[label]] = outputs[:, i]
+    total = found.sum(axis=1, keepdims=True)
+    return np.where(total > 0, found / np.where(total > 0, total, 1.0), 1.0 / len(union))
+
+
+def _certainty(y: Array, outputs: Sequence[Array], weight: Array | None, metric: Metric, seed: int) -> float:
+    """Return the share of bootstrap draws of the rows in which the second is better; a tie counts half."""
+    rng = np.random.default_rng(seed)
+    n_draws = int(np.clip(MOST_DRAWN // len(y), 200, DRAWS))
+    wins = 0.0
+    for _ in range(n_draws):
+        rows = rng.integers(len(y), size=len(y))
+        if metric.name == "roc_auc" and len(np.unique(y[rows])) < 2:
+            wins += 0.5
+            continue
+        drawn = None if weight is None else weight[rows]
+        first, second = (metric.loss(y[rows], one[rows], drawn) for one in outputs)
+        wins += 1.0 if second < first else 0.5 if second == first else 0.0
+    return wins / n_draws

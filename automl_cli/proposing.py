@@ -1,0 +1,67 @@
+"""What proposes pipelines in a fit: past winners, what did well on similar tables, the portfolio, then a search."""
+
+import math
+
+from automl_cli.background import Background
+from automl_cli.clock import Deadline
+from automl_cli.experience.records import Recalled
+from automl_cli.job import FitOptions, Job
+from automl_cli.optimizer import Bandit, Optimizer, Portfolio, RandomSearch, Smac, family_optimizer
+from automl_cli.parts import Part
+from automl_cli.patience import RECALLED, WINNER
+from automl_cli.plan import SHORTEST_FOR_SMAC
+from automl_cli.search import LAG
+from automl_cli.space import build_space, default_pipelines, to_configuration, to_pipeline
+from automl_cli.trial import Pipeline
+from automl_cli.warmstart import Memory, winners_of
+
+MOST_LOOKING = 6.0  # seconds that a search waits for what past runs say, with its workers busy at first
+
+
+def proposer(
+    options: FitOptions,
+    job: Job,
+    deadline: Deadline,
+    memory: Memory,
+    recalling: Background[Recalled],
+    learner: Background[Optimizer],
+) -> Optimizer:
+    """Return what proposes: what won on this table before, what did well on tables like it, the portfolio, a search.
+
+    Looking up what did well takes a second, in which the first pipelines of the portfolio run.
+    """
+    known = _first(options, job, deadline)
+    if Part.PORTFOLIO in options.without or not memory.asked:
+        return Portfolio(known, learner.result)
+
+    def after_the_first() -> Optimizer:
+        recalled = recalling.result_within(MOST_LOOKING if deadline.limited else math.inf) or Recalled()
+        return Portfolio(recalled.pipelines, Portfolio(known, learner.result), origin=RECALLED)
+
+    # where trials are counted, a number that no number of workers changes
+    begin = known[: job.resources.workers if deadline.limited else LAG]
+    winners = winners_of(memory, job, resume=options.resume)
+    return Portfolio(winners, Portfolio(begin, after_the_first), origin=WINNER)
+
+
+def _first(options: FitOptions, job: Job, deadline: Deadline) -> list[Pipeline]:
+    """Return the portfolio; of a timed run that is resumed, what it has not tried yet."""
+    tried = {trial.proposal.pipeline for trial in job.recorded.values()} if deadline.limited else set()
+    known = default_pipelines(job.families, job.shape)
+    return [p for p in (known[:1] if Part.PORTFOLIO in options.without else known) if p not in tried]
+
+
+def learner_of(options: FitOptions, job: Job, deadline: Deadline) -> Optimizer:
+    """Return what proposes after the portfolio."""
+    families, shape = job.families, job.shape
+    if Part.SMAC in options.without or (deadline.limited and deadline.total < SHORTEST_FOR_SMAC):
+        return RandomSearch(build_space(families, shape), to_pipeline, seed=options.seed)
+    if Part.BANDIT in options.without:
+        return Smac(build_space(families, shape), to_pipeline, to_configuration, seed=options.seed)
+    arms: dict[str, Optimizer] = {
+        name: family_optimizer(build_space({name: family}, shape), to_pipeline, to_configuration, seed=options.seed)
+        for name, family in families.items()
+        if family.offered(shape)
+    }
+    # Seconds may decide only where the run is not reproducible anyway.
+    return Bandit(arms, timed=deadline.limited)

@@ -1,0 +1,164 @@
+"""Nightly retraining: a challenger is fitted beside the model in use, and takes its place only where it is better."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from automl_cli.champion import Bench, Verdict, judge, read_bench
+from automl_cli.clock import Deadline
+from automl_cli.errors import NoModel, UsageError
+from automl_cli.files import check_writable, locked, write_whole
+from automl_cli.job import FitOptions, verbatim_columns
+from automl_cli.machine import usable_cores
+from automl_cli.runs import output_lock
+from automl_cli.summary import Summary
+from automl_cli.table import read_table
+from automl_cli.workflow import Event, fit
+
+KEPT = 3  # champions of before
+JUDGING = 1.0  # seconds, beside what predicting takes
+LEAST_SEARCH = 0.4  # of the time that is left: with less judging would cost more than it is worth
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """The end of a retraining.
+
+    Attributes
+    ----------
+    champion : Path
+    verdict : Verdict
+    summary : Summary or None
+        Of the challenger; None where none was fitted.
+    """
+
+    champion: Path
+    verdict: Verdict
+    summary: Summary | None
+
+    def to_json(self) -> dict[str, object]:
+        """Return it as JSON values."""
+        verdict = {**vars(self.verdict), "path": str(self.champion)}
+        fitted = {} if self.summary is None else self.summary.to_json()
+        return {**fitted, "out": str(self.champion), "champion": verdict}
+
+
+def retrain(
+    options: FitOptions,
+    deadline: Deadline,
+    interrupted: Callable[[], bool],
+    *,
+    keep: int = KEPT,
+) -> Iterator[Event | Retrained]:
+    """Fit a challenger to the model at ``options.out`` on the rows that do not judge, and compare the two.
+
+    Where there is no model yet, the first one is installed uncontested.
+
+    Parameters
+    ----------
+    keep : int
+        How many replaced models stay beside it, as ``NAME.1`` (the latest) to ``NAME.keep``.
+
+    Yields
+    ------
+    Event or Retrained
+        What happens, as it happens; `Retrained` comes last.
+
+    Raises
+    ------
+    Locked
+        Another retraining holds the model.
+    UsageError
+        The table is read from standard input, or the model predicts something else.
+    """
+    champion = options.out
+    if options.data == "-":
+        raise UsageError("--champion reads the table more than once", hint="save it to a file first")
+    check_writable(champion, only_file=True)
+    with ExitStack() as stack:
+        wait = min(options.wait, max(0.0, deadline.seconds_left()))
+        stack.enter_context(locked(_retraining_lock(champion), str(champion), wait_seconds=wait))
+        if not champion.exists():
+            summary = yield from _summarised(fit(options, deadline, interrupted))
+            yield Retrained(champion, Verdict(True, "there was none", 0), summary)
+            return
+        stack.enter_context(locked(output_lock(champion), str(champion)))
+        began = deadline.elapsed()
+        bench = _read_bench(champion, options)
+        if isinstance(bench, Verdict):
+            yield Retrained(champion, bench, None)
+            return
+        reserve = JUDGING + 2.0 * (deadline.elapsed() - began)
+        if deadline.limited and reserve > LEAST_SEARCH * deadline.seconds_left():
+            raise NoModel("the time is too short to fit and to judge", hint="give it more --time")
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="automl-challenger-")))
+        challenger = replace(options, out=place / champion.name, stands_for=champion)
+        earlier = deadline.earlier(reserve) if deadline.limited else deadline
+        summary = yield from _summarised(fit(challenger, earlier, interrupted, held_out=bench.rows))
+        verdict = judge(bench, challenger.out, options, usable_cores())
+        if verdict.installed:
+            install(challenger.out, champion, keep)
+        yield Retrained(champion, verdict, replace(summary, out=champion, seconds=deadline.elapsed()))
+
+
+def _read_bench(champion: Path, options: FitOptions) -> Bench | Verdict:
+    table = read_table(
+        options.data,
+        target=options.target,
+        kinds=options.kinds,
+        ignore=options.ignore,
+        verbatim=verbatim_columns(options),
+    )
+    options.check_present(table)
+    return read_bench(champion, options, table, usable_cores())
+
+
+def _summarised(events: Iterator[Event]) -> Generator[Event, None, Summary]:
+    """Hand events on but for the summary, which is returned."""
+    summary: Summary | None = None
+    for event in events:
+        if isinstance(event, Summary):
+            summary = event
+        else:
+            yield event
+    if summary is None:
+        raise RuntimeError("the fit ended without a summary")
+    return summary
+
+
+def _retraining_lock(champion: Path) -> Path:
+    return output_lock(champion).with_suffix(".champion.lock")
+
+
+def install(challenger: Path, champion: Path, keep: int) -> None:
+    """Put a model in another's place, at no moment leaving it empty; what stood there is kept under a number.
+
+    A process that is killed on the way leaves the old model, or the new one, whole.
+    """
+    place = champion.resolve()
+    for number in range(keep, 1, -1):
+        newer = _numbered(place, number - 1)
+        if newer.exists():
+            newer.replace(_numbered(place, number))
+    if keep:
+        _link(place, _numbered(place, 1))
+    with challenger.open("rb") as content, write_whole(champion) as file:
+        shutil.copyfileobj(content, file)
+
+
+def _numbered(place: Path, number: int) -> Path:
+    return place.with_name(f"{place.name}.{number}")
+
+
+def _link(place: Path, other: Path) -> None:
+    """Give a file a second name; a copy where the file system knows no links."""
+    other.unlink(missing_ok=True)
+    try:
+        os.link(place, other)
+    except OSError:
+        with place.open("rb") as content, write_whole(other) as file:
+            shutil.copyfileobj(content, file)

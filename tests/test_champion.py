@@ -1,0 +1,240 @@
+"""A model in use gives way to a better one only, on rows that neither has seen, and is never lost on the way."""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from automl_cli.artifact import open_artifact
+from automl_cli.features.frame import Frame, FrameSchema
+from automl_cli.files import locked
+from automl_cli.retraining import install
+from automl_cli.runs import output_lock
+from automl_cli.seen import SeenRows
+
+CHEAP = ("--trials", "1", "--include", "linear", "--folds", "2")
+SCHEMA = FrameSchema(numeric=("a",), categorical=("c",), n_categories=(4,))
+
+
+def frame(values, codes):
+    numbers = np.array(values, dtype=np.float64)[:, None]
+    return Frame(SCHEMA, numbers, np.array(codes, dtype=np.int32)[:, None], np.zeros((len(values), 0)))
+
+
+def write(path, n, *, noise, seed):
+    """Write y = 3 x + noise."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=n).round(6)
+    y = (3 * x + noise * rng.normal(size=n)).round(6)
+    path.write_text("x,y\n" + "".join(f"{a},{b}\n" for a, b in zip(x, y, strict=True)))
+    return path
+
+
+def joined(path, *parts):
+    header, *_ = parts[0].read_text().splitlines()
+    path.write_text("\n".join([header, *(line for part in parts for line in part.read_text().splitlines()[1:])]) + "\n")
+    return path
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 1)), min_size=2, max_size=40), st.data())
+def test_new_rows_are_those_beyond_what_was_seen(rows, data) -> None:
+    n_old = data.draw(st.integers(1, len(rows)))
+    a, c, y = (np.array(part) for part in zip(*rows, strict=True))
+    seen = SeenRows.of(frame(a[:n_old], c[:n_old]), y[:n_old], ("no", "yes"))
+    fresh = seen.fresh(frame(a, c), y, ("no", "yes"))
+    assert len(fresh) == len(rows) - n_old  # all old rows are there, and chance makes equal ones
+    order = np.array(data.draw(st.permutations(range(len(rows)))))
+    again = seen.fresh(frame(a[order], c[order]), y[order], ("no", "yes"))
+    assert sorted(rows[order[i]] for i in again) == sorted(rows[i] for i in fresh)
+
+
+def test_labels_are_told_apart_by_their_text_and_salts_by_chance() -> None:
+    one = frame([1.0, 2.0], [0, 1])
+    seen = SeenRows.of(one, np.array([0, 1]), ("no", "yes"))
+    assert list(seen.fresh(one, np.array([0, 1]), ("no", "yes"))) == []
+    assert list(seen.fresh(one, np.array([1, 0]), ("yes", "no"))) == []
+    assert list(seen.fresh(one, np.array([1, 0]), ("no", "yes"))) == [0, 1]
+    assert not set(seen.hashes) & set(SeenRows.of(one, np.array([0, 1]), ("no", "yes")).hashes)
+
+
+def test_of_many_rows_a_part_is_known_and_only_that_part_counts() -> None:
+    rng = np.random.default_rng(0)
+    a, y = rng.normal(size=(2, 3_000))
+    seen = SeenRows.of(frame(a[:2_000], np.zeros(2_000)), y[:2_000], (), most=500)
+    assert len(seen.hashes) == 500
+    fresh = seen.fresh(frame(a, np.zeros(3_000)), y, ())
+    assert fresh.min() >= 2_000
+    assert 150 < len(fresh) < 350  # a quarter of the thousand new ones
+
+
+def test_the_first_model_is_installed_and_knows_its_rows(command, tmp_path) -> None:
+    write(tmp_path / "monday.csv", 300, noise=1.0, seed=0)
+    answer = command("fit", "monday.csv", "-t", "y", *CHEAP, "--champion", "m.automl", cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    assert "m.automl is installed: there was none" in answer.stderr
+    with open_artifact(tmp_path / "m.automl") as artifact:
+        assert len(artifact.seen_rows().hashes) == 300
+
+
+def test_a_better_model_takes_the_place_and_the_old_one_is_kept(command, tmp_path) -> None:
+    bad = write(tmp_path / "bad.csv", 200, noise=30.0, seed=0)
+    good = write(tmp_path / "good.csv", 400, noise=0.1, seed=1)
+    joined(tmp_path / "all.csv", good, bad)
+    command("fit", "bad.csv", "-t", "y", *CHEAP, "--champion", "m.automl", cwd=tmp_path)
+    old = (tmp_path / "m.automl").read_bytes()
+    answer = command("fit", "good.csv", "-t", "y", *CHEAP, "--champion", "m.automl", "--json", cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    assert (tmp_path / "m.automl.1").read_bytes() == old
+    verdict = json.loads(answer.stdout)["champion"]
+    assert verdict["installed"]
+    assert verdict["n_fresh"] == 400
+    assert verdict["challenger"] < verdict["champion"]
+    with open_artifact(tmp_path / "m.automl") as artifact:  # nothing was learned from the rows that judged
+        assert artifact.manifest.data["n_rows"] == len(artifact.seen_rows().hashes) == 400 - verdict["n_judged"]
+
+
+def test_a_model_that_is_no_better_does_not(command, tmp_path) -> None:
+    first = write(tmp_path / "first.csv", 400, noise=1.0, seed=0)
+    joined(tmp_path / "more.csv", first, write(tmp_path / "new.csv", 120, noise=1.0, seed=1))
+    command("fit", "first.csv", "-t", "y", *CHEAP, "--champion", "m.automl", cwd=tmp_path)
+    before = (tmp_path / "m.automl").read_bytes()
+    answer = command("fit", "more.csv", "-t", "y", *CHEAP, "--champion", "m.automl", cwd=tmp_path)
+    assert answer.returncode == 7
+    assert "on 60 rows that neither has seen" in answer.stderr
+    assert "the champion m.automl is kept" in answer.stderr
+    assert (tmp_path / "m.automl").read_bytes() == before
+    assert not (tmp_path / "m.automl.1").exists()
+
+
+def test_too_few_new_rows_decide_nothing(command, tmp_path) -> None:
+    write(tmp_path / "day.csv", 300, noise=1.0, seed=0)
+    command("fit", "day.csv", "-t", "y", *CHEAP, "--champion", "m.automl", cwd=tmp_path)
+    answer = command("fit", "day.csv", "-t", "y", *CHEAP, "--champion", "m.automl", cwd=tmp_path)
+    assert answer.returncode == 7
+    assert "0 rows that the champion has not seen are too few" in answer.stderr
+
+
+def test_a_new_class_counts_against_who_does_not_know_it(command, tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    centres = {"a": 0.0, "b": 5.0, "c": 10.0}
+
+    def write_classes(name, labels, n, seed):
+        rng = np.random.default_rng(seed)
+        drawn = rng.choice(labels, size=n)
+        rows = "".join(f"{centres[label] + rng.normal():.6f},{label}\n" for label in drawn)
+        (tmp_path / name).write_text("x,y\n" + rows)
+
+    write_classes("two.csv", ["a", "b"], 300, 0)
+    (tmp_path / "two.csv").write_text((tmp_path / "two.csv").read_text() + f"{rng.normal() + 20:.6f},d\n" * 3)
+    write_classes("three.csv", ["a", "b", "c"], 400, 1)
+    command("fit", "two.csv", "-t", "y", *CHEAP, "--champion", "m.automl", cwd=tmp_path)
+    answer = command("fit", "three.csv", "-t", "y", *CHEAP, "--champion", "m.automl", cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (("day.csv", "-t", "y", "--champion", "m.automl", "-o", "n.automl"), "--champion stands in for --out"),
+        (("-", "-t", "y", "--champion", "m.automl"), "more than once"),
+        (("day.csv", "-t", "x", "--champion", "m.automl"), "predicts 'y'"),
+        (("day.csv", "-t", "y", "--champion", "foreign.automl"), "is not a model file"),
+        (("day.csv", "-t", "y", "--champion", "old.automl"), "does not say which rows"),
+    ],
+)
+def test_what_cannot_be_is_refused_and_nothing_is_touched(command, tmp_path, line, says) -> None:
+    write(tmp_path / "day.csv", 150, noise=1.0, seed=0)
+    command("fit", "day.csv", "-t", "y", *CHEAP, "--champion", "m.automl", cwd=tmp_path)
+    (tmp_path / "foreign.automl").write_text("not a model")
+    _without_rows(tmp_path / "m.automl", tmp_path / "old.automl")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    answer = command("fit", *line, *CHEAP, cwd=tmp_path)
+    assert answer.returncode in (2, 6)
+    assert says in answer.stderr
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def _without_rows(model, path) -> None:
+    """Copy a model as versions wrote it that kept no hashes."""
+    import hashlib
+
+    with zipfile.ZipFile(model) as old, zipfile.ZipFile(path, "w") as new:
+        data = json.loads(old.read("manifest.json"))
+        del data["rows"]
+        text = json.dumps(data).encode()
+        for name in old.namelist():
+            content = {"manifest.json": text, "manifest.sha256": hashlib.sha256(text).hexdigest().encode()}.get(name)
+            new.writestr(name, old.read(name) if content is None else content)
+
+
+def test_waits_for_another_run_when_asked_to(command, tmp_path) -> None:
+    write(tmp_path / "day.csv", 150, noise=1.0, seed=0)
+    line = ("fit", "day.csv", "-t", "y", *CHEAP, "-o", "m.automl")
+    held, free = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with locked(output_lock(tmp_path / "m.automl"), "m.automl"):
+            held.set()
+            free.wait(20)
+            time.sleep(0.5)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait()
+    assert command(*line, cwd=tmp_path).returncode == 5
+    free.set()
+    assert command(*line, "--wait", "30s", cwd=tmp_path).returncode == 0
+    holder.join()
+
+
+def test_installing_keeps_as_many_as_asked_for(tmp_path) -> None:
+    champion = tmp_path / "m.automl"
+    champion.write_text("0")
+    for number in range(1, 5):
+        (tmp_path / "new").write_text(str(number))
+        install(tmp_path / "new", champion, keep=2)
+    assert champion.read_text() == "4"
+    assert {path.name: path.read_text() for path in tmp_path.glob("m.automl.*")} == {
+        "m.automl.1": "3",
+        "m.automl.2": "2",
+    }
+
+
+INSTALLING = """
+import sys
+from pathlib import Path
+from automl_cli.retraining import install
+place = Path(sys.argv[1])
+print("ready", flush=True)
+while True:
+    for letter in "ab":
+        install(place / letter, place / "m.automl", keep=3)
+"""
+
+
+def test_no_kill_loses_the_champion(tmp_path) -> None:
+    n = 300_000
+    for letter in "ab":
+        (tmp_path / letter).write_text(letter * n)
+    champion = tmp_path / "m.automl"
+    champion.write_text("a" * n)
+    rng = np.random.default_rng(0)
+    for _ in range(8):
+        process = subprocess.Popen(
+            [sys.executable, "-c", INSTALLING, str(tmp_path)], stdout=subprocess.PIPE, cwd=Path(__file__).parents[1]
+        )
+        process.stdout.readline()
+        time.sleep(rng.uniform(0.0, 0.05))
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        for path in (champion, *tmp_path.glob("m.automl.*")):
+            assert path.read_text() in ("a" * n, "b" * n)
