@@ -53,6 +53,8 @@ class FitOptions:
         Where past runs are remembered: a path, an SQLAlchemy URL or ``off``; None: the user's own store.
     wait : float
         Seconds to wait where another run holds the output.
+    keep : int or None
+        How many replaced models stay, where ``out`` is a champion that only a better model may replace; else None.
     stands_for : Path or None
         The model whose place the result may take; then ``out`` is a place that only this process knows.
     """
@@ -83,6 +85,7 @@ class FitOptions:
     without: frozenset[Part] = frozenset()
     experience: str | None = None
     wait: float = 0.0
+    keep: int | None = None
     stands_for: Path | None = None
 
     @property
@@ -133,6 +136,30 @@ class FitOptions:
         """Return what makes two fits the same job."""
         data = self.data if self.data == "-" else str(Path(self.data).resolve())
         return {"data": data, "target": self.target, "out": str((self.stands_for or self.out).resolve())}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the options as JSON values, with whole paths, so that another process can go on with them."""
+        data = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "stands_for"}
+        for name in ("out", "run_dir"):
+            data[name] = None if data[name] is None else str(data[name].resolve())
+        if self.data != "-":
+            data["data"] = str(Path(self.data).resolve())
+        if self.stands_for is not None:
+            data["out"] = str(self.stands_for.resolve())
+        return {**data, "kinds": dict(self.kinds), "without": sorted(self.without)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "FitOptions":
+        """Read what `to_json` gave; what other versions knew as well is passed over."""
+        known = {name: value for name, value in data.items() if name in cls.__dataclass_fields__}
+        for name in ("out", "run_dir"):
+            known[name] = None if known.get(name) is None else Path(known[name])
+        for name in ("include", "exclude", "ignore"):
+            known[name] = tuple(known.get(name) or ())
+        task = known.get("task")
+        kinds = {name: Kind(kind) for name, kind in (known.get("kinds") or {}).items()}
+        without = frozenset(Part(name) for name in known.get("without") or ())
+        return cls(**{**known, "task": None if task is None else TaskKind(task), "kinds": kinds, "without": without})
 
     def settings(self) -> dict[str, str]:
         """Return what must be the same for a run to be resumed.

@@ -19,7 +19,6 @@ from automl_cli.summary import Summary
 from automl_cli.table import read_table
 from automl_cli.workflow import Event, fit
 
-KEPT = 3  # champions of before
 JUDGING = 1.0  # seconds, beside what predicting takes
 LEAST_SEARCH = 0.4  # of the time that is left: with less judging would cost more than it is worth
 
@@ -51,8 +50,6 @@ def retrain(
     options: FitOptions,
     deadline: Deadline,
     interrupted: Callable[[], bool],
-    *,
-    keep: int = KEPT,
 ) -> Iterator[Event | Retrained]:
     """Fit a challenger to the model at ``options.out`` on the rows that do not judge, and compare the two.
 
@@ -60,8 +57,8 @@ def retrain(
 
     Parameters
     ----------
-    keep : int
-        How many replaced models stay beside it, as ``NAME.1`` (the latest) to ``NAME.keep``.
+    options : FitOptions
+        ``keep`` says how many replaced models stay beside it, as ``NAME.1`` (the latest) and so on.
 
     Yields
     ------
@@ -101,7 +98,7 @@ def retrain(
         summary = yield from _summarised(fit(challenger, earlier, interrupted, held_out=bench.rows))
         verdict = judge(bench, challenger.out, options, usable_cores())
         if verdict.installed:
-            install(challenger.out, champion, keep)
+            install(challenger.out, champion, options.keep or 0)
         yield Retrained(champion, verdict, replace(summary, out=champion, seconds=deadline.elapsed()))
 
 

@@ -9,12 +9,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from automl_cli.errors import AutomlError, Locked, NoSpace, UsageError
 from automl_cli.files import NO_SPACE, explain, locked
 
 FACTS = "run.json"
+NO_FACTS: Mapping[str, Any] = MappingProxyType({})
 KEEP_DAYS = 30  # folders of finished or abandoned runs; their trials are dropped at once when a run succeeds
 
 
@@ -104,11 +106,11 @@ def open_run(named: Path | None, *, stem: str, identity: Mapping[str, str], resu
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder / "lock", f"the run folder {folder}", wait_seconds=1.0):  # others look at it for a moment
-            run = Run(folder, keep=named is not None)
+            run = Run(folder, keep=named is not None and named.parent != state_folder() / "runs")
             _check(run, identity, resume)
             # Not flushed to disk, so that half a file may be left where the machine itself went down.
             shutil.rmtree(run.encoded, ignore_errors=True)
-            run.note({"identity": dict(identity), "status": "running", "pid": os.getpid()})
+            run.note({"identity": dict(identity), "status": "running", "pid": os.getpid(), "began": time.time()})
             try:
                 yield run
             except AutomlError as error:
@@ -147,9 +149,9 @@ def _check(run: Run, identity: Mapping[str, str], resume: bool) -> None:
     run.model.unlink(missing_ok=True)
 
 
-def finish(run: Run) -> None:
-    """Note that the run is done, and free the disk unless the user named the folder."""
-    run.note({"status": "done"})
+def finish(run: Run, facts: Mapping[str, Any] = NO_FACTS) -> None:
+    """Note that the run is done, with what it came to, and free the disk unless the user named the folder."""
+    run.note({**facts, "status": "done"})
     _free(run)
 
 
@@ -205,3 +207,89 @@ def _folders(runs: Path) -> Iterator[tuple[float, Path]]:
     for folder in runs.glob("*"):
         with contextlib.suppress(FileNotFoundError):
             yield folder.stat().st_mtime, folder
+
+
+@dataclass(frozen=True)
+class PastRun:
+    """A run whose folder is still there.
+
+    Attributes
+    ----------
+    status : str
+        ``running``, ``interrupted`` (it can be resumed), ``failed`` (it cannot) or ``done``.
+    began : float
+        Seconds since 1970; the last time, where it was resumed.
+    n_trials : int
+        On disk; 0 of a run that is done, whose trials are gone.
+    n_bytes : int
+        On disk.
+    facts : mapping
+        What was noted: ``identity``, ``options``, of a run that is done ``metric``, ``score`` and ``seconds``.
+    """
+
+    name: str
+    folder: Path
+    status: str
+    began: float
+    n_trials: int
+    n_bytes: int
+    facts: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        named = {key: value for key, value in self.facts.items() if key not in ("status", "began")}
+        return {
+            **named,
+            **{key: value for key, value in vars(self).items() if key != "facts"},
+            "folder": str(self.folder),
+        }
+
+
+def list_runs() -> list[PastRun]:
+    """Return the runs in the user's folder, the latest first."""
+    found = [_past_run(folder) for _, folder in _folders(state_folder() / "runs")]
+    return sorted((run for run in found if run is not None), key=lambda run: -run.began)
+
+
+def find_run(name: str) -> PastRun:
+    """Return the run of a name, or the only one whose name begins so.
+
+    Raises
+    ------
+    UsageError
+        There is none, or more than one.
+    """
+    known = list_runs()
+    found = [run for run in known if run.name == name] or [run for run in known if run.name.startswith(name)]
+    if not found:
+        raise UsageError(f"there is no run {name!r}", hint="see automl runs list")
+    if len(found) > 1:
+        raise UsageError(f"{len(found)} runs begin with {name!r}", hint="write more of the name")
+    return found[0]
+
+
+def _past_run(folder: Path) -> PastRun | None:
+    facts = Run(folder, keep=False).facts()
+    if not facts:
+        return None
+    journal = folder / "journal.jsonl"
+    status = str(facts.get("status"))
+    try:
+        n_trials = journal.read_bytes().count(b"\n") if journal.exists() else 0
+        if status == "running" and not _held(folder):
+            status = "interrupted" if n_trials else "failed"
+        n_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        began = float(facts.get("began", folder.stat().st_mtime))
+    except FileNotFoundError:  # it ends just now
+        return None
+    return PastRun(folder.name, folder, status, began, n_trials, n_bytes, facts)
+
+
+def remove_run(run: PastRun) -> bool:
+    """Remove a run's folder; False where a process works in it."""
+    try:
+        with locked(run.folder / "lock", str(run.folder)):
+            shutil.rmtree(run.folder, ignore_errors=True)
+    except Locked:
+        return False
+    return True

@@ -166,6 +166,7 @@ def fit(
             raise NoModel(took, hint="give it more --time")
         stem = Path(options.data).name.split(".")[0] or "table"
         run = stack.enter_context(open_run(options.run_dir, stem=stem, identity=identity, resume=options.resume))
+        run.note({"options": options.to_json(), "limit": options.seconds})
         job = prepare(options, table, families, run)
         phases.end("frame")
         yield Prepared(job, before)
@@ -244,7 +245,9 @@ def _search_and_save(
     _save(model, options.out, summary, fitted, _seen_in_time(seen, deadline))
     phases.end("save")
     if not stopped_by_user:  # else --resume can go on with it, and it is remembered once it is done
-        finish(job.run)
+        finish(
+            job.run, {"metric": summary.metric_title, "score": summary.score, "seconds": round(deadline.elapsed(), 1)}
+        )
         leave(memory, job, options, model.trials, chosen, deadline)
     phases.end("remember")
     said = {**summary.experience, "problems": list(memory.problems)}

@@ -1,6 +1,6 @@
 """``automl fit``: find a model for a table and save it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -212,7 +212,7 @@ def fit(
     if champion is not None and out is not None:
         raise UsageError("--champion stands in for --out", hint="give one of them")
 
-    _begin_imports(local=dask is None)
+    begin_imports(local=dask is None)
     from automl_cli.job import FitOptions
     from automl_cli.metrics import TaskKind
 
@@ -243,18 +243,12 @@ def fit(
         without=parse_parts([*(without or ()), *(["racing"] if no_racing else [])]),
         experience="off" if no_experience else experience,
         wait=0.0 if wait is None else parse_seconds(wait),
+        keep=None if champion is None else keep,
     )
-    return _run(
-        options,
-        deadline,
-        keep=keep if champion is not None else None,
-        quiet=quiet,
-        json=json,
-        explain=explain_warm_start,
-    )
+    return run_fit(options, deadline, quiet=quiet, json=json, explain=explain_warm_start)
 
 
-def _begin_imports(*, local: bool) -> None:
+def begin_imports(*, local: bool) -> None:
     """Start the server that workers are forked from first: its imports overlap with ours."""
     if local:
         from automl_cli.executors import PRELOAD, Setup, start_server
@@ -265,23 +259,18 @@ def _begin_imports(*, local: bool) -> None:
     arrow_without_pandas()
 
 
-def _run(options: "FitOptions", deadline: Deadline, *, keep: int | None, quiet: bool, json: bool, explain: bool) -> int:
+def run_fit(options: "FitOptions", deadline: Deadline, *, quiet: bool, json: bool, explain: bool) -> int:
     """Fit on screen; return 0, 7 where the champion was kept, or 128 + the signal that ended the search."""
     from automl_cli.cli.signals import Interrupts
     from automl_cli.console.live import show
     from automl_cli.errors import NoModel
     from automl_cli.retraining import Retrained, retrain
-    from automl_cli.workflow import Event
-    from automl_cli.workflow import fit as run_fit
+    from automl_cli.workflow import Event, fit
 
     with Interrupts() as interrupts:
-        events: Iterator[Event | Retrained] = (
-            run_fit(options, deadline, interrupts.seen)
-            if keep is None
-            else retrain(options, deadline, interrupts.seen, keep=keep)
-        )
+        begin: Callable[..., Iterator[Event | Retrained]] = fit if options.keep is None else retrain
         try:
-            last = show(events, deadline, quiet=quiet, explain=explain)
+            last = show(begin(options, deadline, interrupts.seen), deadline, quiet=quiet, explain=explain)
         except NoModel:
             if interrupts.exit_code:
                 typer.echo("automl: interrupted before there was a model", err=True)
