@@ -107,3 +107,25 @@ def test_options_survive_the_way_through_a_file(tmp_path) -> None:
         keep=3,
     )
     assert FitOptions.from_json(json.loads(json.dumps(options.to_json()))) == options
+
+
+def test_the_log_has_a_line_for_all_that_happened(command, tmp_path) -> None:
+    write(tmp_path / "day.csv")
+    line = ("fit", "day.csv", *CHEAP, "-o", "m.automl", "--log-file", "log.jsonl")
+    assert command(*line, "-t", "y", cwd=tmp_path).returncode == 0
+    assert command(*line, "-t", "nothing", cwd=tmp_path).returncode == 3
+    lines = [json.loads(text) for text in (tmp_path / "log.jsonl").read_text().splitlines()]
+    kinds = [entry["event"] for entry in lines]
+    assert kinds.count("started") == kinds.count("finished") == 6
+    assert [entry["trial"] for entry in lines if entry["event"] == "started"] == list(range(6))
+    assert kinds.count("summary") == 1
+    assert (kinds[-1], lines[-1]["error"]) == ("failed", "TargetNotFound")
+    assert [entry["time"] for entry in lines] == sorted(entry["time"] for entry in lines)
+
+
+def test_a_log_that_cannot_be_written_is_refused(command, tmp_path) -> None:
+    write(tmp_path / "day.csv")
+    answer = command("fit", "day.csv", "-t", "y", *CHEAP, "-o", "m.automl", "--log-file", "no/log", cwd=tmp_path)
+    assert answer.returncode == 2
+    assert "the folder no does not exist" in answer.stderr
+    assert not (tmp_path / "m.automl").exists()

@@ -189,6 +189,10 @@ def fit(
             "--explain-warm-start", help="Say which past tables were near, what was borrowed, and if it paid."
         ),
     ] = False,
+    log_file: Annotated[
+        Path | None,
+        typer.Option("--log-file", envvar="AUTOML_LOG_FILE", help="Add what happens to this file, as lines of JSON."),
+    ] = None,
     show_settings: Annotated[
         bool, typer.Option("--show-settings", help="Print each setting and where it comes from, and leave.")
     ] = False,
@@ -245,7 +249,7 @@ def fit(
         wait=0.0 if wait is None else parse_seconds(wait),
         keep=None if champion is None else keep,
     )
-    return run_fit(options, deadline, quiet=quiet, json=json, explain=explain_warm_start)
+    return run_fit(options, deadline, log_file=log_file, quiet=quiet, json=json, explain=explain_warm_start)
 
 
 def begin_imports(*, local: bool) -> None:
@@ -259,9 +263,18 @@ def begin_imports(*, local: bool) -> None:
     arrow_without_pandas()
 
 
-def run_fit(options: "FitOptions", deadline: Deadline, *, quiet: bool, json: bool, explain: bool) -> int:
+def run_fit(
+    options: "FitOptions",
+    deadline: Deadline,
+    *,
+    log_file: Path | None = None,
+    quiet: bool,
+    json: bool,
+    explain: bool,
+) -> int:
     """Fit on screen; return 0, 7 where the champion was kept, or 128 + the signal that ended the search."""
     from automl_cli.cli.signals import Interrupts
+    from automl_cli.console.eventlog import logged
     from automl_cli.console.live import show
     from automl_cli.errors import NoModel
     from automl_cli.retraining import Retrained, retrain
@@ -269,8 +282,11 @@ def run_fit(options: "FitOptions", deadline: Deadline, *, quiet: bool, json: boo
 
     with Interrupts() as interrupts:
         begin: Callable[..., Iterator[Event | Retrained]] = fit if options.keep is None else retrain
+        events = begin(options, deadline, interrupts.seen)
+        if log_file is not None:
+            events = logged(events, log_file, deadline)
         try:
-            last = show(begin(options, deadline, interrupts.seen), deadline, quiet=quiet, explain=explain)
+            last = show(events, deadline, quiet=quiet, explain=explain)
         except NoModel:
             if interrupts.exit_code:
                 typer.echo("automl: interrupted before there was a model", err=True)
