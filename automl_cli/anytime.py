@@ -10,14 +10,13 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from automl_cli.artifact import packed_per_second, write_artifact
+from automl_cli.artifact import NOTHING, Attachment, packed_per_second, write_artifact
 from automl_cli.clock import Deadline
 from automl_cli.errors import AutomlError
 from automl_cli.members import MOST_MODEL_BYTES, Chosen, OofCache, choose_members
 from automl_cli.patience import Patience
 from automl_cli.plan import reserve_seconds
 from automl_cli.repeats import repeat_seconds
-from automl_cli.seen import SeenRows
 from automl_cli.summary import artifact_members, ensemble_gain, leaderboard
 from automl_cli.trial import Success, Trial
 
@@ -162,7 +161,7 @@ class ModelSoFar:
         more: Mapping[str, Any],
         fitted: Mapping[int, tuple[Path, ...]] | None = None,
         *,
-        seen: SeenRows | None = None,
+        attached: Mapping[str, Attachment] = NOTHING,
         compress: bool = True,
     ) -> None:
         """Write the current members as a model file.
@@ -171,8 +170,8 @@ class ModelSoFar:
         ----------
         fitted : mapping of trial number to folders with encoder and model, or None
             Stand in for the fold models of these members.
-        seen : SeenRows or None
-            The rows of the table.
+        attached : mapping
+            See `write_artifact`.
         """
         if self.chosen is None:
             raise ValueError("no members to write")
@@ -187,4 +186,4 @@ class ModelSoFar:
             "leaderboard": leaderboard(self.trials, self.cache.data),
             **more,
         }
-        write_artifact(path, data, members, seen=seen, compress=compress)
+        write_artifact(path, data, members, attached=attached, compress=compress)

@@ -13,6 +13,7 @@ from automl_cli.features.matrix import Array
 from automl_cli.job import FitOptions, task_of
 from automl_cli.metrics import Metric, TaskKind
 from automl_cli.prediction import schema_of_features
+from automl_cli.seen import SeenRows
 from automl_cli.table import Table, read_with_schema
 from automl_cli.task import Task
 
@@ -98,7 +99,7 @@ def read_bench(champion: Path, options: FitOptions, table: Table, threads: int) 
     task, kept = task_of(options, table)
     with open_artifact(champion) as artifact:
         _check_same_task(champion, artifact.manifest, task)
-        seen = artifact.seen_rows()
+        seen = artifact.attached("rows", SeenRows.from_parts)
         if seen is None:
             raise UsageError(
                 f"{champion} does not say which rows it was trained on", hint="fit it anew with this version of automl"

@@ -170,6 +170,14 @@ def choose_members(
     return by_stacking if better else by_mean
 
 
+def out_of_fold(chosen: Chosen, cache: OofCache) -> Array:
+    """Return what the model says of rows that its members had not seen, calibrated, shape (n_rows, n_outputs)."""
+    oof = cache.stack([trial for trial, _ in chosen.members])
+    oof = oof[:, np.isfinite(oof).all(axis=(0, 2))]
+    total = sum(weight * chosen.mixing.terms(one) for (_, weight), one in zip(chosen.members, oof, strict=True))
+    return np.asarray(chosen.decision.calibrated(chosen.mixing.joined(np.asarray(total, dtype=np.float64))))
+
+
 def _stacked(
     trials: Sequence[Success], oof: Array, known: "_Known", weights: Array, learned: Learned, gain: Gain
 ) -> Stacked | None:

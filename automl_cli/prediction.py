@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from automl_cli.artifact import Artifact, Manifest, open_artifact
-from automl_cli.errors import BadData, UsageError
-from automl_cli.features.frame import frame_from_table
+from automl_cli.errors import BadArtifact, BadData, SchemaMismatch, UsageError
+from automl_cli.features.frame import Frame, frame_from_table
 from automl_cli.features.matrix import Array
 from automl_cli.metrics import METRICS, Metric, TaskKind, metric_for, naive
-from automl_cli.table import Kind, Notice, Schema, Table, read_table, read_with_schema
+from automl_cli.reference import Reference, newly_missing, values_beyond
+from automl_cli.table import Kind, Notice, Remark, Schema, Table, gather, read_table, read_with_schema
 from automl_cli.task import read_truth
 
 BOOTSTRAPS = 200
@@ -57,7 +58,30 @@ class Scores:
     notices: tuple[Notice, ...]
 
 
-def predict(model: Path, data: str, *, proba: bool, carry: Sequence[str], threads: int) -> Predictions:
+STRICT = frozenset(
+    (
+        "missing_columns",
+        "extra_columns",
+        "unseen_categories",
+        "unreadable_cells",
+        "infinities",
+        "beyond",
+        "newly_missing",
+    )
+)
+"""Topics of notices that say: these rows are not like those of the training."""
+
+
+def predict(
+    model: Path,
+    data: str,
+    *,
+    proba: bool = False,
+    carry: Sequence[str] = (),
+    threads: int,
+    strict: bool = False,
+    fill: bool = False,
+) -> Predictions:
     """Predict every row of a file.
 
     Parameters
@@ -66,6 +90,10 @@ def predict(model: Path, data: str, *, proba: bool, carry: Sequence[str], thread
         A path, or ``-`` for standard input.
     carry : sequence of str
         Columns of the input that are repeated in the output as they are written there.
+    strict : bool
+        Whether what is unlike the training is an error.
+    fill : bool
+        Whether columns that are missing are taken for empty ones.
 
     Raises
     ------
@@ -80,11 +108,44 @@ def predict(model: Path, data: str, *, proba: bool, carry: Sequence[str], thread
         for name in carry:
             if name in answers:
                 raise UsageError(f"--columns names {name!r}, which the predictions are called", hint="leave it out")
-        table = read_with_schema(data, schema_of_features(manifest), verbatim=carry)
-        outputs = _outputs(artifact, table, threads)
+        table = read_with_schema(data, schema_of_features(manifest), verbatim=carry, fill=fill)
+        frame = frame_from_table(table, manifest.frame_schema)
+        notices = (*table.notices, *_unlike(frame, manifest))
+        odd = [notice.message for notice in notices if notice.topic in STRICT]
+        if strict and odd:
+            raise SchemaMismatch(
+                f"{data} is unlike the training: {'; '.join(odd)}", hint="mend it, or leave --strict out"
+            )
+        outputs = artifact.predict(frame, threads)
         columns: dict[str, Any] = {name: table.strings(name) for name in carry}
         columns |= zip(answers, (_answers(outputs, manifest), *outputs.T), strict=False)
-        return Predictions(columns, table.n_rows, table.notices)
+        return Predictions(columns, table.n_rows, notices)
+
+
+def _unlike(frame: Frame, manifest: Manifest) -> list[Notice]:
+    """Say which numbers lie beyond those of the training, and which columns miss values that never did."""
+    entry = manifest.data.get("reference")
+    if entry is None:
+        return []
+    try:
+        reference = Reference.from_parts(entry, None)
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadArtifact(f"the model's manifest has no valid 'reference' ({error})", hint="fit again") from error
+    if [column.name for column in reference.columns] != list(frame.schema.names):
+        raise BadArtifact("the model's manifest has a 'reference' of other columns", hint="fit again")
+    ends = {column.name: (column.low, column.high) for column in reference.columns}
+    remarks = []
+    for name, n in values_beyond(frame, reference).items():
+        low, high = ends[name]
+        dated = name in frame.schema.datetime
+        span = "" if dated else f" ({low:.6g} to {high:.6g})"
+        what = f"{n:,} {'date' if dated else 'number'}{'' if n == 1 else 's'}"
+        remarks.append(Remark("beyond", name, f"column {name!r} has {what} beyond those of the training{span}"))
+    for name, n in newly_missing(frame, reference).items():
+        cells = f"{n:,} cell{'' if n == 1 else 's'}"
+        message = f"column {name!r} has {cells} without a value, which the training never had"
+        remarks.append(Remark("newly_missing", name, message))
+    return list(gather(remarks))
 
 
 def evaluate_model(model: Path, data: str, *, metric: str | None, threads: int) -> Scores:
@@ -115,7 +176,7 @@ def evaluate_model(model: Path, data: str, *, metric: str | None, threads: int) 
         n_rows=len(y),
         n_left_out=table.n_rows - len(kept),
         scores={m.name: m.natural(m.loss(y, manifest.decision.judged(outputs, m), weight)) for m in fitting},
-        interval=_bootstrap(y, manifest.decision.judged(outputs, chosen), weight, chosen),
+        interval=bootstrapped(y, manifest.decision.judged(outputs, chosen), weight, chosen),
         weighted=weight is not None,
         naive=chosen.natural(chosen.loss(y, guess, weight)),
         notices=table.notices,
@@ -157,7 +218,7 @@ def _weights(data: str, manifest: Manifest) -> Array | None:
     return weight if np.isfinite(weight).all() and (weight >= 0).all() and weight.sum() > 0 else None
 
 
-def _bootstrap(y: Array, outputs: Array, weight: Array | None, metric: Metric) -> tuple[float, float]:
+def bootstrapped(y: Array, outputs: Array, weight: Array | None, metric: Metric) -> tuple[float, float]:
     """Return a 95 % interval of the metric over resampled rows.
 
     Of many rows a part is resampled, and the interval narrowed by the root of that part's share.

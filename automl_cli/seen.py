@@ -75,7 +75,7 @@ class SeenRows:
 
         Raises
         ------
-        ValueError
+        ValueError, KeyError, TypeError
             It is not that.
         """
         salt, limit = bytes.fromhex(data["salt"]), int(data["limit"], 16)

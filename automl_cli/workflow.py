@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from automl_cli.anytime import ModelSoFar
+from automl_cli.artifact import Attachment
+from automl_cli.attached import Kept, attachments, kept_of
 from automl_cli.background import Background
 from automl_cli.clock import Deadline
 from automl_cli.ending import Ending, further_models, what_mattered
@@ -30,7 +32,6 @@ from automl_cli.profile import Profile, profile
 from automl_cli.proposing import learner_of, proposer
 from automl_cli.runs import finish, interrupted_run, open_run, output_lock
 from automl_cli.search import Execution, Finished, Happening, OutOfPatience, Rules, Started, search
-from automl_cli.seen import SeenRows
 from automl_cli.summary import (
     EndedEarly,
     Phases,
@@ -210,8 +211,8 @@ def _search_and_save(
     learner = Background(lambda: learner_of(options, job, deadline))
     proposes = proposer(options, job, deadline, memory, recalling, learner)
     trials = _trials(options, job, proposes, executor, model, interrupted)
-    seen = Background(lambda: SeenRows.of(job.data.frame, job.data.y, job.task.classes))
-    for event in _beside(trials, recalling, (found, learner, seen), phases):
+    kept = Background(lambda: kept_of(job.data, job.task.classes))
+    for event in _beside(trials, recalling, (found, learner, kept), phases):
         yield event
         if isinstance(event, OutOfPatience):
             early = _ended_early(options, event, model)
@@ -242,7 +243,7 @@ def _search_and_save(
         ended_early=early,
         experience=told(memory, model.trials, chosen),
     )
-    _save(model, options.out, summary, fitted, _seen_in_time(seen, deadline))
+    _save(model, options.out, summary, fitted, _attached_in_time(kept, model, chosen))
     phases.end("save")
     if not stopped_by_user:  # else --resume can go on with it, and it is remembered once it is done
         finish(
@@ -275,13 +276,15 @@ def _summary(options: FitOptions, job: Job, model: ModelSoFar, chosen: Chosen, p
     )
 
 
-def _seen_in_time(seen: Background[SeenRows], deadline: Deadline) -> SeenRows | None:
-    """Return the hashes of the rows; of a timed run those that are there by now, or nearly."""
+def _attached_in_time(kept: Background[Kept], model: ModelSoFar, chosen: Chosen) -> Mapping[str, Attachment]:
+    """Return what the file keeps of the table; of a timed run what is known by now, or nearly."""
+    deadline = model.deadline
     try:
-        return seen.result_within(min(1.0, deadline.seconds_left() / 4) if deadline.limited else math.inf)
-    except Exception:  # they serve a later comparison, and must not cost the model
-        logger.warning("the rows could not be hashed", exc_info=True)
-        return None
+        found = kept.result_within(min(1.0, deadline.seconds_left() / 4) if deadline.limited else math.inf)
+        return attachments(found, chosen, model.cache)
+    except Exception:  # it serves later comparisons, and must not cost the model
+        logger.warning("the table could not be described", exc_info=True)
+        return {}
 
 
 def _beside(
@@ -313,16 +316,16 @@ def _save(
     out: Path,
     summary: Summary,
     fitted: Mapping[int, tuple[Path, ...]],
-    seen: SeenRows | None,
+    attached: Mapping[str, Attachment],
 ) -> None:
     """Write the model to its place; where more models of the members have no room, with those of their folds alone."""
     try:
-        model.write(out, summary.to_manifest(), fitted, seen=seen)
+        model.write(out, summary.to_manifest(), fitted, attached=attached)
     except AutomlError:
         if not fitted:
             raise
         logger.warning("the model is written without further models of its members", exc_info=True)
-        model.write(out, summary.to_manifest(), seen=seen)
+        model.write(out, summary.to_manifest(), attached=attached)
 
 
 def _hear(event: Finished, job: Job, model: ModelSoFar, cost: SearchCost) -> bool:

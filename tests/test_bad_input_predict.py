@@ -123,7 +123,7 @@ HANDLED = {
     "numbers_for_words": (csv("a,b,c", "6.5,10,17"), "column 'c' has 1 cell with a value the model never saw"),
     "unseen_category": (csv("a,b,c", "6.5,10,zebra"), "such as 'zebra'"),
     "infinity": (csv("a,b,c", "inf,10,a"), "column 'a' has 1 infinite number"),
-    "all_missing": (csv("a,b,c", ",,"), ""),
+    "all_missing": (csv("a,b,c", ",,"), "which the training never had"),
     "a_column_twice": (csv("a,b,c,a", "6.5,10,a,1"), "column 'a' appears more than once"),
     "unseen_label": (csv("a,b,c,y", "6.5,10,a,perhaps"), ""),
 }

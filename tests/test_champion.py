@@ -81,7 +81,7 @@ def test_the_first_model_is_installed_and_knows_its_rows(command, tmp_path) -> N
     assert answer.returncode == 0, answer.stderr
     assert "m.automl is installed: there was none" in answer.stderr
     with open_artifact(tmp_path / "m.automl") as artifact:
-        assert len(artifact.seen_rows().hashes) == 300
+        assert len(artifact.attached("rows", SeenRows.from_parts).hashes) == 300
 
 
 def test_a_better_model_takes_the_place_and_the_old_one_is_kept(command, tmp_path) -> None:
@@ -98,7 +98,11 @@ def test_a_better_model_takes_the_place_and_the_old_one_is_kept(command, tmp_pat
     assert verdict["n_fresh"] == 400
     assert verdict["challenger"] < verdict["champion"]
     with open_artifact(tmp_path / "m.automl") as artifact:  # nothing was learned from the rows that judged
-        assert artifact.manifest.data["n_rows"] == len(artifact.seen_rows().hashes) == 400 - verdict["n_judged"]
+        assert (
+            artifact.manifest.data["n_rows"]
+            == len(artifact.attached("rows", SeenRows.from_parts).hashes)
+            == 400 - verdict["n_judged"]
+        )
 
 
 def test_a_model_that_is_no_better_does_not(command, tmp_path) -> None:

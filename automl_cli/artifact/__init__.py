@@ -2,11 +2,13 @@
 
 from automl_cli.artifact.manifest import FORMAT, Manifest, MemberEntry
 from automl_cli.artifact.read import Artifact, open_artifact
-from automl_cli.artifact.write import Member, packed_per_second, write_artifact
+from automl_cli.artifact.write import NOTHING, Attachment, Member, packed_per_second, write_artifact
 
 __all__ = [
     "FORMAT",
+    "NOTHING",
     "Artifact",
+    "Attachment",
     "Manifest",
     "Member",
     "MemberEntry",

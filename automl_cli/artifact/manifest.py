@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,6 +24,8 @@ T = TypeVar("T")
 
 FORMAT = 2
 """Raised when an older automl could misread the file, not when it could leave something out."""
+ATTACHMENTS = ("rows", "reference")
+"""Keys whose values name a blob beside those of the members."""
 _LARGEST_WEIGHT = 1e6
 
 
@@ -138,8 +139,8 @@ def read_manifest(container: Container) -> Manifest:
     except BadArtifact as error:
         raise BadArtifact(f"{container.path}: {error.problem}", hint=error.hint) from error
     named = {blob for fold in all_folds(manifest) for files in fold for blob in files.values()}
-    rows = manifest.data.get("rows")
-    for name in named | (set() if rows is None else {rows["blob"]}):
+    entries = [manifest.data.get(key) for key in ATTACHMENTS]
+    for name in named | {entry["blob"] for entry in entries if entry is not None}:
         if BLOBS + name not in container.sizes:
             raise container.damaged(f"entry {BLOBS}{name} is missing")
     return manifest
@@ -335,11 +336,8 @@ def _is_experience(value: Any) -> bool:
     return _is_objects(neighbours) and _is_count(value.get("same_table_runs", 0))
 
 
-def _is_rows(value: Any) -> bool:
-    if not _is_object(value) or not all(_is_text(value.get(key)) for key in ("salt", "limit", "blob")):
-        return False
-    plain = re.fullmatch(r"([0-9a-f]{2}){1,64}", value["salt"]) and re.fullmatch(r"[0-9a-f]{16}", value["limit"])
-    return bool(plain and DIGEST.fullmatch(value["blob"]))
+def _is_attachment(value: Any) -> bool:
+    return _is_object(value) and _is_text(value.get("blob")) and bool(DIGEST.fullmatch(value["blob"]))
 
 
 _GAINS = ("in_sample_gain", "cross_fitted_gain")
@@ -367,5 +365,5 @@ _KEYS: Mapping[str, tuple[Callable[[Any], bool], bool]] = {
     "warnings": (_is_list, False),
     "seed": (_is_count, False),
     "experience": (_is_experience, False),
-    "rows": (_is_rows, False),
+    **dict.fromkeys(ATTACHMENTS, (_is_attachment, False)),
 }

@@ -2,10 +2,10 @@
 
 import contextlib
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from automl_cli.artifact.check import check_native
 from automl_cli.artifact.container import Container
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from automl_cli.features.encodings import Encoder, Encoding
     from automl_cli.features.frame import Frame
     from automl_cli.features.matrix import Array, Matrix
-    from automl_cli.seen import SeenRows
 
+T = TypeVar("T")
 CHUNK_ROWS = 100_000
 CHUNK_CELLS = 1 << 24
 """Of the frame, per chunk: wide tables are encoded in fewer rows at a time."""
@@ -84,25 +84,28 @@ class Artifact:
         """Close the file; it is closed with the object otherwise."""
         self._container.close()
 
-    def seen_rows(self) -> "SeenRows | None":
-        """Return the rows that the model was trained on; None where the file does not say.
+    def attached(self, key: str, parse: Callable[[Mapping[str, Any], bytes], T]) -> T | None:
+        """Return what was attached to the model under a key of the manifest; None where nothing was.
+
+        Parameters
+        ----------
+        parse : callable
+            ``parse(entry of the manifest, bytes)``; ValueError, KeyError and TypeError mean that it is malformed.
 
         Raises
         ------
         BadArtifact
-            What it says is damaged or malformed.
+            It is damaged or malformed.
         """
-        from automl_cli.seen import SeenRows  # noqa: PLC0415  (inspect does without)
-
-        entry = self.manifest.data.get("rows")
+        entry = self.manifest.data.get(key)
         if entry is None:
             return None
-        with self._extracted({"rows": entry["blob"]}) as folder:
-            content = (folder / "rows").read_bytes()
+        with self._extracted({key: entry["blob"]}) as folder:
+            content = (folder / key).read_bytes()
         try:
-            return SeenRows.from_parts(entry, content)
-        except ValueError as error:
-            raise self._container.damaged("its hashes of rows are malformed") from error
+            return parse(entry, content)
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._container.damaged(f"its {key!r} cannot be read") from error
 
     def check(self) -> None:
         """Make sure, in a child process unless it is known already, that loading the models does not crash.

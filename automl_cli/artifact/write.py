@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from types import MappingProxyType
+from typing import Any, BinaryIO
 
 from automl_cli import __version__
 from automl_cli.artifact.check import mark_checked
@@ -32,9 +33,8 @@ from automl_cli.errors import AutomlError
 from automl_cli.files import write_whole
 from automl_cli.trial import Pipeline
 
-if TYPE_CHECKING:
-    from automl_cli.seen import SeenRows  # imports numpy, which opening a file does without
-
+Attachment = tuple[Mapping[str, Any], bytes]
+NOTHING: Mapping[str, Attachment] = MappingProxyType({})
 LIBRARIES = ("numpy", "pyarrow", "scikit-learn", "lightgbm", "xgboost", "catboost", "torch")
 SAMPLE_BYTES = 1 << 16
 RELATIVE_SPEED = 0.7  # of models and the disk, beside what is tried of this machine
@@ -69,7 +69,7 @@ def write_artifact(
     manifest: Mapping[str, Any],
     members: Sequence[Member],
     *,
-    seen: "SeenRows | None" = None,
+    attached: Mapping[str, Attachment] = NOTHING,
     compress: bool = True,
 ) -> None:
     """Write a model file; what stood at ``path`` is replaced once the new one is complete and on disk.
@@ -83,8 +83,8 @@ def write_artifact(
         ``created``, ``task`` (kind, target, classes, metric), ``schema`` and ``frame``; whatever else `inspect`
         should show. Numbers that are not finite become null.
     members : sequence of Member
-    seen : SeenRows or None
-        The rows that the model was trained on.
+    attached : mapping of manifest key to (JSON object, bytes)
+        What readers need beside the members, see `Artifact.attached`; the bytes become a blob.
     compress : bool
         Whether to deflate what is worth it, which takes most of the time.
 
@@ -100,7 +100,7 @@ def write_artifact(
     blobs: dict[str, Path | bytes] = {}
     data = {
         **manifest,
-        **({} if seen is None else {"rows": _seen_entry(seen, blobs)}),
+        **{key: _attached(attachment, blobs) for key, attachment in attached.items()},
         "format": FORMAT,
         "product": __version__,
         "libraries": library_versions(),
@@ -152,11 +152,11 @@ def library_versions() -> dict[str, str]:
     return versions
 
 
-def _seen_entry(seen: "SeenRows", blobs: dict[str, Path | bytes]) -> dict[str, Any]:
-    content = seen.to_bytes()
+def _attached(attachment: Attachment, blobs: dict[str, Path | bytes]) -> dict[str, Any]:
+    entry, content = attachment
     digest = hashlib.sha256(content).hexdigest()
     blobs[digest] = content
-    return {**seen.to_json(), "blob": digest}
+    return {**entry, "blob": digest}
 
 
 def _size(blob: Path | bytes) -> int:

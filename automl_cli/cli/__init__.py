@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from automl_cli.cli import evaluate, experience, fit, inspect, predict, profile, runs
+from automl_cli.cli import check, evaluate, experience, fit, inspect, predict, profile, runs
 from automl_cli.cli.settings import load_settings
 from automl_cli.errors import AutomlError, UsageError
 
@@ -22,6 +22,7 @@ app = typer.Typer(
 app.command("fit")(fit.fit)
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
+app.command("check")(check.check)
 app.command("profile")(profile.profile)
 app.command("inspect")(inspect.inspect)
 app.add_typer(experience.app, name="experience")

@@ -9,6 +9,7 @@ import typer
 
 from automl_cli.cli.options import Data, Debug, Model, Quiet, Threads
 from automl_cli.cli.settings import check_settings
+from automl_cli.errors import UsageError
 
 
 def predict(
@@ -28,6 +29,18 @@ def predict(
             "--columns", metavar="A,B", envvar="AUTOML_COLUMNS", help="Columns of the data to repeat in front."
         ),
     ] = "",
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict", envvar="AUTOML_STRICT", help="Refuse rows that are unlike the training, with exit code 3."
+        ),
+    ] = False,
+    allow_missing: Annotated[
+        bool,
+        typer.Option(
+            "--allow-missing", envvar="AUTOML_ALLOW_MISSING", help="Take columns that are missing for empty ones."
+        ),
+    ] = False,
     threads: Threads = None,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -48,7 +61,17 @@ def predict(
     from automl_cli.table import write_csv
 
     carry = [name for name in next(csv.reader([columns]), []) if name]
-    answer = run_predict(model, data, proba=proba, carry=carry, threads=threads or usable_cores())
+    if strict and allow_missing:
+        raise UsageError("--strict refuses what --allow-missing allows", hint="give one of them")
+    answer = run_predict(
+        model,
+        data,
+        proba=proba,
+        carry=carry,
+        threads=threads or usable_cores(),
+        strict=strict,
+        fill=allow_missing,
+    )
     if not quiet:
         tell_notices(answer.notices)
     if out is None or str(out) == "-":

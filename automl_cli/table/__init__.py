@@ -8,7 +8,7 @@ Reading order: ``schema`` (the words), ``source`` (bytes), ``layout`` (separator
 from automl_cli.table.aligning import read_with_schema
 from automl_cli.table.columns import Table
 from automl_cli.table.fitting import read_table
-from automl_cli.table.schema import CODED, UNUSED, Column, Kind, Notice, Schema
+from automl_cli.table.schema import CODED, UNUSED, Column, Kind, Notice, Remark, Schema, gather
 from automl_cli.table.writing import write_csv
 
 __all__ = [
@@ -17,8 +17,10 @@ __all__ = [
     "Column",
     "Kind",
     "Notice",
+    "Remark",
     "Schema",
     "Table",
+    "gather",
     "read_table",
     "read_with_schema",
     "write_csv",

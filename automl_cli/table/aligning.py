@@ -17,7 +17,12 @@ from automl_cli.table.source import open_content
 
 
 def read_with_schema(
-    source: Path | str, schema: Schema, *, optional: Sequence[str] = (), verbatim: Sequence[str] = ()
+    source: Path | str,
+    schema: Schema,
+    *,
+    optional: Sequence[str] = (),
+    verbatim: Sequence[str] = (),
+    fill: bool = False,
 ) -> Table:
     """Read a table whose columns must be those of a training.
 
@@ -29,6 +34,8 @@ def read_with_schema(
         Columns that may be missing, such as the target.
     verbatim : sequence of str
         Columns to be read as text, exactly as in the file, whether the schema knows them or not; they come last.
+    fill : bool
+        Whether columns that are missing are taken for empty ones, with a notice.
 
     Returns
     -------
@@ -49,7 +56,8 @@ def read_with_schema(
     kept = dict.fromkeys(verbatim)
     used = [column for column in schema.columns if column.kind not in UNUSED and column.name not in kept]
     known = set(schema.names)
-    _check_complete([column.name for column in used], optional, layout, known, content.name)
+    absent = [c for c in used if c.name not in present and c.name not in optional] if fill else []
+    _check_complete([column.name for column in used if column not in absent], optional, layout, known, content.name)
     for name in kept:
         if name not in present and name not in optional:
             raise SchemaMismatch(f"{content.name} has no column {name!r}", hint=near_names(name, layout.names))
@@ -61,15 +69,18 @@ def read_with_schema(
     cells = read_cells(content, _with_decimal(layout, used), wanted, as_text)
     if cells.num_rows == 0:
         raise BadData(f"{content.name} has a header but no rows", hint="add rows to predict for")
-    arrays = cells.columns
+    arrays, n_rows = cells.columns, cells.num_rows
     del cells
     remarks: list[Remark] = []
     for i, column in enumerate(used):
         arrays[i], odd = _as_trained(column, arrays[i])
         remarks += odd
-    columns = (*used, *(_carried(name, schema) for name in carried))
-    notices = (*content.notices, *layout.notices, *_extra(layout, known, kept), *gather(remarks))
-    data = pa.table(arrays, names=wanted)
+    for column in absent:
+        arrays.append(_as_trained(column, pa.chunked_array([pa.nulls(n_rows, pa.string())]))[0])
+    columns = (*used, *(_carried(name, schema) for name in carried), *absent)
+    odd_columns = (*_extra(layout, known, kept), *_absent([column.name for column in absent]))
+    notices = (*content.notices, *layout.notices, *odd_columns, *gather(remarks))
+    data = pa.table(arrays, names=[*wanted, *(column.name for column in absent)])
     return Table(Schema(columns), data, notices, content.fingerprint, content.name, content.n_bytes)
 
 
@@ -108,6 +119,17 @@ def _extra(layout: Layout, known: set[str], kept: Iterable[str]) -> list[Notice]
         return []
     what = "1 column is" if len(extra) == 1 else f"{len(extra):,} columns are"
     return [Notice("extra_columns", f"{what} unknown to the model and not used: {_listed(extra)}")]
+
+
+def _absent(names: Sequence[str]) -> list[Notice]:
+    if not names:
+        return []
+    what = (
+        "1 column that the model was trained with is missing"
+        if len(names) == 1
+        else (f"{len(names):,} columns that the model was trained with are missing")
+    )
+    return [Notice("missing_columns", f"{what}, and taken for empty: {_listed(names)}")]
 
 
 def _carried(name: str, schema: Schema) -> Column:

@@ -1,0 +1,273 @@
+"""Is a model still at home in a table: schema, columns, rows as a whole, predictions, and scores where labels are."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from automl_cli.artifact import Artifact, open_artifact
+from automl_cli.attached import predictions_reference
+from automl_cli.errors import BadData, UsageError
+from automl_cli.features.frame import frame_from_table
+from automl_cli.features.matrix import Array
+from automl_cli.metrics import METRICS
+from automl_cli.prediction import bootstrapped, schema_of_features
+from automl_cli.reference import ColumnReference, Reference, binned, bins_of_codes, bins_of_numbers, counts_by_bin
+from automl_cli.table import Notice, Table, read_with_schema
+from automl_cli.task import read_truth
+
+LEVEL = 0.01  # of false discoveries among all columns
+LARGE = 0.1  # Jensen-Shannon distance, 0 (the same) to 1 (nothing in common): a normal moved by a quarter of its width
+LEAST_ROWS = 30
+MOST_DOMAIN_ROWS = 2_000
+TOLD_APART = 0.6  # AUC that a classifier of old and new rows must surely exceed
+LEAST_LABELLED = 50
+SCHEMA_TOPICS = frozenset({"missing_columns"})
+
+
+@dataclass(frozen=True)
+class ColumnDrift:
+    """How far one column has moved.
+
+    Attributes
+    ----------
+    size : float
+        Jensen-Shannon distance of the bins' shares, base 2.
+    p : float
+        Of a chi-squared test on the counts, adjusted for the number of columns (Benjamini and Hochberg).
+    missing_before, missing_now : float
+        Shares of cells without a value.
+    unknown : float
+        Share of cells with a category that the training did not know.
+    drifted : bool
+        Whether it is both surely there and large.
+    """
+
+    name: str
+    size: float
+    p: float
+    missing_before: float
+    missing_now: float
+    unknown: float
+    drifted: bool
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was found.
+
+    Attributes
+    ----------
+    reasons : tuple of str
+        Why the model should not be trusted on these rows; none where it may.
+    columns : tuple of ColumnDrift
+        The largest drift first.
+    domain_auc : (float, float, float) or None
+        How well rows of the training and of this table are told apart, with a 95 % interval: 0.5 is not at all.
+    predictions : ColumnDrift or None
+        Of the model's predictions.
+    score, score_interval : float, (float, float), or None
+        Of the model's metric on the rows with a label, where there are at least fifty.
+    score_before, interval_before
+        What the model reached at training.
+    """
+
+    n_rows: int
+    reasons: tuple[str, ...]
+    columns: tuple[ColumnDrift, ...]
+    domain_auc: tuple[float, float, float] | None
+    predictions: ColumnDrift | None
+    metric: str
+    metric_title: str
+    score: float | None
+    score_interval: tuple[float, float] | None
+    score_before: float | None
+    interval_before: tuple[float, float] | None
+    notices: tuple[Notice, ...]
+
+    @property
+    def drift(self) -> bool:
+        """Whether anything was found."""
+        return bool(self.reasons)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        columns = [vars(column) for column in self.columns]
+        predictions = None if self.predictions is None else vars(self.predictions)
+        notices = [notice.message for notice in self.notices]
+        own = {**vars(self), "columns": columns, "predictions": predictions, "notices": notices}
+        return {"verdict": "drift" if self.drift else "no drift", **own}
+
+
+def check(model: Path, data: str, *, threads: int) -> Check:
+    """Compare a table with the one that a model was trained on.
+
+    Raises
+    ------
+    BadArtifact, BadData
+    UsageError
+        The model does not say what it was trained on.
+    """
+    with open_artifact(model) as artifact:
+        reference = artifact.attached("reference", Reference.from_parts)
+        if reference is None:
+            raise UsageError(
+                f"{model} does not say what its training looked like", hint="fit it anew with this version"
+            )
+        manifest = artifact.manifest
+        table = read_with_schema(
+            data, schema_of_features(manifest), optional=(manifest.target,), verbatim=(manifest.target,), fill=True
+        )
+        frame = frame_from_table(table, manifest.frame_schema)
+        if frame.n_rows < LEAST_ROWS:
+            raise BadData(f"{frame.n_rows} rows are too few to tell drift", hint=f"give at least {LEAST_ROWS}")
+        bins = binned(frame, reference.columns)
+        columns = _column_drifts(bins, reference.columns)
+        outputs = artifact.predict(frame, threads)
+        scored = _scored(artifact, table, outputs)
+        predictions = _prediction_drift(reference, outputs)
+    domain = domain_auc(reference.rows, bins) if len(reference.rows) >= LEAST_ROWS else None
+    found = Check(
+        n_rows=frame.n_rows,
+        reasons=(),
+        columns=columns,
+        domain_auc=domain,
+        predictions=predictions,
+        metric=manifest.metric,
+        metric_title=METRICS[manifest.metric].title,
+        notices=table.notices,
+        **scored,
+    )
+    return Check(**{**vars(found), "reasons": tuple(_reasons(found))})
+
+
+def _column_drifts(bins: Array, references: Sequence[ColumnReference]) -> tuple[ColumnDrift, ...]:
+    """Compare all columns; those that were empty at training and still are have not moved."""
+    from scipy.stats import false_discovery_control  # noqa: PLC0415  (loads slowly)
+
+    counts = [counts_by_bin(bins[:, i], reference) for i, reference in enumerate(references)]
+    measured = [_compared(np.array(ref.counts), now) for ref, now in zip(references, counts, strict=True)]
+    if not measured:
+        return ()
+    adjusted = false_discovery_control([p for _, p in measured])
+    found = [
+        _drift(reference, now, size, float(p))
+        for reference, now, (size, _), p in zip(references, counts, measured, adjusted, strict=True)
+    ]
+    return tuple(sorted(found, key=lambda column: (not column.drifted, -column.size)))
+
+
+def _drift(reference: ColumnReference, now: Array, size: float, p: float) -> ColumnDrift:
+    before = np.array(reference.counts)
+    unknown = float(now[-2] / now.sum()) if reference.kind == "categorical" else 0.0
+    missing_before, missing_now = (float(counts[-1] / max(1, counts.sum())) for counts in (before, now))
+    drifted = p < LEVEL and size > LARGE
+    return ColumnDrift(reference.name, size, p, missing_before, missing_now, unknown, drifted)
+
+
+def _compared(before: Array, now: Array) -> tuple[float, float]:
+    """Return the Jensen-Shannon distance of two tables of counts, and the p-value of a chi-squared test."""
+    from scipy.spatial.distance import jensenshannon  # noqa: PLC0415
+    from scipy.stats import chi2_contingency  # noqa: PLC0415
+
+    used = (before + now) > 0
+    if used.sum() < 2 or not before.sum() or not now.sum():
+        return 0.0, 1.0
+    size = float(np.nan_to_num(jensenshannon(before[used] / before.sum(), now[used] / now.sum(), base=2)))
+    return size, float(chi2_contingency(np.stack([before[used], now[used]])).pvalue)
+
+
+def domain_auc(old: Array, new: Array, *, seed: int = 0) -> tuple[float, float, float]:
+    """Return how well a boosted classifier tells old rows from new ones by their bins, on rows it has not seen [1]_.
+
+    Returns
+    -------
+    (auc, low, high)
+        The interval by Hanley and McNeil's standard error.
+
+    References
+    ----------
+    .. [1] Lopez-Paz and Oquab, Revisiting classifier two-sample tests, ICLR 2017.
+    """
+    from sklearn.ensemble import HistGradientBoostingClassifier  # noqa: PLC0415
+    from sklearn.metrics import roc_auc_score  # noqa: PLC0415
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict  # noqa: PLC0415
+
+    rng = np.random.default_rng(seed)
+    parts = [rows[rng.permutation(len(rows))[:MOST_DOMAIN_ROWS]] for rows in (old, new)]
+    X = np.concatenate(parts).astype(np.float32)
+    y = np.repeat([0, 1], [len(part) for part in parts])
+    model = HistGradientBoostingClassifier(
+        max_iter=60, max_leaf_nodes=8, min_samples_leaf=10, learning_rate=0.1, early_stopping=False, random_state=seed,
+        class_weight="balanced",
+    )  # fmt: skip
+    folds = StratifiedKFold(4, shuffle=True, random_state=seed)
+    auc = float(roc_auc_score(y, cross_val_predict(model, X, y, cv=folds, method="predict_proba")[:, 1]))
+    n_old, n_new = (len(part) for part in parts)
+    q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
+    variance = auc * (1 - auc) + (n_new - 1) * (q1 - auc**2) + (n_old - 1) * (q2 - auc**2)
+    half = 1.96 * float(np.sqrt(max(0.0, variance) / (n_old * n_new)))
+    return auc, max(0.0, auc - half), min(1.0, auc + half)
+
+
+def _prediction_drift(reference: Reference, outputs: Array) -> ColumnDrift | None:
+    before = reference.predictions
+    now = predictions_reference(outputs)
+    if before is None or now is None:
+        return None
+    if before.kind == "categorical":
+        bins = bins_of_codes(outputs.argmax(axis=1), outputs.shape[1])
+    else:
+        bins = bins_of_numbers(outputs[:, -1], np.array(before.edges))
+    counts = counts_by_bin(bins, before)
+    return _drift(before, counts, *_compared(np.array(before.counts), counts))
+
+
+def _scored(artifact: Artifact, table: Table, outputs: Array) -> dict[str, Any]:
+    """Score the rows whose label is known, where there are enough of them."""
+    manifest, data = artifact.manifest, artifact.manifest.data
+    interval = data.get("interval")
+    before = {
+        "score_before": data.get("score"),
+        "interval_before": None if interval is None else (float(interval[0]), float(interval[1])),
+    }
+    nothing = {"score": None, "score_interval": None, **before}
+    if manifest.target not in table.schema:
+        return nothing
+    try:
+        y, kept = read_truth(table.strings(manifest.target), manifest.target, manifest.classes)
+    except BadData:  # no label at all, or one that the model does not know: the columns say more
+        return nothing
+    if len(y) < LEAST_LABELLED or (manifest.classes and len(np.unique(y)) < 2):
+        return nothing
+    metric = METRICS[manifest.metric]
+    judged = manifest.decision.judged(outputs[kept], metric)
+    score = metric.natural(metric.loss(y, judged, None))
+    return {"score": score, "score_interval": bootstrapped(y, judged, None, metric), **before}
+
+
+def _reasons(found: Check) -> list[str]:
+    reasons = [notice.message for notice in found.notices if notice.topic in SCHEMA_TOPICS]
+    moved = [column.name for column in found.columns if column.drifted]
+    if moved:
+        more = f" and {len(moved) - 5} more" if len(moved) > 5 else ""
+        reasons.append(f"{len(moved)} of {len(found.columns)} columns have moved: {', '.join(moved[:5])}{more}")
+    if found.domain_auc is not None and found.domain_auc[1] > TOLD_APART:
+        reasons.append(f"rows of the training and of this table are told apart (AUC {found.domain_auc[0]:.2f})")
+    if found.predictions is not None and found.predictions.drifted:
+        reasons.append(f"predictions have moved (distance {found.predictions.size:.2f})")
+    if _is_worse(found):
+        was = f"it was {found.score_before:.5g} at training"
+        reasons.append(f"{found.metric_title} is {found.score:.5g} on the labelled rows, {was}")
+    return reasons
+
+
+def _is_worse(found: Check) -> bool:
+    """Whether the score's interval lies wholly beyond the worse end of the one at training."""
+    if found.score_interval is None or found.score_before is None:
+        return False
+    low, high = found.score_interval
+    before = found.interval_before or (found.score_before, found.score_before)
+    return high < before[0] if METRICS[found.metric].greater_is_better else low > before[1]

@@ -1,0 +1,156 @@
+"""Drift is found where it is, is not where it is not, and rows unlike the training are counted at prediction."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from automl_cli.drift import domain_auc
+from automl_cli.features.frame import Frame, FrameSchema
+from automl_cli.reference import Reference, binned, bins_of_numbers, column_reference, counts_by_bin
+
+CHEAP = ("--trials", "1", "--include", "linear", "--folds", "2")
+
+
+def numbers_frame(values):
+    values = np.asarray(values, dtype=np.float64)
+    schema = FrameSchema(numeric=tuple(f"x{i}" for i in range(values.shape[1])))
+    return Frame(schema, values, np.zeros((len(values), 0), np.int32), np.zeros((len(values), 0)))
+
+
+@given(st.lists(st.floats(allow_infinity=False, width=32) | st.just(float("nan")), min_size=1, max_size=60))
+def test_every_row_is_in_one_bin(values) -> None:
+    x = np.array(values, dtype=np.float64)
+    found = column_reference("x", "numeric", x)
+    assert sum(found.counts) == len(x)
+    assert found.n_missing == np.isnan(x).sum()
+    bins = bins_of_numbers(x, np.array(found.edges))
+    assert tuple(counts_by_bin(bins, found)) == found.counts
+    assert list(found.edges) == sorted(set(found.edges))
+
+
+def test_a_reference_survives_the_way_through_a_file() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(500, 3))
+    x[::7, 1] = np.nan
+    reference = Reference.of(numbers_frame(x))
+    data = json.loads(json.dumps(reference.to_json()))
+    again = Reference.from_parts(data, np.ascontiguousarray(reference.rows).tobytes())
+    assert again.columns == reference.columns
+    assert (again.rows == reference.rows).all()
+    assert (binned(numbers_frame(x), again.columns) == binned(numbers_frame(x), reference.columns)).all()
+
+
+@pytest.mark.parametrize("change", [{"n_rows": 7}, {"columns": [{"name": "x"}]}, {"columns": 3}])
+def test_a_malformed_reference_is_refused(change) -> None:
+    reference = Reference.of(numbers_frame(np.random.default_rng(0).normal(size=(50, 2))))
+    with pytest.raises((ValueError, KeyError, TypeError)):
+        Reference.from_parts({**reference.to_json(), **change}, reference.rows.tobytes())
+
+
+def test_rows_are_told_apart_only_where_they_differ() -> None:
+    rng = np.random.default_rng(0)
+    reference = Reference.of(numbers_frame(rng.normal(size=(1_500, 4))))
+    same = binned(numbers_frame(rng.normal(size=(1_000, 4))), reference.columns)
+    _, low, high = domain_auc(reference.rows, same)
+    assert low < 0.5 < high + 0.03
+    correlated = rng.multivariate_normal(np.zeros(4), 0.2 * np.eye(4) + 0.8, size=1_000)  # each column as before
+    assert domain_auc(reference.rows, binned(numbers_frame(correlated), reference.columns))[1] > 0.7
+
+
+def write(path, n, *, seed, shift=0.0, slope=1.0, kinds=("a", "b", "c"), blank=0.0, labels=True):
+    rng = np.random.default_rng(seed)
+    x, z = rng.normal(size=(2, n))
+    kind = rng.choice(kinds, size=n)
+    y = np.where(slope * (x + (kind == "a")) + 0.5 * rng.normal(size=n) > 0, "yes", "no")
+    cells = [
+        ["" if rng.random() < blank else f"{a + shift:.5f}", f"{b:.5f}", c] for a, b, c in zip(x, z, kind, strict=True)
+    ]
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["x", "z", "kind", *(["y"] if labels else [])])
+        writer.writerows([*row, label] if labels else row for row, label in zip(cells, y, strict=True))
+    return path
+
+
+@pytest.fixture(scope="module")
+def home(command, tmp_path_factory):
+    """A folder with model m.automl."""
+    folder = tmp_path_factory.mktemp("drift")
+    write(folder / "train.csv", 600, seed=0)
+    answer = command("fit", "train.csv", "-t", "y", *CHEAP, "-o", "m.automl", cwd=folder)
+    assert answer.returncode == 0, answer.stderr
+    return folder
+
+
+def test_rows_of_the_same_kind_have_not_drifted(command, home) -> None:
+    alarms = 0
+    for seed in range(1, 9):
+        write(home / "new.csv", 300, seed=seed, labels=seed % 2 == 0)
+        answer = command("check", "m.automl", "new.csv", "--json", cwd=home)
+        alarms += answer.returncode == 8
+    assert alarms == 0, answer.stdout
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"shift": 1.0}, "1 of 3 columns have moved: x"),
+        ({"kinds": ("a", "b", "new")}, "columns have moved: kind"),
+        ({"blank": 0.2}, "columns have moved: x"),
+        ({"slope": -1.0}, "ROC AUC is"),
+    ],
+)
+def test_what_has_drifted_is_named(command, home, changed, says) -> None:
+    write(home / "new.csv", 400, seed=9, **changed)
+    answer = command("check", "m.automl", "new.csv", cwd=home)
+    assert answer.returncode == 8, answer.stdout
+    assert says in answer.stdout
+
+
+def test_a_missing_column_is_drift_and_the_others_are_still_compared(command, home) -> None:
+    write(home / "new.csv", 300, seed=9)
+    rows = [line.split(",", 1)[1] for line in (home / "new.csv").read_text().splitlines()]
+    (home / "narrow.csv").write_text("\n".join(rows) + "\n")
+    answer = command("check", "m.automl", "narrow.csv", "--json", cwd=home)
+    assert answer.returncode == 8
+    found = json.loads(answer.stdout)
+    assert "'x'" in found["reasons"][0]
+    assert {column["name"]: column["drifted"] for column in found["columns"]}["z"] is False
+
+
+def test_too_few_rows_tell_nothing(command, home) -> None:
+    write(home / "new.csv", 20, seed=1)
+    answer = command("check", "m.automl", "new.csv", cwd=home)
+    assert answer.returncode == 3
+    assert "20 rows are too few" in answer.stderr
+
+
+def test_prediction_counts_what_is_unlike_the_training_and_strict_refuses_it(command, home) -> None:
+    (home / "odd.csv").write_text("x,z,kind\n99,0.1,a\n,0.2,b\n0.3,0.1,zebra\n")
+    answer = command("predict", "m.automl", "odd.csv", cwd=home)
+    assert answer.returncode == 0
+    assert answer.stdout.count("\n") == 4
+    assert "column 'x' has 1 number beyond those of the training" in answer.stderr
+    assert "column 'x' has 1 cell without a value, which the training never had" in answer.stderr
+    assert "1 cell with a value the model never saw" in answer.stderr
+    refused = command("predict", "m.automl", "odd.csv", "--strict", "-o", "p.csv", cwd=home)
+    assert refused.returncode == 3
+    assert refused.stderr.count("\n") == 1
+    assert not (home / "p.csv").exists()
+    (home / "fine.csv").write_text("x,z,kind\n0.5,0.1,a\n")
+    assert command("predict", "m.automl", "fine.csv", "--strict", cwd=home).returncode == 0
+
+
+def test_a_missing_column_is_an_error_unless_it_is_allowed(command, home) -> None:
+    (home / "narrow.csv").write_text("x,kind\n0.5,a\n1.5,b\n")
+    assert command("predict", "m.automl", "narrow.csv", cwd=home).returncode == 3
+    answer = command("predict", "m.automl", "narrow.csv", "--allow-missing", cwd=home)
+    assert answer.returncode == 0
+    assert answer.stdout.count("\n") == 3
+    assert "1 column that the model was trained with is missing, and taken for empty: 'z'" in answer.stderr
+    both = command("predict", "m.automl", "narrow.csv", "--allow-missing", "--strict", cwd=home)
+    assert both.returncode == 2
