@@ -79,6 +79,7 @@ def predict(
     proba: bool = False,
     carry: Sequence[str] = (),
     threads: int,
+    threshold: float | None = None,
     strict: bool = False,
     fill: bool = False,
 ) -> Predictions:
@@ -90,6 +91,8 @@ def predict(
         A path, or ``-`` for standard input.
     carry : sequence of str
         Columns of the input that are repeated in the output as they are written there.
+    threshold : float or None
+        Least probability of the positive class for its label, in place of what the model has learned.
     strict : bool
         Whether what is unlike the training is an error.
     fill : bool
@@ -105,6 +108,8 @@ def predict(
         if proba and manifest.kind is TaskKind.REGRESSION:
             raise UsageError(f"{model} predicts values, which have no probabilities", hint="leave --proba out")
         answers = ("prediction", *(f"proba_{label}" for label in manifest.classes if proba))
+        if threshold is not None and manifest.kind is not TaskKind.BINARY:
+            raise UsageError(f"{model} does not tell two classes apart", hint="leave --threshold out")
         for name in carry:
             if name in answers:
                 raise UsageError(f"--columns names {name!r}, which the predictions are called", hint="leave it out")
@@ -118,7 +123,7 @@ def predict(
             )
         outputs = artifact.predict(frame, threads)
         columns: dict[str, Any] = {name: table.strings(name) for name in carry}
-        columns |= zip(answers, (_answers(outputs, manifest), *outputs.T), strict=False)
+        columns |= zip(answers, (_answers(outputs, manifest, threshold), *outputs.T), strict=False)
         return Predictions(columns, table.n_rows, notices)
 
 
@@ -200,9 +205,11 @@ def _outputs(artifact: Artifact, table: Table, threads: int) -> Array:
     return artifact.predict(frame_from_table(table, artifact.manifest.frame_schema), threads)
 
 
-def _answers(outputs: Array, manifest: Manifest) -> Any:
+def _answers(outputs: Array, manifest: Manifest, threshold: float | None) -> Any:
     if not manifest.classes:
         return outputs[:, 0]
+    if threshold is not None:
+        return np.asarray(manifest.classes, dtype=object)[(outputs[:, -1] >= threshold).astype(np.int64)]
     return np.asarray(manifest.classes, dtype=object)[manifest.decision.deciding(outputs).argmax(axis=1)]
 
 

@@ -154,3 +154,20 @@ def test_a_missing_column_is_an_error_unless_it_is_allowed(command, home) -> Non
     assert "1 column that the model was trained with is missing, and taken for empty: 'z'" in answer.stderr
     both = command("predict", "m.automl", "narrow.csv", "--allow-missing", "--strict", cwd=home)
     assert both.returncode == 2
+
+
+def test_a_threshold_decides_in_place_of_the_model(command, home) -> None:
+    write(home / "new.csv", 200, seed=3, labels=False)
+
+    def labels(*options: str) -> tuple[np.ndarray, np.ndarray]:
+        answer = command("predict", "m.automl", "new.csv", "--proba", *options, cwd=home)
+        assert answer.returncode == 0, answer.stderr
+        rows = list(csv.DictReader(answer.stdout.splitlines()))
+        return np.array([row["prediction"] == "yes" for row in rows]), np.array([float(r["proba_yes"]) for r in rows])
+
+    for threshold in ("0.2", "0.9"):
+        given, probability = labels("--threshold", threshold)
+        assert (given == (probability >= float(threshold))).all()
+        assert 0 < given.sum() < 200
+    assert labels("--threshold", "0")[0].all()
+    assert command("predict", "m.automl", "new.csv", "--threshold", "2", cwd=home).returncode == 2

@@ -29,6 +29,16 @@ def predict(
             "--columns", metavar="A,B", envvar="AUTOML_COLUMNS", help="Columns of the data to repeat in front."
         ),
     ] = "",
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            "--threshold",
+            min=0.0,
+            max=1.0,
+            envvar="AUTOML_THRESHOLD",
+            help="Least probability for the positive class. Default: what the model learned for its metric.",
+        ),
+    ] = None,
     strict: Annotated[
         bool,
         typer.Option(
@@ -69,6 +79,7 @@ def predict(
         proba=proba,
         carry=carry,
         threads=threads or usable_cores(),
+        threshold=threshold,
         strict=strict,
         fill=allow_missing,
     )
