@@ -40,6 +40,12 @@ def candidates(families: Mapping[str, Family], kind: TaskKind) -> tuple[Pipeline
     return tuple(dict.fromkeys([*default_pipelines(offered, usual), *found]))
 
 
+def reference_pipeline(families: Mapping[str, Family], kind: TaskKind) -> Pipeline | None:
+    """Return the first default of the first family, by the name that it has in every archive."""
+    offered = {name: family for name, family in families.items() if family.offered(USUAL[kind])}
+    return next(iter(default_pipelines(offered, USUAL[kind])), None)
+
+
 def suited(pipeline: Pipeline, families: Mapping[str, Family], shape: Shape) -> Pipeline | None:
     """Return a pipeline that was found on another table as it suits one of this shape.
 

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from automl_cli.candidates import suited
+from automl_cli.candidates import reference_pipeline, suited
 from automl_cli.clock import Deadline
 from automl_cli.errors import AutomlError
 from automl_cli.experience.records import Dataset, Recalled, evaluation_of
+from automl_cli.families import find_families
 from automl_cli.families.family import Family, Shape
 from automl_cli.job import FitOptions, Job
 from automl_cli.members import Chosen
@@ -157,6 +158,7 @@ def look_up(memory: Memory, job: Job, options: FitOptions, deadline: Deadline) -
                 own=store if memory.reads_own else None,
                 suit=_suit(job.families, job.shape, len(job.plan.folds)),
                 now=time.time(),
+                reference=reference_pipeline(find_families(), job.task.kind),
             )
             job.run.note({"recalled": [pipeline.to_json() for pipeline in memory.recalled.pipelines]})
     except Exception as error:  # what was remembered must not cost the model

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from automl_cli.candidates import USUAL, candidates, suited
+from automl_cli.candidates import USUAL, candidates, reference_pipeline, suited
 from automl_cli.experience.access import Dataset, Store, open_store, reading
 from automl_cli.experience.portfolio import greedy, regrets
 from automl_cli.experience.queries import every_run
@@ -115,7 +115,15 @@ def proposals(
             back.setdefault(own, candidate)
     suit = _suit(shape, back)
     without = [item.dataset.fingerprint, *(other.dataset.fingerprint for other in related)]
-    found = recall(item.dataset, prior=store, own=None, suit=suit, now=0.0, without=without)
+    found = recall(
+        item.dataset,
+        prior=store,
+        own=None,
+        suit=suit,
+        now=0.0,
+        reference=reference_pipeline(families, item.dataset.kind),
+        without=without,
+    )
     usable = list(back.values())
     rng = np.random.default_rng(0)
     fixed = [back[p] for p in default_pipelines(families, shape) if p in back]

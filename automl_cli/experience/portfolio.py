@@ -19,13 +19,15 @@ class Chosen:
     gains: tuple[float, ...]
 
 
-def regrets(losses: Array) -> Array:
+def regrets(losses: Array, reference: Array | None = None) -> Array:
     """Scale losses to regrets: 0 is the best of its dataset, 1 the median or worse.
 
     Parameters
     ----------
     losses : ndarray of shape (n_datasets, n_pipelines)
         NaN where a pipeline was not measured, or failed.
+    reference : ndarray of shape (n_datasets,) or None
+        A loss that stands in for the median, where it is known and not the best.
 
     Returns
     -------
@@ -43,6 +45,8 @@ def regrets(losses: Array) -> Array:
         if not known.any():
             continue
         best, middle = values[known].min(), np.median(values[known])
+        if reference is not None and np.isfinite(reference[row]) and reference[row] > best:
+            middle = reference[row]
         width = middle - best
         found[row, known] = np.minimum((values[known] - best) / width, 1.0) if width > 0 else 0.0
     return found

@@ -14,7 +14,7 @@ from automl_cli.experience.store import Store, reading
 from automl_cli.features.matrix import Array
 from automl_cli.trial import Pipeline
 
-N_NEIGHBOURS = 25
+N_NEIGHBOURS = 40
 NEAR = 6  # that many neighbours count in full; farther ones fade
 FLOOR = 0.1  # of a neighbour's weight that every dataset keeps: nothing near, and the list is the one that serves all
 MOST_PIPELINES = 16
@@ -38,6 +38,7 @@ def recall(
     own: Store | None,
     suit: Callable[[Pipeline], tuple[Pipeline, float] | None],
     now: float,
+    reference: Pipeline | None = None,
     without: Sequence[str] = (),
 ) -> Recalled:
     """Look up what to try first on a dataset.
@@ -49,6 +50,8 @@ def recall(
     suit : callable
         Gives a past pipeline as it suits this dataset, and a guess of what a trial of it costs; None where it cannot be
         used on it.
+    reference : Pipeline or None
+        One that is measured on every dataset: losses are told in what the best gains over it.
     without : sequence of str
         Fingerprints that are passed over, to judge what is remembered of others.
     """
@@ -74,7 +77,15 @@ def recall(
         same_runs += n_same
         winners = winners or latest
         asked += [
-            _asked(known, i, float(far[i]), [r for r in runs if r.dataset == known.ids[i]], store is own, now)
+            _asked(
+                known,
+                i,
+                float(far[i]),
+                [run for run in runs if run.dataset == known.ids[i]],
+                own=store is own,
+                now=now,
+                reference=reference,
+            )
             for i in near
         ]
     asked = [item for item in asked if item.regret]
@@ -110,13 +121,23 @@ def _same_tables(known: Known, dataset: Dataset) -> Array:
     return np.array(found, dtype=np.int64)
 
 
-def _asked(known: Known, position: int, distance: float, runs: Sequence[PastRun], own: bool, now: float) -> _Asked:
+def _asked(
+    known: Known,
+    position: int,
+    distance: float,
+    runs: Sequence[PastRun],
+    *,
+    own: bool,
+    now: float,
+    reference: Pipeline | None,
+) -> _Asked:
     """Put together what runs measured on one dataset; the latest word on a pipeline counts."""
     regret: dict[Pipeline, float] = {}
     for run in runs:  # oldest first
         complete = [(e.pipeline, e.loss) for e in run.evaluations if e.complete and e.loss is not None]
         # runs may have other folds and metrics: what compares is where in its run a pipeline stood
-        scaled = regrets(np.array([[loss for _, loss in complete]]))[0] if complete else ()
+        of_reference = np.array([next((loss for pipeline, loss in complete if pipeline == reference), np.nan)])
+        scaled = regrets(np.array([[loss for _, loss in complete]]), of_reference)[0] if complete else ()
         regret |= dict(zip((pipeline for pipeline, _ in complete), map(float, scaled), strict=True))
     latest = max((run.began for run in runs), default=now)
     fading = 0.5 ** (max(0.0, now - latest) / HALF_LIFE) if own else 1.0

@@ -23,7 +23,7 @@ class Scale:
     middle, spread : mapping of str to float
         Median and interquartile range over the datasets that it was made from.
     weight : mapping of str to float
-        How much a feature counts; 1 where nothing says otherwise.
+        How much a feature counts, those that are not named nothing; where none is named all count alike.
     """
 
     middle: Mapping[str, float]
@@ -65,7 +65,9 @@ def distances(scale: Scale, features: Array, names: Sequence[str], wanted: Mappi
         return np.full(len(features), np.inf)
     middle = np.array([scale.middle[name] for name in used])
     spread = np.array([scale.spread[name] for name in used])
-    weight = np.array([scale.weight.get(name, 1.0) for name in used])
+    weight = np.array([scale.weight.get(name, 0.0) for name in used])
+    if not weight.any():
+        weight = np.ones(len(used))
     here = (np.array([wanted.get(name, np.nan) for name in used]) - middle) / spread
     there = (np.asarray(features, dtype=np.float64)[:, columns] - middle) / spread
     apart = np.minimum(np.abs(there - here), FARTHEST)
@@ -78,7 +80,7 @@ def distances(scale: Scale, features: Array, names: Sequence[str], wanted: Mappi
 
 
 def shipped_weights(kind: TaskKind) -> Mapping[str, float]:
-    """Return the weights that come with the program, learned so that near datasets rank pipelines alike."""
+    """Return the weights that come with the program: those whose neighbours served best, see docs/experience.md."""
     path = files("automl_cli").joinpath("experience", SIMILARITY)
     if not path.is_file():
         return {}
