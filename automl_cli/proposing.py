@@ -13,7 +13,7 @@ from automl_cli.plan import SHORTEST_FOR_SMAC
 from automl_cli.search import LAG
 from automl_cli.space import build_space, default_pipelines, to_configuration, to_pipeline
 from automl_cli.trial import Pipeline
-from automl_cli.warmstart import Memory, winners_of
+from automl_cli.warmstart import SHORTEST_LIMIT, Memory, winners_of
 
 MOST_LOOKING = 6.0  # seconds that a search waits for what past runs say, with its workers busy at first
 
@@ -38,9 +38,11 @@ def proposer(
         recalled = recalling.result_within(MOST_LOOKING if deadline.limited else math.inf) or Recalled()
         return Portfolio(recalled.pipelines, Portfolio(known, learner.result), origin=RECALLED)
 
+    winners = winners_of(memory, job, resume=options.resume)
+    if deadline.limited and deadline.total < SHORTEST_LIMIT:  # looking up would be worth less than what it takes
+        return Portfolio(winners, Portfolio(known, learner.result), origin=WINNER)
     # where trials are counted, a number that no number of workers changes
     begin = known[: job.resources.workers if deadline.limited else LAG]
-    winners = winners_of(memory, job, resume=options.resume)
     return Portfolio(winners, Portfolio(begin, after_the_first), origin=WINNER)
 
 
