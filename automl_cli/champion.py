@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from automl_cli.artifact import Artifact, Manifest, open_artifact
-from automl_cli.errors import UsageError
+from automl_cli.clock import Deadline
+from automl_cli.errors import BadData, UsageError
 from automl_cli.features.frame import Frame, frame_from_table
 from automl_cli.features.matrix import Array
+from automl_cli.features.rowhash import salted_hashes
 from automl_cli.job import FitOptions, task_of
 from automl_cli.metrics import Metric, TaskKind
 from automl_cli.prediction import schema_of_features
@@ -21,6 +23,8 @@ LEAST_JUDGED = 50
 MOST_JUDGED = 10_000
 JUDGED_SHARE = 0.2  # of the table, where all of it is new; of a few new rows half
 DRAWS = 1_000
+LEAST_DRAWS = 20
+ENDING = 0.7  # seconds before the limit at which no more is drawn: for the installation and the end of the process
 MOST_DRAWN = 2_000_000  # rows of all draws together: of many rows fewer draws tell as much
 SURE = 0.95  # share of draws in which the challenger must be better
 
@@ -41,6 +45,8 @@ class Bench:
         The truth of the rows that judge; no weights where there are none.
     champion : ndarray of shape (n_judged, n_outputs)
         By the classes of the task.
+    fingerprint : str
+        Of the table: positions mean nothing in another one.
     """
 
     rows: Array
@@ -49,6 +55,7 @@ class Bench:
     y: Array
     weight: Array | None
     champion: Array
+    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -105,15 +112,23 @@ def read_bench(champion: Path, options: FitOptions, table: Table, threads: int) 
                 f"{champion} does not say which rows it was trained on", hint="fit it anew with this version of automl"
             )
         theirs = read_with_schema(options.data, schema_of_features(artifact.manifest))
+        check_unchanged(theirs, table.fingerprint)
         frame = frame_from_table(theirs, artifact.manifest.frame_schema)
-        fresh = seen.fresh(frame.take(kept), task.y, task.classes)
-        entries = _judges(fresh, task, options.seed)
+        labelled = frame.take(kept)
+        fresh = seen.fresh(labelled, task.y, task.classes)
+        hashes = salted_hashes(labelled, task.y, task.classes, seen.salt)
+        entries = _judges(fresh, hashes, task, options.seed)
         y = task.y[entries]
-        if len(entries) < LEAST_JUDGED or (task.classes and len(np.unique(y)) < 2):
+        left = np.unique(np.delete(task.y, entries)) if task.classes else y
+        if task.classes and len(left) < len(task.classes):
+            return Verdict(False, "the rows that would judge are all there is of a class", len(fresh))
+        if len(entries) >= LEAST_JUDGED and task.classes and len(np.unique(y)) < 2:
+            return Verdict(False, "the rows that may judge hold one class only", len(fresh))
+        if len(entries) < LEAST_JUDGED:
             return Verdict(False, f"{_counted(len(fresh))} too few to judge by", len(fresh))
         rows, weight = kept[entries], None if task.weight is None else task.weight[entries]
         said = _said(artifact, frame.take(rows), task, threads)
-        return Bench(rows, len(fresh), task, y, weight, said)
+        return Bench(rows, len(fresh), task, y, weight, said, table.fingerprint)
 
 
 def _counted(n_fresh: int) -> str:
@@ -141,8 +156,22 @@ def _check_same_task(path: Path, manifest: Manifest, task: Task) -> None:
         )
 
 
-def _judges(fresh: Array, task: Task, seed: int) -> Array:
-    """Choose entries of the task that judge: the latest where rows have an order, whole groups, else by chance."""
+def check_unchanged(table: Table, fingerprint: str) -> None:
+    """Refuse a table that was replaced since it was first read: positions of rows would mean others.
+
+    Raises
+    ------
+    BadData
+    """
+    if table.fingerprint != fingerprint:
+        raise BadData(f"{table.source} was changed while it was used", hint="run it again on a file that stays")
+
+
+def _judges(fresh: Array, hashes: Array, task: Task, seed: int) -> Array:
+    """Choose entries of the task that judge: the latest where rows have an order, whole groups, else by chance.
+
+    Equal rows stay together: the challenger would know the answer of one that judges from its twin.
+    """
     n = min(len(fresh) // 2, max(LEAST_JUDGED, round(JUDGED_SHARE * task.n_rows)), MOST_JUDGED)
     if n < LEAST_JUDGED:
         return fresh[:0]
@@ -150,8 +179,12 @@ def _judges(fresh: Array, task: Task, seed: int) -> Array:
         return _whole_groups(fresh, task.groups, n, seed)
     if task.order is not None:
         known = fresh[np.isfinite(task.order[fresh])]
-        return np.sort(known[np.argsort(task.order[known], kind="stable")][-n:])
-    return np.sort(np.random.default_rng(seed).permutation(fresh)[:n])
+        latest = known[np.argsort(task.order[known], kind="stable")]
+        return np.sort(latest[-n:][~np.isin(hashes[latest[-n:]], hashes[latest[:-n]])])
+    values, twins = np.unique(hashes[fresh], return_inverse=True)
+    order = np.random.default_rng(seed).permutation(len(values))
+    sizes = np.cumsum(np.bincount(twins)[order])
+    return np.sort(fresh[np.isin(twins, order[sizes <= n])])
 
 
 def _whole_groups(fresh: Array, groups: Array, n: int, seed: int) -> Array:
@@ -160,19 +193,32 @@ def _whole_groups(fresh: Array, groups: Array, n: int, seed: int) -> Array:
     is_fresh[fresh] = True
     usable = np.setdiff1d(groups, groups[~is_fresh])
     order = np.random.default_rng(seed).permutation(usable)
-    counts = np.bincount(groups, minlength=int(groups.max(initial=0)) + 1)[order]
-    taken = order[: int(np.searchsorted(np.cumsum(counts), n, side="right"))]
+    counts = np.bincount(groups, minlength=int(groups.max(initial=0)) + 1)
+    taken: list[int] = []
+    total = 0
+    for group in order[: max(0, len(order) - 1)]:  # one at least is learned from
+        if total + counts[group] <= n or (total < LEAST_JUDGED and total + counts[group] <= len(fresh) // 2):
+            taken.append(int(group))
+            total += int(counts[group])
     return np.flatnonzero(np.isin(groups, taken))
 
 
-def judge(bench: Bench, challenger: Path, options: FitOptions, threads: int) -> Verdict:
-    """Compare on the rows that judge: paired resamples of them say how sure it is that the challenger is better."""
+def judge(bench: Bench, challenger: Path, options: FitOptions, threads: int, deadline: Deadline) -> Verdict:
+    """Compare on the rows that judge: paired resamples of them say how sure it is that the challenger is better.
+
+    Raises
+    ------
+    BadData
+        The table was replaced meanwhile.
+    """
     with open_artifact(challenger) as artifact:
-        table = read_with_schema(options.data, schema_of_features(artifact.manifest)).take(bench.rows)
+        table = read_with_schema(options.data, schema_of_features(artifact.manifest))
+        check_unchanged(table, bench.fingerprint)
+        table = table.take(bench.rows)
         said = _said(artifact, frame_from_table(table, artifact.manifest.frame_schema), bench.task, threads)
     metric, outputs = bench.task.metric, (bench.champion, said)
     losses = [metric.loss(bench.y, one, bench.weight) for one in outputs]
-    certainty = _certainty(bench.y, outputs, bench.weight, metric, options.seed)
+    certainty = _certainty(bench, outputs, metric, options.seed, deadline)
     better = losses[1] < losses[0] and certainty >= SURE
     reason = "it is better" if better else "it is not surely better" if losses[1] < losses[0] else "it is no better"
     champion, ours = (metric.natural(loss) for loss in losses)
@@ -192,12 +238,18 @@ def _aligned(outputs: Array, classes: Sequence[str], union: Sequence[str]) -> Ar
     return np.where(total > 0, found / np.where(total > 0, total, 1.0), 1.0 / len(union))
 
 
-def _certainty(y: Array, outputs: Sequence[Array], weight: Array | None, metric: Metric, seed: int) -> float:
-    """Return the share of bootstrap draws of the rows in which the second is better; a tie counts half."""
+def _certainty(bench: Bench, outputs: Sequence[Array], metric: Metric, seed: int, deadline: Deadline) -> float:
+    """Return the share of bootstrap draws of the rows in which the second is better; a tie counts half.
+
+    Where the time is nearly over there are fewer draws, but twenty at least.
+    """
+    y, weight = bench.y, bench.weight
     rng = np.random.default_rng(seed)
     n_draws = int(np.clip(MOST_DRAWN // len(y), 200, DRAWS))
     wins = 0.0
-    for _ in range(n_draws):
+    for number in range(n_draws):
+        if number >= LEAST_DRAWS and deadline.limited and deadline.seconds_left() < ENDING:
+            return wins / number
         rows = rng.integers(len(y), size=len(y))
         if metric.name == "roc_auc" and len(np.unique(y[rows])) < 2:
             wins += 0.5

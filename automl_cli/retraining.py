@@ -17,7 +17,7 @@ from automl_cli.machine import usable_cores
 from automl_cli.runs import output_lock
 from automl_cli.summary import Summary
 from automl_cli.table import read_table
-from automl_cli.workflow import Event, fit
+from automl_cli.workflow import Event, HeldOut, fit
 
 JUDGING = 1.0  # seconds, beside what predicting takes
 LEAST_SEARCH = 0.4  # of the time that is left: with less judging would cost more than it is worth
@@ -93,10 +93,17 @@ def retrain(
         if deadline.limited and reserve > LEAST_SEARCH * deadline.seconds_left():
             raise NoModel("the time is too short to fit and to judge", hint="give it more --time")
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="automl-challenger-")))
-        challenger = replace(options, out=place / champion.name, stands_for=champion)
+        # without the rows that judge the kind of task might be seen otherwise
+        challenger = replace(
+            options, out=place / champion.name, stands_for=champion, task=bench.task.kind, metric=bench.task.metric.name
+        )
         earlier = deadline.earlier(reserve) if deadline.limited else deadline
-        summary = yield from _summarised(fit(challenger, earlier, interrupted, held_out=bench.rows))
-        verdict = judge(bench, challenger.out, options, usable_cores())
+        held_out = HeldOut(bench.rows, bench.fingerprint)
+        summary = yield from _summarised(fit(challenger, earlier, interrupted, held_out=held_out))
+        if summary.interrupted:  # it can be resumed, and is judged then
+            verdict = Verdict(False, "the new one was interrupted", bench.n_fresh)
+        else:
+            verdict = judge(bench, challenger.out, options, usable_cores(), deadline)
         if verdict.installed:
             install(challenger.out, champion, options.keep or 0)
         yield Retrained(champion, verdict, replace(summary, out=champion, seconds=deadline.elapsed()))
@@ -137,14 +144,17 @@ def install(challenger: Path, champion: Path, keep: int) -> None:
     A process that is killed on the way leaves the old model, or the new one, whole.
     """
     place = champion.resolve()
-    for number in range(keep, 1, -1):
-        newer = _numbered(place, number - 1)
-        if newer.exists():
-            newer.replace(_numbered(place, number))
-    if keep:
-        _link(place, _numbered(place, 1))
     with challenger.open("rb") as content, write_whole(champion) as file:
         shutil.copyfileobj(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+        # only now, when there is room for the new one: a night without space must not push an old one out
+        for number in range(keep, 1, -1):
+            newer = _numbered(place, number - 1)
+            if newer.exists():
+                newer.replace(_numbered(place, number))
+        if keep:
+            _link(place, _numbered(place, 1))
 
 
 def _numbered(place: Path, number: int) -> Path:

@@ -15,7 +15,7 @@ from automl_cli.attached import Kept, attachments, kept_of
 from automl_cli.background import Background
 from automl_cli.clock import Deadline
 from automl_cli.ending import Ending, further_models, what_mattered
-from automl_cli.errors import AutomlError, NoModel, UsageError
+from automl_cli.errors import AutomlError, BadData, NoModel, UsageError
 from automl_cli.evaluate import evaluate, finished_trial
 from automl_cli.executors import PRELOAD, ExecutorKind, ProcessExecutor, Setup, TrialExecutor, open_executor, submitted
 from automl_cli.experience.records import Recalled
@@ -95,6 +95,14 @@ class Remembered:
     recalled: Recalled
 
 
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Rows of a table by their position, and the fingerprint of the table in which they have it."""
+
+    rows: Array
+    fingerprint: str
+
+
 @dataclass(frozen=True)
 class Opening:
     """Stores of past runs, as far as they are open by now."""
@@ -112,7 +120,7 @@ Event = Entered | Prepared | Happening | Improved | Remembered | Summary
 
 
 def fit(
-    options: FitOptions, deadline: Deadline, interrupted: Callable[[], bool], *, held_out: Array | None = None
+    options: FitOptions, deadline: Deadline, interrupted: Callable[[], bool], *, held_out: HeldOut | None = None
 ) -> Iterator[Event]:
     """Find, weigh and save the best pipelines for a table.
 
@@ -122,8 +130,8 @@ def fit(
         Of the whole command; unlimited where trials are counted.
     interrupted : callable
         Whether the user asked to stop; the best model so far is saved then.
-    held_out : ndarray of int64 or None
-        Rows of the table, by position, that nothing may be learned from.
+    held_out : HeldOut or None
+        Rows that nothing may be learned from.
 
     Yields
     ------
@@ -160,15 +168,17 @@ def fit(
             verbatim=verbatim_columns(options),
         )
         if held_out is not None:
-            table = table.without(held_out)
+            if table.fingerprint != held_out.fingerprint:
+                raise BadData(f"{table.source} was changed while it was used", hint="run it again on a file that stays")
+            table = table.without(held_out.rows)
         phases.end("read")
         if deadline.limited and deadline.seconds_left() < SHORTEST_SEARCH:
             took = f"reading {table.source} took {phases.seconds['read']:.1f} s of the {deadline.total:g} s"
             raise NoModel(took, hint="give it more --time")
         stem = Path(options.data).name.split(".")[0] or "table"
         run = stack.enter_context(open_run(options.run_dir, stem=stem, identity=identity, resume=options.resume))
-        run.note({"options": options.to_json(), "limit": options.seconds})
         job = prepare(options, table, families, run)
+        run.note({"options": options.to_json()})  # not before: a resumption that is refused must not change them
         phases.end("frame")
         yield Prepared(job, before)
         yield Entered("searching")

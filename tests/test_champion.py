@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from automl_cli.artifact import open_artifact
+from automl_cli.errors import NoSpace
 from automl_cli.features.frame import Frame, FrameSchema
 from automl_cli.files import locked
 from automl_cli.retraining import install
@@ -242,3 +243,56 @@ def test_no_kill_loses_the_champion(tmp_path) -> None:
         process.stdout.close()
         for path in (champion, *tmp_path.glob("m.automl.*")):
             assert path.read_text() in ("a" * n, "b" * n)
+
+
+def test_twins_of_new_rows_do_not_give_the_answers_away(command, tmp_path) -> None:
+    rng = np.random.default_rng(0)
+
+    def noise(name, n, copies):
+        rows = [
+            f"{a:.6f},{b:.6f},{c}\n" for a, b, c in zip(*rng.normal(size=(2, n)), rng.integers(0, 2, n), strict=True)
+        ]
+        (tmp_path / name).write_text("a,b,y\n" + "".join(rows * copies))
+
+    noise("old.csv", 400, 1)
+    noise("new.csv", 200, 3)
+    trees = ("--trials", "1", "--include", "random_forest", "--folds", "2")
+    assert command("fit", "old.csv", "-t", "y", *trees, "--champion", "m.automl", cwd=tmp_path).returncode == 0
+    answer = command("fit", "new.csv", "-t", "y", *trees, "--champion", "m.automl", "--json", cwd=tmp_path)
+    assert answer.returncode == 7, answer.stderr  # there is nothing to learn
+    assert json.loads(answer.stdout)["champion"]["challenger"] < 0.7
+
+
+def test_a_night_without_space_pushes_no_old_champion_out(tmp_path, monkeypatch) -> None:
+    champion = tmp_path / "m.automl"
+    champion.write_text("now")
+    (tmp_path / "m.automl.1").write_text("before")
+    (tmp_path / "new").write_text("new")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfileobj", full)
+    with pytest.raises(NoSpace):
+        install(tmp_path / "new", champion, keep=2)
+    monkeypatch.undo()
+    assert champion.read_text() == "now"
+    assert {path.name: path.read_text() for path in tmp_path.glob("m.automl.*")} == {"m.automl.1": "before"}
+
+
+def test_large_groups_may_judge_too(command, tmp_path) -> None:
+    rng = np.random.default_rng(0)
+
+    def grouped(name, groups):
+        x = rng.normal(size=300 * len(groups))
+        y = 3 * x + rng.normal(size=len(x))
+        names = np.repeat(groups, 300)
+        rows = "".join(f"{a:.6f},{b:.6f},{g}\n" for a, b, g in zip(x, y, names, strict=True))
+        (tmp_path / name).write_text("x,y,g\n" + rows)
+
+    line = ("-t", "y", *CHEAP, "--group-column", "g", "--champion", "m.automl")
+    grouped("old.csv", ["a", "b"])
+    grouped("new.csv", ["c", "d", "e"])
+    assert command("fit", "old.csv", *line, cwd=tmp_path).returncode == 0
+    answer = command("fit", "new.csv", *line, cwd=tmp_path)
+    assert "on 300 rows that neither has seen" in answer.stderr
