@@ -8,18 +8,20 @@ from typing import Any
 import numpy as np
 
 from automl_cli.artifact import Artifact, open_artifact
-from automl_cli.attached import predictions_reference
-from automl_cli.errors import BadData, UsageError
+from automl_cli.attached import PREDICTIONS, predictions_reference
+from automl_cli.errors import BadArtifact, BadData, UsageError
 from automl_cli.features.frame import frame_from_table
 from automl_cli.features.matrix import Array
 from automl_cli.metrics import METRICS
-from automl_cli.prediction import bootstrapped, schema_of_features
+from automl_cli.prediction import bootstrapped, check_reference, metric_fits, schema_of_features, weights_of
 from automl_cli.reference import ColumnReference, Reference, binned, bins_of_codes, bins_of_numbers, counts_by_bin
 from automl_cli.table import Notice, Table, read_with_schema
 from automl_cli.task import read_truth
 
 LEVEL = 0.01  # of false discoveries among all columns
 LARGE = 0.1  # Jensen-Shannon distance, 0 (the same) to 1 (nothing in common): a normal moved by a quarter of its width
+LARGE_PREDICTIONS = 0.25  # of the averaged model's against those of single folds, which spread more
+LEAST_EXPECTED = 5.0
 LEAST_ROWS = 30
 MOST_DOMAIN_ROWS = 2_000
 TOLD_APART = 0.6  # AUC that a classifier of old and new rows must surely exceed
@@ -121,14 +123,21 @@ def check(model: Path, data: str, *, threads: int) -> Check:
             data, schema_of_features(manifest), optional=(manifest.target,), verbatim=(manifest.target,), fill=True
         )
         frame = frame_from_table(table, manifest.frame_schema)
+        check_reference(reference, frame)
+        if manifest.metric not in METRICS:
+            raise BadArtifact(f"{model} was chosen by an unknown metric", hint="pip install --upgrade automl-cli")
         if frame.n_rows < LEAST_ROWS:
             raise BadData(f"{frame.n_rows} rows are too few to tell drift", hint=f"give at least {LEAST_ROWS}")
         bins = binned(frame, reference.columns)
         columns = _column_drifts(bins, reference.columns)
         outputs = artifact.predict(frame, threads)
-        scored = _scored(artifact, table, outputs)
+        weight = weights_of(data, manifest)
+        scored = _scored(artifact, table, outputs, weight)
         predictions = _prediction_drift(reference, outputs)
-    domain = domain_auc(reference.rows, bins) if len(reference.rows) >= LEAST_ROWS else None
+    timeless = [i for i, column in enumerate(reference.columns) if column.kind != "datetime"]
+    domain = None
+    if len(reference.rows) >= LEAST_ROWS and timeless:
+        domain = domain_auc(reference.rows[:, timeless], bins[:, timeless])
     found = Check(
         n_rows=frame.n_rows,
         reasons=(),
@@ -163,7 +172,8 @@ def _drift(reference: ColumnReference, now: Array, size: float, p: float) -> Col
     before = np.array(reference.counts)
     unknown = float(now[-2] / now.sum()) if reference.kind == "categorical" else 0.0
     missing_before, missing_now = (float(counts[-1] / max(1, counts.sum())) for counts in (before, now))
-    drifted = p < LEVEL and size > LARGE
+    large = LARGE_PREDICTIONS if reference.name == PREDICTIONS else LARGE
+    drifted = p < LEVEL and size > large and reference.kind != "datetime"  # time goes on
     return ColumnDrift(reference.name, size, p, missing_before, missing_now, unknown, drifted)
 
 
@@ -172,11 +182,19 @@ def _compared(before: Array, now: Array) -> tuple[float, float]:
     from scipy.spatial.distance import jensenshannon  # noqa: PLC0415
     from scipy.stats import chi2_contingency  # noqa: PLC0415
 
-    used = (before + now) > 0
-    if used.sum() < 2 or not before.sum() or not now.sum():
+    if not before.sum() or not now.sum():
         return 0.0, 1.0
-    size = float(np.nan_to_num(jensenshannon(before[used] / before.sum(), now[used] / now.sum(), base=2)))
-    return size, float(chi2_contingency(np.stack([before[used], now[used]])).pvalue)
+    # bins of which fewer than five rows are expected are one: the test holds for larger counts only (Cochran 1954)
+    together = before + now
+    rare = together * (min(before.sum(), now.sum()) / together.sum()) < LEAST_EXPECTED
+    pairs = np.stack([before, now])
+    pairs = np.column_stack([pairs[:, ~rare], pairs[:, rare].sum(axis=1)])
+    pairs = pairs[:, pairs.sum(axis=0) > 0]
+    if pairs.shape[1] < 2:
+        return 0.0, 1.0
+    shares = pairs / pairs.sum(axis=1, keepdims=True)
+    size = float(np.nan_to_num(jensenshannon(*shares, base=2)))
+    return size, float(chi2_contingency(pairs).pvalue)
 
 
 def domain_auc(old: Array, new: Array, *, seed: int = 0) -> tuple[float, float, float]:
@@ -225,7 +243,7 @@ def _prediction_drift(reference: Reference, outputs: Array) -> ColumnDrift | Non
     return _drift(before, counts, *_compared(np.array(before.counts), counts))
 
 
-def _scored(artifact: Artifact, table: Table, outputs: Array) -> dict[str, Any]:
+def _scored(artifact: Artifact, table: Table, outputs: Array, weight: Array | None) -> dict[str, Any]:
     """Score the rows whose label is known, where there are enough of them."""
     manifest, data = artifact.manifest, artifact.manifest.data
     interval = data.get("interval")
@@ -244,8 +262,11 @@ def _scored(artifact: Artifact, table: Table, outputs: Array) -> dict[str, Any]:
         return nothing
     metric = METRICS[manifest.metric]
     judged = manifest.decision.judged(outputs[kept], metric)
-    score = metric.natural(metric.loss(y, judged, None))
-    return {"score": score, "score_interval": bootstrapped(y, judged, None, metric), **before}
+    known = None if weight is None else weight[kept]
+    if not metric_fits(manifest.metric, y) or (known is not None and not known.sum() > 0):
+        return nothing
+    score = metric.natural(metric.loss(y, judged, known))
+    return {"score": score, "score_interval": bootstrapped(y, judged, known, metric), **before}
 
 
 def _reasons(found: Check) -> list[str]:

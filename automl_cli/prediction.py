@@ -113,6 +113,8 @@ def predict(
         for name in carry:
             if name in answers:
                 raise UsageError(f"--columns names {name!r}, which the predictions are called", hint="leave it out")
+        if strict and manifest.data.get("reference") is None:
+            raise UsageError(f"{model} does not say what it was trained on", hint="leave --strict out, or fit it anew")
         table = read_with_schema(data, schema_of_features(manifest), verbatim=carry, fill=fill)
         frame = frame_from_table(table, manifest.frame_schema)
         notices = (*table.notices, *_unlike(frame, manifest))
@@ -134,10 +136,9 @@ def _unlike(frame: Frame, manifest: Manifest) -> list[Notice]:
         return []
     try:
         reference = Reference.from_parts(entry, None)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise BadArtifact(f"the model's manifest has no valid 'reference' ({error})", hint="fit again") from error
-    if [column.name for column in reference.columns] != list(frame.schema.names):
-        raise BadArtifact("the model's manifest has a 'reference' of other columns", hint="fit again")
+    check_reference(reference, frame)
     ends = {column.name: (column.low, column.high) for column in reference.columns}
     remarks = []
     for name, n in values_beyond(frame, reference).items():
@@ -145,12 +146,32 @@ def _unlike(frame: Frame, manifest: Manifest) -> list[Notice]:
         dated = name in frame.schema.datetime
         span = "" if dated else f" ({low:.6g} to {high:.6g})"
         what = f"{n:,} {'date' if dated else 'number'}{'' if n == 1 else 's'}"
-        remarks.append(Remark("beyond", name, f"column {name!r} has {what} beyond those of the training{span}"))
+        remarks.append(
+            Remark(
+                "later_dates" if dated else "beyond",
+                name,
+                f"column {name!r} has {what} beyond those of the training{span}",
+            )
+        )
     for name, n in newly_missing(frame, reference).items():
         cells = f"{n:,} cell{'' if n == 1 else 's'}"
         message = f"column {name!r} has {cells} without a value, which the training never had"
         remarks.append(Remark("newly_missing", name, message))
     return list(gather(remarks))
+
+
+def check_reference(reference: Reference, frame: Frame) -> None:
+    """Refuse a reference that is not of the frame's columns.
+
+    Raises
+    ------
+    BadArtifact
+    """
+    schema = frame.schema
+    kinds = dict.fromkeys(schema.numeric, "numeric") | dict.fromkeys(schema.categorical, "categorical")
+    kinds |= dict.fromkeys(schema.datetime, "datetime") | dict.fromkeys(schema.text, "text")
+    if [(column.name, column.kind) for column in reference.columns] != [(name, kinds[name]) for name in schema.names]:
+        raise BadArtifact("the model's manifest has a 'reference' of other columns", hint="fit again")
 
 
 def evaluate_model(model: Path, data: str, *, metric: str | None, threads: int) -> Scores:
@@ -168,13 +189,13 @@ def evaluate_model(model: Path, data: str, *, metric: str | None, threads: int) 
         manifest = artifact.manifest
         chosen = metric_for(metric or manifest.metric, manifest.kind)
         table = read_with_schema(data, schema_of_features(manifest), verbatim=(manifest.target,))
-        weight = _weights(data, manifest)
+        weight = weights_of(data, manifest)
         y, kept = read_truth(table.strings(manifest.target), manifest.target, manifest.classes)
         outputs = _outputs(artifact, table, threads)[kept]
     weight = None if weight is None else weight[kept]
-    if not _fits(chosen.name, y):
+    if not metric_fits(chosen.name, y):
         raise BadData(f"{chosen.name} is not defined for some values of {manifest.target!r}", hint="choose a --metric")
-    fitting = [m for m in METRICS.values() if manifest.kind in m.kinds and _fits(m.name, y)]
+    fitting = [m for m in METRICS.values() if manifest.kind in m.kinds and metric_fits(m.name, y)]
     guess = naive(y, weight, manifest.kind, manifest.n_outputs, len(y), metric=chosen)
     return Scores(
         metric=chosen.name,
@@ -188,7 +209,7 @@ def evaluate_model(model: Path, data: str, *, metric: str | None, threads: int) 
     )
 
 
-def _fits(metric: str, y: Array) -> bool:
+def metric_fits(metric: str, y: Array) -> bool:
     """Whether a metric is defined for these values: a logarithm needs values from 0 on, a share values other than 0."""
     if metric == "rmsle":
         return bool((y >= 0).all())
@@ -213,7 +234,7 @@ def _answers(outputs: Array, manifest: Manifest, threshold: float | None) -> Any
     return np.asarray(manifest.classes, dtype=object)[manifest.decision.deciding(outputs).argmax(axis=1)]
 
 
-def _weights(data: str, manifest: Manifest) -> Array | None:
+def weights_of(data: str, manifest: Manifest) -> Array | None:
     """Return the row weights that the model was fitted with, if the file has them."""
     name = manifest.data.get("weight_column")
     if not isinstance(name, str) or data == "-":

@@ -104,7 +104,11 @@ def column_reference(name: str, kind: str, values: Array, n_levels: int | None =
     """Measure one column: numbers with NaN, or codes where ``n_levels`` says how many values are known."""
     if n_levels is not None:
         n_bins = min(n_levels, MOST_LEVELS) + 3
-        return ColumnReference(name, kind, (), _counted(bins_of_codes(values, n_levels), n_bins))
+        levels = np.bincount(values[values >= 0], minlength=n_levels)
+        # Of other rows as many have a value that these lack as these have one of their own (Good 1953).
+        alone = (values >= 0) & (levels[np.maximum(values, 0)] == 1) & (len(values) > n_levels)
+        codes = np.where(alone, -2, values)
+        return ColumnReference(name, kind, (), _counted(bins_of_codes(codes, n_levels), n_bins))
     known = values[np.isfinite(values)]
     if not len(known):
         return ColumnReference(name, kind, (), (0, len(values)))
@@ -202,8 +206,10 @@ def _column(entry: Mapping[str, Any]) -> ColumnReference:
     edges, counts = tuple(map(float, entry["edges"])), tuple(map(int, entry["counts"]))
     low, high = (None if entry.get(key) is None else float(entry[key]) for key in ("low", "high"))
     found = ColumnReference(str(entry["name"]), str(entry["kind"]), edges, counts, low, high)
-    if not all(np.isfinite(edges)) or list(edges) != sorted(edges) or not 2 <= len(counts) <= 255 or min(counts) < 0:
+    if not all(np.isfinite(edges)) or list(edges) != sorted(edges) or not 2 <= len(counts) <= 255:
         raise ValueError(f"column {found.name!r} is not described as it must be")
+    if min(counts) < 0 or max(counts) >= 2**53:
+        raise ValueError(f"column {found.name!r} has no possible counts")
     if found.kind != "categorical" and len(counts) != len(edges) + 2:
         raise ValueError(f"column {found.name!r} has other bins than edges")
     return found

@@ -171,3 +171,24 @@ def test_a_threshold_decides_in_place_of_the_model(command, home) -> None:
         assert 0 < given.sum() < 200
     assert labels("--threshold", "0")[0].all()
     assert command("predict", "m.automl", "new.csv", "--threshold", "2", cwd=home).returncode == 2
+
+
+def test_what_every_sample_brings_is_no_drift(command, tmp_path) -> None:
+    """Rare cities, later days and rows that count more."""
+    rng = np.random.default_rng(0)
+
+    def sample(name, first_day):
+        n = 600
+        city = rng.zipf(1.5, size=n) % 5_000
+        day = [f"2026-{1 + d // 28:02d}-{1 + d % 28:02d}" for d in first_day + rng.integers(0, 50, n)]
+        x, weight = rng.normal(size=n), rng.integers(1, 9, n)
+        y = np.where(x + rng.normal(scale=np.where(weight > 4, 0.1, 5.0)) > 0, "yes", "no")
+        rows = zip(city, day, x.round(4), weight, y, strict=True)
+        (tmp_path / name).write_text("city,day,x,w,y\n" + "".join(f"c{c},{d},{a},{w},{t}\n" for c, d, a, w, t in rows))
+
+    sample("old.csv", 0)
+    sample("new.csv", 100)
+    line = ("fit", "old.csv", "-t", "y", "--weight-column", "w", *CHEAP, "-o", "m.automl")
+    assert command(*line, cwd=tmp_path).returncode == 0
+    answer = command("check", "m.automl", "new.csv", cwd=tmp_path)
+    assert answer.returncode == 0, answer.stdout

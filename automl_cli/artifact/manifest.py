@@ -340,6 +340,10 @@ def _is_attachment(value: Any) -> bool:
     return _is_object(value) and _is_text(value.get("blob")) and bool(DIGEST.fullmatch(value["blob"]))
 
 
+def _is_interval(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
+
+
 _GAINS = ("in_sample_gain", "cross_fitted_gain")
 
 # key -> (what it must be, whether it must be there); other keys are carried along and shown as they are
@@ -360,7 +364,8 @@ _KEYS: Mapping[str, tuple[Callable[[Any], bool], bool]] = {
     "validation": (_is_text, False),
     "loss": (_is_number, False),
     "naive_loss": (_is_number, False),
-    "interval": (_is_numbers, False),
+    "interval": (_is_interval, False),
+    "score": (_is_number, False),
     "ensemble": (lambda v: _is_object(v) and all(_is_number(v.get(key)) for key in _GAINS), False),
     "warnings": (_is_list, False),
     "seed": (_is_count, False),

@@ -104,7 +104,7 @@ class Artifact:
             content = (folder / key).read_bytes()
         try:
             return parse(entry, content)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise self._container.damaged(f"its {key!r} cannot be read") from error
 
     def check(self) -> None:

@@ -277,11 +277,14 @@ def run_fit(
     from automl_cli.console.eventlog import logged
     from automl_cli.console.live import show
     from automl_cli.errors import NoModel
+    from automl_cli.files import refuse_to_overwrite
     from automl_cli.retraining import Retrained, retrain
     from automl_cli.workflow import Event, fit
 
     with Interrupts() as interrupts:
         begin: Callable[..., Iterator[Event | Retrained]] = fit if options.keep is None else retrain
+        if log_file is not None:
+            refuse_to_overwrite(log_file, [Path(options.data), options.out])
         events = begin(options, deadline, interrupts.seen)
         if log_file is not None:
             events = logged(events, log_file, deadline)
