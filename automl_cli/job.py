@@ -144,6 +144,8 @@ class FitOptions:
             data[name] = None if data[name] is None else str(data[name].resolve())
         if self.data != "-":
             data["data"] = str(Path(self.data).resolve())
+        if self.experience not in (None, "off") and "://" not in str(self.experience):
+            data["experience"] = str(Path(str(self.experience)).resolve())
         if self.stands_for is not None:
             data["out"] = str(self.stands_for.resolve())
         return {**data, "kinds": dict(self.kinds), "without": sorted(self.without)}

@@ -83,7 +83,7 @@ def retrain(
             summary = yield from _summarised(fit(options, deadline, interrupted))
             yield Retrained(champion, Verdict(True, "there was none", 0), summary)
             return
-        stack.enter_context(locked(output_lock(champion), str(champion)))
+        stack.enter_context(locked(output_lock(champion), str(champion), wait_seconds=wait))
         began = deadline.elapsed()
         bench = _read_bench(champion, options)
         if isinstance(bench, Verdict):
