@@ -127,7 +127,8 @@ def check(model: Path, data: str, *, threads: int) -> Check:
         if manifest.metric not in METRICS:
             raise BadArtifact(f"{model} was chosen by an unknown metric", hint="pip install --upgrade automl-cli")
         if frame.n_rows < LEAST_ROWS:
-            raise BadData(f"{frame.n_rows} rows are too few to tell drift", hint=f"give at least {LEAST_ROWS}")
+            rows = "1 row is" if frame.n_rows == 1 else f"{frame.n_rows} rows are"
+            raise BadData(f"{rows} too few to tell drift", hint=f"give at least {LEAST_ROWS}")
         bins = binned(frame, reference.columns)
         columns = _column_drifts(bins, reference.columns)
         outputs = artifact.predict(frame, threads)

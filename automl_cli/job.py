@@ -17,7 +17,7 @@ from automl_cli.plan import Resources, share_cores
 from automl_cli.rundata import RunData, open_rundata, save_rundata
 from automl_cli.runs import Run
 from automl_cli.splits import ValidationPlan, plan_folds
-from automl_cli.table import Kind, Table
+from automl_cli.table import Kind, Table, read_table
 from automl_cli.table.fitting import near_names
 from automl_cli.task import Task, TaskKind, make_task
 from automl_cli.trial import Trial, read_journal
@@ -225,6 +225,23 @@ def choose_families(include: Sequence[str], exclude: Sequence[str]) -> dict[str,
 def verbatim_columns(options: FitOptions) -> tuple[str, ...]:
     """Return the columns whose text must be kept as it is written: labels and groups."""
     return (options.target,) if options.group_column is None else (options.target, options.group_column)
+
+
+def read_data(options: FitOptions) -> Table:
+    """Read the table that the options name, by the kinds and roles they give.
+
+    Raises
+    ------
+    BadData, UsageError
+        See `read_table`.
+    """
+    return read_table(
+        options.data,
+        target=options.target,
+        kinds=options.kinds,
+        ignore=options.ignore,
+        verbatim=verbatim_columns(options),
+    )
 
 
 def prepare(options: FitOptions, table: Table, families: Mapping[str, Family], run: Run) -> Job:

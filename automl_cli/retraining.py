@@ -12,11 +12,10 @@ from automl_cli.champion import Bench, Verdict, judge, read_bench
 from automl_cli.clock import Deadline
 from automl_cli.errors import NoModel, UsageError
 from automl_cli.files import check_writable, locked, write_whole
-from automl_cli.job import FitOptions, verbatim_columns
+from automl_cli.job import FitOptions, read_data
 from automl_cli.machine import usable_cores
 from automl_cli.runs import output_lock
 from automl_cli.summary import Summary
-from automl_cli.table import read_table
 from automl_cli.workflow import Event, HeldOut, fit
 
 JUDGING = 1.0  # seconds, beside what predicting takes
@@ -110,13 +109,7 @@ def retrain(
 
 
 def _read_bench(champion: Path, options: FitOptions) -> Bench | Verdict:
-    table = read_table(
-        options.data,
-        target=options.target,
-        kinds=options.kinds,
-        ignore=options.ignore,
-        verbatim=verbatim_columns(options),
-    )
+    table = read_data(options)
     options.check_present(table)
     return read_bench(champion, options, table, usable_cores())
 

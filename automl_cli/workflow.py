@@ -21,7 +21,7 @@ from automl_cli.executors import PRELOAD, ExecutorKind, ProcessExecutor, Setup, 
 from automl_cli.experience.records import Recalled
 from automl_cli.features.matrix import Array
 from automl_cli.files import check_writable, locked, refuse_to_overwrite
-from automl_cli.job import FitOptions, Job, choose_families, manifest_of, prepare, verbatim_columns
+from automl_cli.job import FitOptions, Job, choose_families, manifest_of, prepare, read_data
 from automl_cli.machine import usable_cores, usable_memory
 from automl_cli.members import Chosen, OofCache
 from automl_cli.optimizer import Optimizer
@@ -44,7 +44,7 @@ from automl_cli.summary import (
     raced,
     shares,
 )
-from automl_cli.table import Notice, read_table
+from automl_cli.table import Notice
 from automl_cli.trial import Proposal, Trial, append_to_journal
 from automl_cli.warmstart import MOST_WAIT, Memory, leave, look_up, memory_of, open_memory, told
 
@@ -160,13 +160,7 @@ def fit(
         before = None if options.resume else interrupted_run(identity)
         opening.begin()
         yield Entered("reading")
-        table = read_table(
-            options.data,
-            target=options.target,
-            kinds=options.kinds,
-            ignore=options.ignore,
-            verbatim=verbatim_columns(options),
-        )
+        table = read_data(options)
         if held_out is not None:
             if table.fingerprint != held_out.fingerprint:
                 raise BadData(f"{table.source} was changed while it was used", hint="run it again on a file that stays")
