@@ -1,6 +1,6 @@
 """Is a model still at home in a table: schema, columns, rows as a whole, predictions, and scores where labels are."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from automl_cli.metrics import METRICS
 from automl_cli.prediction import bootstrapped, check_reference, metric_fits, schema_of_features, weights_of
 from automl_cli.reference import ColumnReference, Reference, binned, bins_of_codes, bins_of_numbers, counts_by_bin
 from automl_cli.table import Notice, Table, read_with_schema
-from automl_cli.task import read_truth
+from automl_cli.task import known_labels, read_truth
 
 LEVEL = 0.01  # of false discoveries among all columns
 LARGE = 0.1  # Jensen-Shannon distance, 0 (the same) to 1 (nothing in common): a normal moved by a quarter of its width
@@ -74,6 +74,8 @@ class Check:
         Of the model's metric on the rows with a label, where there are at least fifty.
     score_before, interval_before
         What the model reached at training.
+    strange_labels : mapping of str to int
+        Labels that the model does not know, and how many rows have them.
     """
 
     n_rows: int
@@ -87,6 +89,7 @@ class Check:
     score_interval: tuple[float, float] | None
     score_before: float | None
     interval_before: tuple[float, float] | None
+    strange_labels: Mapping[str, int]
     notices: tuple[Notice, ...]
 
     @property
@@ -123,7 +126,7 @@ def check(model: Path, data: str, *, threads: int) -> Check:
             data, schema_of_features(manifest), optional=(manifest.target,), verbatim=(manifest.target,), fill=True
         )
         frame = frame_from_table(table, manifest.frame_schema)
-        check_reference(reference, frame)
+        check_reference(reference, frame.schema)
         if manifest.metric not in METRICS:
             raise BadArtifact(f"{model} was chosen by an unknown metric", hint="pip install --upgrade automl-cli")
         if frame.n_rows < LEAST_ROWS:
@@ -252,12 +255,13 @@ def _scored(artifact: Artifact, table: Table, outputs: Array, weight: Array | No
         "score_before": data.get("score"),
         "interval_before": None if interval is None else (float(interval[0]), float(interval[1])),
     }
-    nothing = {"score": None, "score_interval": None, **before}
+    nothing: dict[str, Any] = {"score": None, "score_interval": None, "strange_labels": {}, **before}
     if manifest.target not in table.schema:
         return nothing
+    labels, nothing["strange_labels"] = known_labels(table.strings(manifest.target), manifest.classes)
     try:
-        y, kept = read_truth(table.strings(manifest.target), manifest.target, manifest.classes)
-    except BadData:  # no label at all, or one that the model does not know: the columns say more
+        y, kept = read_truth(labels, manifest.target, manifest.classes)
+    except BadData:  # no label at all, or none that the model knows
         return nothing
     if len(y) < LEAST_LABELLED or (manifest.classes and len(np.unique(y)) < 2):
         return nothing
@@ -267,7 +271,7 @@ def _scored(artifact: Artifact, table: Table, outputs: Array, weight: Array | No
     if not metric_fits(manifest.metric, y) or (known is not None and not known.sum() > 0):
         return nothing
     score = metric.natural(metric.loss(y, judged, known))
-    return {"score": score, "score_interval": bootstrapped(y, judged, known, metric), **before}
+    return {**nothing, "score": score, "score_interval": bootstrapped(y, judged, known, metric)}
 
 
 def _reasons(found: Check) -> list[str]:
@@ -280,6 +284,10 @@ def _reasons(found: Check) -> list[str]:
         reasons.append(f"rows of the training and of this table are told apart (AUC {found.domain_auc[0]:.2f})")
     if found.predictions is not None and found.predictions.drifted:
         reasons.append(f"predictions have moved (distance {found.predictions.size:.2f})")
+    if found.strange_labels:
+        n_rows, label = sum(found.strange_labels.values()), next(iter(found.strange_labels))
+        rows = "1 row has" if n_rows == 1 else f"{n_rows:,} rows have"
+        reasons.append(f"{rows} a label that the model does not know, such as {label[:40]!r}")
     if _is_worse(found):
         was = f"it was {found.score_before:.5g} at training"
         reasons.append(f"{found.metric_title} is {found.score:.5g} on the labelled rows, {was}")

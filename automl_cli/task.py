@@ -202,6 +202,18 @@ def read_truth(labels: Any, target: str, classes: Sequence[str]) -> tuple[Array,
     return y[finite], kept[finite]
 
 
+def known_labels(labels: Any, classes: Sequence[str]) -> tuple[Any, dict[str, int]]:
+    """Return labels with null for those that are none of the classes, and how often each of these occurs."""
+    cells = _cells(labels)
+    if not classes:
+        return cells, {}
+    usual = pa.array([*classes, *sorted(set(MISSING_LABELS) - set(classes))], pa.string())
+    strange = pc.and_kleene(pc.is_valid(cells), pc.invert(pc.is_in(cells, value_set=usual)))
+    counts = pc.value_counts(cells.filter(strange)).to_pylist()
+    found = {str(entry["values"]): int(entry["counts"]) for entry in sorted(counts, key=lambda e: -e["counts"])}
+    return pc.if_else(strange, None, cells), found
+
+
 def _cells(labels: Any) -> Any:
     """Return cells as a pyarrow array of strings."""
     cells = labels.combine_chunks() if isinstance(labels, pa.ChunkedArray) else labels

@@ -50,6 +50,9 @@ from automl_cli.warmstart import MOST_WAIT, Memory, leave, look_up, memory_of, o
 
 logger = logging.getLogger(__name__)
 USUAL_ENDING = 0.4  # seconds of weighing and saving on small tables
+UNDESCRIBED = Notice(
+    "undescribed", "there was no time to describe the table in the model: automl check and --champion need more --time"
+)
 SHORTEST_SEARCH = 1.0  # seconds; with less no trial can end
 MEMORY_SHARE = 0.85  # of the machine, where the user sets no limit
 
@@ -235,19 +238,20 @@ def _search_and_save(
     phases.end("weigh")
     yield Entered("saving")
     stopped_by_user = interrupted()
+    attached = _attached_in_time(kept, model, chosen, share=0.25 if options.keep is None else 0.5)
     summary = _summary(options, job, model, chosen, phases)
     summary = replace(
         summary,
         mattered=shares(mattered),
         n_measured=len(mattered),
-        odd=(*job.table.notices, *_oddities(found, deadline, options)),
+        odd=(*job.table.notices, *_oddities(found, deadline, options), *(() if attached else (UNDESCRIBED,))),
         overhead=overhead,
         peak_memory_bytes=executor.peak_memory(),
         interrupted=stopped_by_user,
         ended_early=early,
         experience=told(memory, model.trials, chosen),
     )
-    _save(model, options.out, summary, fitted, _attached_in_time(kept, model, chosen))
+    _save(model, options.out, summary, fitted, attached)
     phases.end("save")
     if not stopped_by_user:  # else --resume can go on with it, and it is remembered once it is done
         finish(
@@ -280,11 +284,13 @@ def _summary(options: FitOptions, job: Job, model: ModelSoFar, chosen: Chosen, p
     )
 
 
-def _attached_in_time(kept: Background[Kept], model: ModelSoFar, chosen: Chosen) -> Mapping[str, Attachment]:
-    """Return what the file keeps of the table; of a timed run what is known by now, or nearly."""
+def _attached_in_time(
+    kept: Background[Kept], model: ModelSoFar, chosen: Chosen, *, share: float
+) -> Mapping[str, Attachment]:
+    """Return what the file keeps of the table; in a timed run a share of the seconds that are left is waited for it."""
     deadline = model.deadline
     try:
-        found = kept.result_within(min(1.0, deadline.seconds_left() / 4) if deadline.limited else math.inf)
+        found = kept.result_within(share * deadline.seconds_left() if deadline.limited else math.inf)
         return attachments(found, chosen, model.cache)
     except Exception:  # it serves later comparisons, and must not cost the model
         logger.warning("the table could not be described", exc_info=True)

@@ -122,6 +122,19 @@ def test_a_missing_column_is_drift_and_the_others_are_still_compared(command, ho
     assert {column["name"]: column["drifted"] for column in found["columns"]}["z"] is False
 
 
+def test_a_label_that_the_model_does_not_know_is_drift_and_the_others_are_scored(command, home) -> None:
+    write(home / "new.csv", 300, seed=9)
+    lines = (home / "new.csv").read_text().splitlines()
+    changed = [line.rsplit(",", 1)[0] + ",maybe" for line in lines[1:8]]
+    (home / "new.csv").write_text("\n".join([lines[0], *changed, *lines[8:]]) + "\n")
+    answer = command("check", "m.automl", "new.csv", "--json", cwd=home)
+    assert answer.returncode == 8
+    found = json.loads(answer.stdout)
+    assert found["strange_labels"] == {"maybe": 7}
+    assert found["reasons"] == ["7 rows have a label that the model does not know, such as 'maybe'"]
+    assert 0.6 < found["score"] < 1
+
+
 def test_too_few_rows_tell_nothing(command, home) -> None:
     write(home / "new.csv", 20, seed=1)
     answer = command("check", "m.automl", "new.csv", cwd=home)
