@@ -1,21 +1,35 @@
 """A saved model and a table -> predictions, or scores where the truth is known."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from automl_cli.artifact import Artifact, Manifest, open_artifact
 from automl_cli.errors import BadArtifact, BadData, SchemaMismatch, UsageError
-from automl_cli.features.frame import Frame, frame_from_table
+from automl_cli.features.frame import Frame, FrameSchema, frame_from_table
 from automl_cli.features.matrix import Array
 from automl_cli.metrics import METRICS, Metric, TaskKind, metric_for, naive
 from automl_cli.reference import Reference, newly_missing, values_beyond
-from automl_cli.table import Kind, Notice, Remark, Schema, Table, gather, read_table, read_with_schema
+from automl_cli.table import (
+    Aligned,
+    Kind,
+    Notice,
+    Remark,
+    Schema,
+    Table,
+    added_up,
+    align,
+    gather,
+    read_table,
+    read_with_schema,
+)
 from automl_cli.task import read_truth
 
+T = TypeVar("T")
 BOOTSTRAPS = 200
 MOST_BOOTSTRAPPED = 100_000  # cells: 200 draws of them take about two seconds
 
@@ -33,6 +47,31 @@ class Predictions:
     columns: Mapping[str, Any]
     n_rows: int
     notices: tuple[Notice, ...]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of a model, beside the rows.
+
+    Attributes
+    ----------
+    proba : bool
+        Whether the probability of each class is wanted too.
+    carry : tuple of str
+        Columns of the input that are repeated in the output as they are written there.
+    threshold : float or None
+        Least probability of the positive class for its label, in place of what the model has learned.
+    strict : bool
+        Whether what is unlike the training is an error.
+    fill : bool
+        Whether columns that are missing are taken for empty ones.
+    """
+
+    proba: bool = False
+    carry: tuple[str, ...] = ()
+    threshold: float | None = None
+    strict: bool = False
+    fill: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,102 +111,145 @@ STRICT = frozenset(
 """Topics of notices that say: these rows are not like those of the training."""
 
 
-def predict(
-    model: Path,
-    data: str,
-    *,
-    proba: bool = False,
-    carry: Sequence[str] = (),
-    threads: int,
-    threshold: float | None = None,
-    strict: bool = False,
-    fill: bool = False,
-) -> Predictions:
-    """Predict every row of a file.
+def predict(model: Path, data: str, asked: Asked, *, threads: int) -> Predictions:
+    """Predict every row of a file and return all of it; see `predict_into`."""
+    blocks: list[Mapping[str, Any]] = []
+    n_rows, notices = predict_into(blocks.append, model, data, asked, threads=threads)
+    columns = {name: np.concatenate([np.asarray(block[name]) for block in blocks]) for name in blocks[0]}
+    return Predictions(columns, n_rows, notices)
+
+
+def predict_into(
+    write: Callable[[Mapping[str, Any]], None], model: Path, data: str, asked: Asked, *, threads: int
+) -> tuple[int, tuple[Notice, ...]]:
+    """Predict every row of a file, block by block: while one is predicted the next is read and the last written.
 
     Parameters
     ----------
+    write : callable
+        Is given the columns of each block in order, see `Predictions`, in another thread.
     data : str
         A path, or ``-`` for standard input.
-    carry : sequence of str
-        Columns of the input that are repeated in the output as they are written there.
-    threshold : float or None
-        Least probability of the positive class for its label, in place of what the model has learned.
-    strict : bool
-        Whether what is unlike the training is an error.
-    fill : bool
-        Whether columns that are missing are taken for empty ones.
+
+    Returns
+    -------
+    number of rows, and what was odd about them
 
     Raises
     ------
     BadArtifact, BadData, SchemaMismatch, UsageError
-        A regression was asked for ``proba``, or a carried column is called like an answer.
+        A regression was asked for probabilities, or a carried column is called like an answer. What is wrong with
+        the data may be found after blocks were written, and with ``strict`` it is.
     """
     with open_artifact(model) as artifact:
         manifest = artifact.manifest
-        if proba and manifest.kind is TaskKind.REGRESSION:
-            raise UsageError(f"{model} predicts values, which have no probabilities", hint="leave --proba out")
-        answers = ("prediction", *(f"proba_{label}" for label in manifest.classes if proba))
-        if threshold is not None and manifest.kind is not TaskKind.BINARY:
-            raise UsageError(f"{model} does not tell two classes apart", hint="leave --threshold out")
-        for name in carry:
-            if name in answers:
-                raise UsageError(f"--columns names {name!r}, which the predictions are called", hint="leave it out")
-        if strict and manifest.data.get("reference") is None:
-            raise UsageError(f"{model} does not say what it was trained on", hint="leave --strict out, or fit it anew")
-        table = read_with_schema(data, schema_of_features(manifest), verbatim=carry, fill=fill)
-        frame = frame_from_table(table, manifest.frame_schema)
-        notices = (*table.notices, *_unlike(frame, manifest))
-        odd = [notice.message for notice in notices if notice.topic in STRICT]
-        if strict and odd:
-            raise SchemaMismatch(
-                f"{data} is unlike the training: {'; '.join(odd)}", hint="mend it, or leave --strict out"
-            )
-        outputs = artifact.predict(frame, threads)
-        columns: dict[str, Any] = {name: table.strings(name) for name in carry}
-        columns |= zip(answers, (_answers(outputs, manifest, threshold), *outputs.T), strict=False)
-        return Predictions(columns, table.n_rows, notices)
+        answers = _check_asked(model, manifest, asked)
+        reference = reference_of(manifest)
+        aligned = align(data, schema_of_features(manifest), verbatim=asked.carry, fill=asked.fill)
+        artifact.check()
+        remarks: list[Remark] = []
+        n_rows = 0
+        written: Future[None] | None = None
+        with ThreadPoolExecutor(1) as writer:
+            for block in ahead(_prepared(aligned, manifest, reference, artifact.block_bytes)):
+                outputs = artifact.predict(block.frame, threads)
+                columns: dict[str, Any] = dict(block.carried)
+                columns |= zip(answers, (_answers(outputs, manifest, asked.threshold), *outputs.T), strict=False)
+                if written is not None:
+                    written.result()
+                written = writer.submit(write, columns)
+                n_rows += block.frame.n_rows
+                remarks = added_up([*remarks, *block.remarks])
+            if written is not None:
+                written.result()
+    notices = (*aligned.notices, *gather(remarks))
+    odd = [notice.message for notice in notices if notice.topic in STRICT]
+    if asked.strict and odd:
+        raise SchemaMismatch(f"{data} is unlike the training: {'; '.join(odd)}", hint="mend it, or leave --strict out")
+    return n_rows, notices
 
 
-def _unlike(frame: Frame, manifest: Manifest) -> list[Notice]:
-    """Say which numbers lie beyond those of the training, and which columns miss values that never did."""
+def _check_asked(model: Path, manifest: Manifest, asked: Asked) -> tuple[str, ...]:
+    """Refuse what the model cannot answer; return what its answers are called."""
+    if asked.proba and manifest.kind is TaskKind.REGRESSION:
+        raise UsageError(f"{model} predicts values, which have no probabilities", hint="leave --proba out")
+    answers = ("prediction", *(f"proba_{label}" for label in manifest.classes if asked.proba))
+    if asked.threshold is not None and manifest.kind is not TaskKind.BINARY:
+        raise UsageError(f"{model} does not tell two classes apart", hint="leave --threshold out")
+    for name in asked.carry:
+        if name in answers:
+            raise UsageError(f"--columns names {name!r}, which the predictions are called", hint="leave it out")
+    if asked.strict and manifest.data.get("reference") is None:
+        raise UsageError(f"{model} does not say what it was trained on", hint="leave --strict out, or fit it anew")
+    return answers
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """Rows that are ready to be predicted."""
+
+    frame: Frame
+    carried: Mapping[str, Any]
+    remarks: tuple[Remark, ...]
+
+
+def _prepared(aligned: Aligned, manifest: Manifest, reference: Reference | None, n_bytes: int) -> Iterator[_Prepared]:
+    for block in aligned.blocks(n_bytes):
+        frame = frame_from_table(block.table, manifest.frame_schema)
+        unlike = () if reference is None else _unlike(frame, reference)
+        yield _Prepared(frame, block.carried, (*block.remarks, *unlike))
+
+
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """Yield items, each made while the one before is worked on."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(lambda: next(items, None))
+        while (item := coming.result()) is not None:
+            coming = pool.submit(lambda: next(items, None))
+            yield item
+
+
+def reference_of(manifest: Manifest) -> Reference | None:
+    """Return what the manifest says of the training's columns, without its sample of rows; None in older files.
+
+    Raises
+    ------
+    BadArtifact
+        It is malformed, or of other columns.
+    """
     entry = manifest.data.get("reference")
     if entry is None:
-        return []
+        return None
     try:
         reference = Reference.from_parts(entry, None)
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise BadArtifact(f"the model's manifest has no valid 'reference' ({error})", hint="fit again") from error
-    check_reference(reference, frame)
+    check_reference(reference, manifest.frame_schema)
+    return reference
+
+
+def _unlike(frame: Frame, reference: Reference) -> tuple[Remark, ...]:
+    """Say which numbers lie beyond those of the training, and which columns miss values that never did."""
     ends = {column.name: (column.low, column.high) for column in reference.columns}
     remarks = []
     for name, n in values_beyond(frame, reference).items():
         low, high = ends[name]
         dated = name in frame.schema.datetime
         span = "" if dated else f" ({low:.6g} to {high:.6g})"
-        what = f"{n:,} {'date' if dated else 'number'}{'' if n == 1 else 's'}"
-        remarks.append(
-            Remark(
-                "later_dates" if dated else "beyond",
-                name,
-                f"column {name!r} has {what} beyond those of the training{span}",
-            )
-        )
+        topic, what = ("later_dates", "date") if dated else ("beyond", "number")
+        remarks.append(Remark(topic, name, f" beyond those of the training{span}", n, what))
     for name, n in newly_missing(frame, reference).items():
-        cells = f"{n:,} cell{'' if n == 1 else 's'}"
-        message = f"column {name!r} has {cells} without a value, which the training never had"
-        remarks.append(Remark("newly_missing", name, message))
-    return list(gather(remarks))
+        remarks.append(Remark("newly_missing", name, " without a value, which the training never had", n))
+    return tuple(remarks)
 
 
-def check_reference(reference: Reference, frame: Frame) -> None:
-    """Refuse a reference that is not of the frame's columns.
+def check_reference(reference: Reference, schema: FrameSchema) -> None:
+    """Refuse a reference that is not of these columns.
 
     Raises
     ------
     BadArtifact
     """
-    schema = frame.schema
     kinds = dict.fromkeys(schema.numeric, "numeric") | dict.fromkeys(schema.categorical, "categorical")
     kinds |= dict.fromkeys(schema.datetime, "datetime") | dict.fromkeys(schema.text, "text")
     if [(column.name, column.kind) for column in reference.columns] != [(name, kinds[name]) for name in schema.names]:

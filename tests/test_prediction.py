@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from automl_cli.errors import BadData, UsageError
-from automl_cli.prediction import evaluate_model, predict
+from automl_cli.prediction import Asked, evaluate_model, predict
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 N_ROWS = 200
@@ -89,12 +89,12 @@ def test_a_carried_column_may_not_be_called_like_an_answer(
 ) -> None:
     (tmp_path / "t.csv").write_text(f"x,z,{name}\n1,1,5\n")
     with pytest.raises(UsageError, match=name):
-        predict(folder / "d.automl", str(tmp_path / "t.csv"), proba=proba, carry=[name], threads=1)
+        predict(folder / "d.automl", str(tmp_path / "t.csv"), Asked(proba, carry=(name,)), threads=1)
 
 
 def test_one_row_is_predicted_as_among_many(folder: Path, tmp_path: Path) -> None:
-    whole = predict(folder / "d.automl", str(folder / "d.csv"), proba=True, carry=(), threads=2)
-    first = predict(folder / "d.automl", some(folder, tmp_path / "1.csv", 1), proba=True, carry=(), threads=1)
+    whole = predict(folder / "d.automl", str(folder / "d.csv"), Asked(proba=True), threads=2)
+    first = predict(folder / "d.automl", some(folder, tmp_path / "1.csv", 1), Asked(proba=True), threads=1)
     assert first.n_rows == 1
     assert np.asarray(first.columns["proba_yes"])[0] == np.asarray(whole.columns["proba_yes"])[0]
 
@@ -114,7 +114,7 @@ def test_labels_follow_the_thresholds_and_so_do_the_scores(command: Command, tmp
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         found[name] = evaluate_model(tmp_path / f"{name}.automl", str(tmp_path / "d.csv"), metric=None, threads=1)
-    answer = predict(tmp_path / "with.automl", str(tmp_path / "d.csv"), proba=True, carry=(), threads=1).columns
+    answer = predict(tmp_path / "with.automl", str(tmp_path / "d.csv"), Asked(proba=True), threads=1).columns
     said, proba = np.asarray(answer["prediction"]) == "yes", np.asarray(answer["proba_yes"])
     truth = np.array([line.endswith(",yes") for line in lines[1:]])
     threshold = proba[said].min()

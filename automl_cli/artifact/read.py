@@ -23,6 +23,8 @@ T = TypeVar("T")
 CHUNK_ROWS = 100_000
 CHUNK_CELLS = 1 << 24
 """Of the frame, per chunk: wide tables are encoded in fewer rows at a time."""
+BLOCK_BYTES = 8 << 20
+"""Of a CSV that are predicted at a time: enough that work on rows outweighs that on models."""
 KEEP_BYTES = 256 << 20
 """Models of a file up to this size stay loaded between two predictions."""
 
@@ -73,6 +75,7 @@ class Artifact:
         self.manifest = manifest
         self._container = container
         self._loaded: dict[int, LoadedGroup] = {}
+        self._is_checked = False
 
     def __enter__(self) -> Self:
         return self
@@ -117,10 +120,13 @@ class Artifact:
         MissingExtra
             A model needs a package that is not installed.
         """
+        if self._is_checked:
+            return
         for member in self.manifest.members:
             _family(self.path, member.pipeline.family)
             _encoding(self.path, member.pipeline.encoding)
         check_native(self.path, self.manifest, self._n_bytes)
+        self._is_checked = True
 
     def predict(self, frame: "Frame", threads: int) -> "Array":
         """Predict: the models of a member's folds are averaged, members weighed, the mix calibrated.
@@ -192,6 +198,11 @@ class Artifact:
             what = f"model {about.number} answers with shape {answer.shape}, not {expected}"
             raise self._container.damaged(what)
         return answer
+
+    @property
+    def block_bytes(self) -> int:
+        """How much of a table to predict at a time: large models are loaded anew for each part."""
+        return BLOCK_BYTES if self._n_bytes <= KEEP_BYTES else 16 * BLOCK_BYTES
 
     @property
     def _n_bytes(self) -> int:

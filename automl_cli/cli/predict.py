@@ -1,15 +1,21 @@
 """``automl predict``: apply a model to new rows."""
 
+import contextlib
 import csv
+import shutil
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO, cast
 
 import typer
 
 from automl_cli.cli.options import Data, Debug, Model, Quiet, Threads
 from automl_cli.cli.settings import check_settings
 from automl_cli.errors import UsageError
+
+SPOOLED_BYTES = 64 << 20  # of an output that is written as a whole, before it goes to a temporary file
 
 
 def predict(
@@ -57,7 +63,7 @@ def predict(
 ) -> int:
     """Predict every row of a file and write CSV."""
     check_settings(context)
-    from automl_cli.files import check_writable, refuse_to_overwrite, write_whole
+    from automl_cli.files import check_writable, refuse_to_overwrite
 
     if out is not None and str(out) != "-":
         check_writable(out)
@@ -67,30 +73,36 @@ def predict(
     arrow_without_pandas()
     from automl_cli.console.tell import tell_notices
     from automl_cli.machine import usable_cores
-    from automl_cli.prediction import predict as run_predict
-    from automl_cli.table import write_csv
+    from automl_cli.prediction import Asked, predict_into
+    from automl_cli.table import csv_writer
 
-    carry = [name for name in next(csv.reader([columns]), []) if name]
     if strict and allow_missing:
         raise UsageError("--strict refuses what --allow-missing allows", hint="give one of them")
-    answer = run_predict(
-        model,
-        data,
-        proba=proba,
-        carry=carry,
-        threads=threads or usable_cores(),
-        threshold=threshold,
-        strict=strict,
-        fill=allow_missing,
-    )
+    carry = tuple(name for name in next(csv.reader([columns]), []) if name)
+    asked = Asked(proba, carry, threshold, strict, fill=allow_missing)
+    with _opened(out, whole=strict) as file:
+        n_rows, notices = predict_into(csv_writer(file), model, data, asked, threads=threads or usable_cores())
     if not quiet:
-        tell_notices(answer.notices)
-    if out is None or str(out) == "-":
-        write_csv(answer.columns, sys.stdout.buffer)
-        sys.stdout.buffer.flush()
-        return 0
-    with write_whole(out) as file:
-        write_csv(answer.columns, file)
-    if not quiet:
-        typer.echo(f"{answer.n_rows:,} predictions written to {out}", err=True)
+        tell_notices(notices)
+        if out is not None and str(out) != "-":
+            typer.echo(f"{n_rows:,} predictions written to {out}", err=True)
     return 0
+
+
+@contextlib.contextmanager
+def _opened(out: Path | None, *, whole: bool) -> Iterator[BinaryIO]:
+    """Open the file to write, or standard output: there rows appear as they are predicted, unless all or none may."""
+    from automl_cli.files import write_whole
+
+    if out is not None and str(out) != "-":
+        with write_whole(out) as file:
+            yield file
+    elif whole:
+        with tempfile.SpooledTemporaryFile(SPOOLED_BYTES) as spool:
+            yield cast(BinaryIO, spool)
+            spool.seek(0)
+            shutil.copyfileobj(spool, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
+    else:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()

@@ -161,7 +161,7 @@ def frame_from_table(table: Table, schema: FrameSchema) -> Frame:
         numbers=_stack(table.numbers, schema.numeric, table.n_rows, np.float64),
         codes=_stack(table.codes, schema.categorical, table.n_rows, np.int32),
         days=_stack(table.days, schema.datetime, table.n_rows, np.float64),
-        texts=tuple(_as_text(table.texts(name)) for name in schema.text),
+        texts=tuple(_as_text(table.strings(name)) for name in schema.text),
     )
 
 

@@ -2,24 +2,29 @@
 
 Reading order: ``schema`` (the words), ``source`` (bytes), ``layout`` (separator, header), ``reading`` (cells),
 ``values`` (numbers and dates from texts), ``kinds`` (the routes), ``columns`` (`Table`), ``fitting`` (`read_table`),
-``aligning`` (`read_with_schema`).
+``blocks`` (cells piece by piece), ``aligning`` (`read_with_schema`, `align`).
 """
 
-from automl_cli.table.aligning import read_with_schema
+from automl_cli.table.aligning import Aligned, Block, align, read_with_schema
 from automl_cli.table.columns import Table
 from automl_cli.table.fitting import read_table
-from automl_cli.table.schema import CODED, UNUSED, Column, Kind, Notice, Remark, Schema, gather
-from automl_cli.table.writing import write_csv
+from automl_cli.table.schema import CODED, UNUSED, Column, Kind, Notice, Remark, Schema, added_up, gather
+from automl_cli.table.writing import csv_writer, write_csv
 
 __all__ = [
     "CODED",
     "UNUSED",
+    "Aligned",
+    "Block",
     "Column",
     "Kind",
     "Notice",
     "Remark",
     "Schema",
     "Table",
+    "added_up",
+    "align",
+    "csv_writer",
     "gather",
     "read_table",
     "read_with_schema",

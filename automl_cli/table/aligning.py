@@ -1,6 +1,7 @@
 """Reading a table to predict for it: columns and kinds are those of the training."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +9,132 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from automl_cli.errors import BadData, SchemaMismatch
-from automl_cli.table.columns import Table, coded, count, to_numbers, to_times
+from automl_cli.table.blocks import read_blocks
+from automl_cli.table.columns import Table, coded, to_numbers, to_times
 from automl_cli.table.fitting import AS_TEXT, near_names, short_name
 from automl_cli.table.layout import Layout
-from automl_cli.table.reading import layout_of, read_cells
+from automl_cli.table.reading import layout_of, meant_markers, read_raw, without_markers
 from automl_cli.table.schema import CODED, UNUSED, Column, Kind, Notice, Remark, Schema, gather
-from automl_cli.table.source import open_content
+from automl_cli.table.source import Content, open_content
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some rows of a table that is read piece by piece.
+
+    Attributes
+    ----------
+    table : Table
+        Of the columns that the training used; it has no notices and no fingerprint of its own.
+    carried : mapping of name to strings
+        Columns as they are written in the file.
+    """
+
+    table: Table
+    carried: Mapping[str, pa.ChunkedArray]
+    remarks: tuple[Remark, ...]
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """A table whose columns have been found, and none of its rows read.
+
+    Attributes
+    ----------
+    used : tuple of Column
+        Of the training, present here.
+    absent : tuple of Column
+        Of the training, missing here and taken for empty.
+    carried : tuple of str
+        Wanted as they are written.
+    notices : tuple of Notice
+        What is odd about the file and its columns.
+    """
+
+    content: Content
+    layout: Layout
+    used: tuple[Column, ...]
+    absent: tuple[Column, ...]
+    carried: tuple[str, ...]
+    notices: tuple[Notice, ...]
+
+    @property
+    def wanted(self) -> list[str]:
+        """The columns to read, at least one: it tells how many rows there are."""
+        names = dict.fromkeys((*(column.name for column in self.used), *self.carried))
+        return list(names) or [self.layout.names[0]]
+
+    @property
+    def as_text(self) -> frozenset[str]:
+        """The columns to read as texts."""
+        return frozenset((*self.carried, *(column.name for column in self.used if column.kind in AS_TEXT)))
+
+    def aligned(self, cells: pa.Table) -> tuple[list[pa.ChunkedArray], list[Remark]]:
+        """Bring raw cells to the kinds of the training: the used columns, then the absent ones."""
+        remarks: list[Remark] = []
+        arrays = []
+        for column in self.used:
+            raw = cells.column(column.name)
+            if pa.types.is_string(raw.type):
+                raw = without_markers(raw, column.categories)
+            array, odd = _as_trained(column, raw)
+            arrays.append(array)
+            remarks += odd
+        for column in self.absent:
+            nothing = pa.chunked_array([pa.nulls(cells.num_rows, pa.string())])
+            arrays.append(_as_trained(column, nothing)[0])
+        return arrays, remarks
+
+    def blocks(self, n_bytes: int) -> Iterator[Block]:
+        """Read the rows in order, about ``n_bytes`` of the file at a time.
+
+        Raises
+        ------
+        BadData
+            The table cannot be read, or has no rows.
+        """
+        schema = Schema((*self.used, *self.absent))
+        n_rows = 0
+        for cells in read_blocks(self.content, self.layout, self.wanted, self.as_text, n_bytes):
+            if cells.num_rows == 0:
+                continue
+            n_rows += cells.num_rows
+            arrays, remarks = self.aligned(cells)
+            data = pa.table(arrays, names=list(schema.names)) if arrays else cells
+            table = Table(schema, data, (), "", self.content.name, self.content.n_bytes)
+            yield Block(table, {name: _written(cells.column(name)) for name in self.carried}, tuple(remarks))
+        if n_rows == 0:
+            raise _no_rows(self.content)
+
+
+def align(
+    source: Path | str,
+    schema: Schema,
+    *,
+    optional: Sequence[str] = (),
+    verbatim: Sequence[str] = (),
+    fill: bool = False,
+) -> Aligned:
+    """Find the columns of a training in a table; parameters and errors as for `read_with_schema`."""
+    content = open_content(source)
+    layout = layout_of(content)
+    present, known, kept = set(layout.names), set(schema.names), dict.fromkeys(verbatim)
+    used = [column for column in schema.columns if column.kind not in UNUSED]
+    absent = [c for c in used if c.name not in present and c.name not in optional] if fill else []
+    _check_complete([column.name for column in used if column not in absent], optional, layout, known, content.name)
+    for name in kept:
+        if name not in present and name not in optional:
+            raise SchemaMismatch(f"{content.name} has no column {name!r}", hint=near_names(name, layout.names))
+    used = [column for column in used if column.name in present]
+    odd_columns = (*_extra(layout, known, kept), *_absent([column.name for column in absent]))
+    return Aligned(
+        content,
+        _with_decimal(layout, used),
+        tuple(used),
+        tuple(absent),
+        tuple(name for name in kept if name in present),
+        (*content.notices, *layout.notices, *odd_columns),
+    )
 
 
 def read_with_schema(
@@ -40,8 +161,8 @@ def read_with_schema(
     Returns
     -------
     Table
-        Its schema is the training's, restricted to the columns that are used and present, then the verbatim ones;
-        it has as many rows as the file, in the same order.
+        Its schema is the training's, restricted to the columns that are used and present, or filled; then the
+        verbatim ones. It has as many rows as the file, in the same order.
 
     Raises
     ------
@@ -50,38 +171,30 @@ def read_with_schema(
     BadData
         The table cannot be read, or has no rows.
     """
-    content = open_content(source)
-    layout = layout_of(content)
-    present = set(layout.names)
-    kept = dict.fromkeys(verbatim)
-    used = [column for column in schema.columns if column.kind not in UNUSED and column.name not in kept]
-    known = set(schema.names)
-    absent = [c for c in used if c.name not in present and c.name not in optional] if fill else []
-    _check_complete([column.name for column in used if column not in absent], optional, layout, known, content.name)
-    for name in kept:
-        if name not in present and name not in optional:
-            raise SchemaMismatch(f"{content.name} has no column {name!r}", hint=near_names(name, layout.names))
-    used = [column for column in used if column.name in present]
-    carried = [name for name in kept if name in present]
-    names = [*(column.name for column in used), *carried]
-    as_text = {*carried, *(column.name for column in used if column.kind in AS_TEXT)}
-    wanted = names or [layout.names[0]]  # one column tells how many rows there are
-    cells = read_cells(content, _with_decimal(layout, used), wanted, as_text)
+    only = Schema(tuple(column for column in schema.columns if column.name not in verbatim))
+    found = align(source, only, optional=optional, verbatim=verbatim, fill=fill)
+    content = found.content
+    cells = read_raw(content, found.layout, found.wanted, found.as_text)
     if cells.num_rows == 0:
-        raise BadData(f"{content.name} has a header but no rows", hint="add rows to predict for")
-    arrays, n_rows = cells.columns, cells.num_rows
-    del cells
-    remarks: list[Remark] = []
-    for i, column in enumerate(used):
-        arrays[i], odd = _as_trained(column, arrays[i])
-        remarks += odd
-    for column in absent:
-        arrays.append(_as_trained(column, pa.chunked_array([pa.nulls(n_rows, pa.string())]))[0])
-    columns = (*used, *(_carried(name, schema) for name in carried), *absent)
-    odd_columns = (*_extra(layout, known, kept), *_absent([column.name for column in absent]))
-    notices = (*content.notices, *layout.notices, *odd_columns, *gather(remarks))
-    data = pa.table(arrays, names=[*wanted, *(column.name for column in absent)])
-    return Table(Schema(columns), data, notices, content.fingerprint, content.name, content.n_bytes)
+        raise _no_rows(content)
+    arrays, remarks = found.aligned(cells)
+    for name in found.carried:
+        arrays.append(without_markers(cells.column(name), meant_markers(pc.unique(cells.column(name)))))
+    columns = (*found.used, *found.absent, *(_carried(name, schema) for name in found.carried))
+    names = [column.name for column in columns]
+    data = pa.table(arrays, names=names) if arrays else cells
+    return Table(
+        Schema(columns), data, (*found.notices, *gather(remarks)), content.fingerprint, content.name, content.n_bytes
+    )
+
+
+def _no_rows(content: Content) -> BadData:
+    return BadData(f"{content.name} has a header but no rows", hint="add rows to predict for")
+
+
+def _written(cells: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return texts as they will be written: an empty cell stays one."""
+    return pc.if_else(pc.equal(cells, ""), None, cells)
 
 
 def _check_complete(
@@ -159,5 +272,5 @@ def _as_codes(column: Column, cells: pa.ChunkedArray) -> tuple[pa.ChunkedArray, 
     marked = pc.if_else(unknown, pa.scalar(len(values), pa.int32()), codes).fill_null(-1)
     stored = coded(np.asarray(marked.to_numpy(), dtype=np.int32), [*column.categories, None])
     example = cells.filter(unknown)[0].as_py()
-    message = f"column {column.name!r} has {count(n_unseen, 'cell')} with a value the model never saw"
-    return stored, [Remark("unseen_categories", column.name, f"{message}, such as {example[:40]!r}; taken for unknown")]
+    text = f" with a value the model never saw, such as {example[:40]!r}; taken for unknown"
+    return stored, [Remark("unseen_categories", column.name, text, n_unseen)]

@@ -183,7 +183,9 @@ def to_numbers(name: str, column: pa.ChunkedArray, decimal: str) -> tuple[pa.Chu
     if pa.types.is_temporal(column.type) or pa.types.is_dictionary(column.type):
         column = column.cast(pa.string())
     if pa.types.is_string(column.type):
-        read = each_distinct(column, lambda texts: numbers_of(texts, decimal))
+        read = _plain_numbers(column, decimal)
+        if read is None:
+            read = each_distinct(column, lambda texts: numbers_of(texts, decimal))
         remarks += _unread(name, column, read, "a number")
         column = read
     if pa.types.is_floating(column.type):
@@ -192,9 +194,19 @@ def to_numbers(name: str, column: pa.ChunkedArray, decimal: str) -> tuple[pa.Chu
             finite = pc.is_finite(column)
             n_infinite = pc.sum(pc.invert(finite)).as_py()
             column = pc.if_else(finite, column, None)
-            message = f"column {name!r} has {count(n_infinite, 'infinite number')}, taken for missing"
-            remarks.append(Remark("infinities", name, message))
+            remarks.append(Remark("infinities", name, ", taken for missing", n_infinite, "infinite number"))
     return column, remarks
+
+
+def _plain_numbers(texts: pa.ChunkedArray, decimal: str) -> pa.ChunkedArray | None:
+    """Read texts as float64 where all of them are written as arrow reads them, which is ten times as fast."""
+    if decimal == ",":
+        return None
+    try:
+        read = texts.cast(pa.float64())
+    except pa.ArrowInvalid:
+        return None
+    return None if pc.any(pc.is_nan(read)).as_py() else read
 
 
 def to_times(name: str, column: pa.ChunkedArray, form: str) -> tuple[pa.ChunkedArray, list[Remark]]:
@@ -221,14 +233,5 @@ def _unread(name: str, column: pa.ChunkedArray, read: pa.ChunkedArray, what: str
         return []
     lost = pc.and_(pc.is_null(read), pc.is_valid(column))
     example = column.filter(lost)[0].as_py()
-    message = f"column {name!r} has {count(n_lost, 'cell')} that cannot be read as {what}, such as {example[:40]!r}"
-    return [Remark("unreadable_cells", name, f"{message}; taken for missing")]
-
-
-def count(number: int, what: str) -> str:
-    """Say how many.
-
-    >>> count(1, "cell"), count(1200, "cell")
-    ('1 cell', '1,200 cells')
-    """
-    return f"{number:,} {what}" + ("" if number == 1 else "s")
+    text = f" that cannot be read as {what}, such as {example[:40]!r}; taken for missing"
+    return [Remark("unreadable_cells", name, text, n_lost)]

@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from automl_cli.errors import BadData, TargetNotFound, UsageError
-from automl_cli.table.columns import Table, count, settle
+from automl_cli.table.columns import Table, settle
 from automl_cli.table.kinds import Facts, chosen, verdict_of
 from automl_cli.table.layout import Layout
 from automl_cli.table.reading import layout_of, read_cells
-from automl_cli.table.schema import CODED, Column, Kind, Remark, Schema, gather
+from automl_cli.table.schema import CODED, Column, Kind, Remark, Schema, count, gather
 from automl_cli.table.source import open_content
 from automl_cli.table.values import times_of
 

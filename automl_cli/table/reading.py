@@ -19,6 +19,7 @@ from automl_cli.table.source import Content
 MARKERS = ("?", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "-")
 # A blank after the separator is common; numbers are trimmed by arrow, markers are not.
 MISSING = ("", " ", "  ", *MARKERS, *(f" {marker}" for marker in MARKERS), *(f"{marker} " for marker in MARKERS))
+BLANK = " \r\n"
 BLOCK_BYTES = 4 << 20
 LARGEST_BLOCK = 1 << 30
 LONG_TABLE = 8 << 20
@@ -76,11 +77,25 @@ def read_cells(content: Content, layout: Layout, columns: Sequence[str], text: C
     if content.parquet:
         return _read_parquet(content, layout, columns, text)
     if content.n_quotes % 2:
-        _refuse_open_quote(content, layout)
+        refuse_open_quote(content, layout)
     if not columns:
         return pa.table({})
-    table = _read_csv(content, layout, columns, text, " \r\n")
+    table = read_csv(content, layout, columns, text)
     return _with_meant_markers(content, layout, table, text)
+
+
+def read_raw(content: Content, layout: Layout, columns: Sequence[str], text: Collection[str]) -> pa.Table:
+    """Read columns as `read_cells` does, but those in ``text`` as they are: what means missing is for the caller.
+
+    Raises
+    ------
+    BadData
+    """
+    if content.parquet:
+        return _read_parquet(content, layout, columns, text, raw=True)
+    if content.n_quotes % 2:
+        refuse_open_quote(content, layout)
+    return read_csv(content, layout, columns, text, raw=True)
 
 
 def _with_meant_markers(content: Content, layout: Layout, table: pa.Table, text: Collection[str]) -> pa.Table:
@@ -88,13 +103,18 @@ def _with_meant_markers(content: Content, layout: Layout, table: pa.Table, text:
     for i, name in enumerate(table.column_names):
         if name not in text or not table.column(i).null_count:
             continue
-        raw = _read_csv(content, layout, [name], [name], " \r\n", markers=())
+        raw = read_csv(content, layout, [name], [name], raw=True)
         cells = raw.column(0).slice(0, table.num_rows)
         meant = meant_markers(pc.unique(cells))
         if meant:
-            absent = pc.is_in(cells, value_set=pa.array(sorted(set(MISSING) - meant), pa.string()))
-            table = table.set_column(i, name, pc.if_else(absent, None, cells))
+            table = table.set_column(i, name, without_markers(cells, meant))
     return table
+
+
+def without_markers(texts: pa.ChunkedArray, meant: Collection[str] = ()) -> pa.ChunkedArray:
+    """Return texts with null where they are one of the usual signs for a missing cell, except those that are meant."""
+    absent = pc.is_in(texts, value_set=pa.array(sorted(set(MISSING) - set(meant)), pa.string()))
+    return pc.if_else(absent, None, texts)
 
 
 def meant_markers(texts: pa.Array) -> set[str]:
@@ -112,24 +132,32 @@ def meant_markers(texts: pa.Array) -> set[str]:
     return {"-"} if "+" in plain else set()
 
 
-def _read_csv(
-    content: Content,
-    layout: Layout,
-    columns: Sequence[str],
-    text: Collection[str],
-    blank_cells: str,
-    *,
-    markers: Sequence[str] = MISSING,
+def read_csv(
+    content: Content, layout: Layout, columns: Sequence[str], text: Collection[str], *, raw: bool = False
 ) -> pa.Table:
+    """Read columns of a text; ``raw`` leaves those in ``text`` as they are.
+
+    Raises
+    ------
+    BadData
+    """
+    try:
+        return parse_csv(content, layout, columns, text, BLANK, raw=raw)
+    except Ragged as error:
+        return parse_csv(content, layout, columns, text, diagnosed(content, layout, error), raw=raw)
+
+
+def parse_csv(
+    content: Content, layout: Layout, columns: Sequence[str], text: Collection[str], blank_cells: str, *, raw: bool
+) -> pa.Table:
+    """Read columns of a text, leaving out rows with a wrong number of cells that hold ``blank_cells`` alone.
+
+    Raises
+    ------
+    Ragged
+    """
     single = len(layout.names) == 1
-    parse = pyarrow.csv.ParseOptions(
-        delimiter=layout.separator,
-        quote_char='"' if content.n_quotes else False,
-        newlines_in_values=content.n_quotes > 0,
-        # In a table of one column an empty line is a row whose only cell is missing.
-        ignore_empty_lines=not single,
-        invalid_row_handler=Skipper(blank_cells),
-    )
+    parse = parsing(content, layout, blank_cells)
     types = {name: pa.string() for name in columns if name in text}
     guessed = _guessed_types(content, layout, parse, columns, types)
     block = BLOCK_BYTES
@@ -138,7 +166,7 @@ def _read_csv(
         options = pyarrow.csv.ReadOptions(column_names=layout.names, block_size=block)
         try:
             with content.open(layout.offset) as stream:
-                convert = _conversion(layout, columns, {**guessed, **types}, markers)
+                convert = conversion(layout, columns, {**guessed, **types}, raw=raw)
                 table = pyarrow.csv.read_csv(stream, options, parse, convert)
             return _without_trailing_blanks(content, table) if single else table
         except pa.ArrowInvalid as error:
@@ -154,17 +182,33 @@ def _read_csv(
             elif "Empty CSV file" in str(error):
                 return pa.table({name: pa.nulls(0) for name in columns})
             else:
-                break
-    return _after_ragged_line(content, layout, columns, text, blank_cells)
+                raise Ragged(blank_cells) from error
 
 
-def _conversion(
-    layout: Layout, columns: Sequence[str], types: Mapping[str, pa.DataType], markers: Sequence[str] = MISSING
+class Ragged(Exception):  # noqa: N818  (what a text is, not what a user is told)
+    """Arrow cannot make rows of a text; its argument: the characters that blank cells were made of."""
+
+
+def parsing(content: Content, layout: Layout, blank_cells: str) -> pyarrow.csv.ParseOptions:
+    """Return how arrow is to find the cells of a text."""
+    return pyarrow.csv.ParseOptions(
+        delimiter=layout.separator,
+        quote_char='"' if content.n_quotes else False,
+        newlines_in_values=content.n_quotes > 0,
+        # In a table of one column an empty line is a row whose only cell is missing.
+        ignore_empty_lines=len(layout.names) > 1,
+        invalid_row_handler=Skipper(blank_cells),
+    )
+
+
+def conversion(
+    layout: Layout, columns: Sequence[str], types: Mapping[str, pa.DataType], *, raw: bool = False
 ) -> pyarrow.csv.ConvertOptions:
+    """Return how arrow is to read cells; ``raw`` leaves texts as they are."""
     return pyarrow.csv.ConvertOptions(
         column_types=types,
-        null_values=markers,
-        strings_can_be_null=bool(markers),
+        null_values=MISSING,
+        strings_can_be_null=not raw,
         # True and False stay text: they are categories, and must look at prediction as they look here.
         true_values=[],
         false_values=[],
@@ -193,7 +237,7 @@ def _guessed_types(
     options = pyarrow.csv.ReadOptions(column_names=layout.names, block_size=len(parts) * GUESS_BYTES)
     try:
         stream_of_parts = io.BytesIO(b"\n".join(parts))
-        sample = pyarrow.csv.read_csv(stream_of_parts, options, parse, _conversion(layout, columns, types))
+        sample = pyarrow.csv.read_csv(stream_of_parts, options, parse, conversion(layout, columns, types))
     except pa.ArrowInvalid:
         return {}  # whatever is wrong will be found again, with its line
     return {field.name: field.type for field in sample.schema if not pa.types.is_null(field.type)}
@@ -210,16 +254,20 @@ def _without_trailing_blanks(content: Content, table: pa.Table) -> pa.Table:
     return table.slice(0, max(0, table.num_rows - n_blank)) if n_blank else table
 
 
-def _after_ragged_line(
-    content: Content, layout: Layout, columns: Sequence[str], text: Collection[str], blank_cells: str
-) -> pa.Table:
-    """Name the first ragged line, unless all of them are blank ones at the end, which are left out."""
+def diagnosed(content: Content, layout: Layout, error: Ragged) -> str:
+    """Name the first ragged line, unless all of them are blank ones at the end: return what their cells are made of.
+
+    Raises
+    ------
+    BadData
+    """
+    blank_cells = str(error)
     ragged, last = _ragged_lines(content, layout)
     if not ragged:
         raise BadData(f"{content.name} cannot be read as a table", hint="check its quotes and separators")
     line, n_cells, blank = ragged[0]
     if blank and not blank_cells.startswith(layout.separator):
-        return _read_csv(content, layout, columns, text, f'{layout.separator}" \r\n')
+        return f'{layout.separator}" \r\n'
     cells = "1 cell" if n_cells == 1 else f"{n_cells} cells"
     hint = "correct the line; a cell that holds the separator must stand in double quotes"
     if line == last:
@@ -269,8 +317,13 @@ def _numbered_rows(content: Content, layout: Layout) -> Iterator[tuple[int, list
             start = layout.lines + reader.line_num + 1
 
 
-def _refuse_open_quote(content: Content, layout: Layout) -> None:
-    """Refuse a file that ends within a quoted cell; an odd number of quotes alone may be an inch sign."""
+def refuse_open_quote(content: Content, layout: Layout) -> None:
+    """Refuse a file that ends within a quoted cell; an odd number of quotes alone may be an inch sign.
+
+    Raises
+    ------
+    BadData
+    """
     start = layout.lines + 1
     try:
         for line, _ in _numbered_rows(content, layout):
@@ -284,18 +337,30 @@ def _refuse_open_quote(content: Content, layout: Layout) -> None:
         ) from error
 
 
-def _read_parquet(content: Content, layout: Layout, columns: Sequence[str], text: Collection[str]) -> pa.Table:
+def _read_parquet(
+    content: Content, layout: Layout, columns: Sequence[str], text: Collection[str], *, raw: bool = False
+) -> pa.Table:
     try:
         with content.open() as stream:
             table = pyarrow.parquet.read_table(stream).rename_columns(list(layout.names)).select(list(columns))
     except (pa.ArrowException, OSError) as error:
         raise BadData(f"{content.name} is a damaged Parquet file", hint="get the file again") from error
-    arrays = [_plain(table.column(name), name in text, content.name, name) for name in columns]
-    return pa.table(arrays, names=list(columns))
+    return plain_types(table, text, content.name, raw=raw)
 
 
-def _plain(column: pa.ChunkedArray, as_text: bool, file: str, name: str) -> pa.ChunkedArray:
-    """Bring a Parquet column to the types that a CSV has: integers, doubles, strings, dates."""
+def plain_types(table: pa.Table, text: Collection[str], file: str, *, raw: bool) -> pa.Table:
+    """Bring the columns of a Parquet table to the types that a CSV has: integers, doubles, strings, dates.
+
+    Raises
+    ------
+    BadData
+    """
+    names = table.column_names
+    arrays = [_plain(table.column(name), name in text, file, name, raw=raw and name in text) for name in names]
+    return pa.table(arrays, names=names)
+
+
+def _plain(column: pa.ChunkedArray, as_text: bool, file: str, name: str, *, raw: bool) -> pa.ChunkedArray:
     kind = column.type
     if pa.types.is_dictionary(kind):
         column = column.cast(kind.value_type)
@@ -310,8 +375,7 @@ def _plain(column: pa.ChunkedArray, as_text: bool, file: str, name: str) -> pa.C
             raise BadData(
                 f"column {name!r} of {file} cannot be read as text", hint=f"leave it out with --ignore {name}"
             ) from error
-        missing = pc.is_in(column, value_set=pa.array(MISSING))
-        return pc.if_else(missing, None, column)
+        return column if raw else without_markers(column)
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         return pc.if_else(pc.is_nan(column.cast(pa.float64())), None, column.cast(pa.float64()))
     return column

@@ -1,7 +1,7 @@
 """The words for a table as it was read: kinds, columns, schema, notices."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import Any
@@ -122,14 +122,50 @@ class Notice:
 
 @dataclass(frozen=True)
 class Remark:
-    """Something odd in one column; `gather` turns many of them into few notices."""
+    """Something odd in one column; `gather` turns many of them into few notices.
+
+    Attributes
+    ----------
+    text : str
+        The message; where cells were counted, what follows on ``column 'x' has 3 cells``.
+    n : int
+        How many, 0 where nothing was counted.
+    what : str
+        What was counted, one of it.
+    """
 
     topic: str
     column: str
-    message: str
+    text: str
+    n: int = 0
+    what: str = "cell"
+
+    @property
+    def message(self) -> str:
+        """One line for the user."""
+        return f"column {self.column!r} has {count(self.n, self.what)}{self.text}" if self.n else self.text
 
 
-def gather(remarks: list[Remark]) -> tuple[Notice, ...]:
+def count(number: int, what: str) -> str:
+    """Say how many.
+
+    >>> count(1, "cell"), count(1200, "cell")
+    ('1 cell', '1,200 cells')
+    """
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
+def added_up(remarks: Iterable[Remark]) -> list[Remark]:
+    """Make one remark of those that say the same of different rows; the first gives the example."""
+    first: dict[tuple[str, str, str], Remark] = {}
+    for remark in remarks:
+        key = (remark.topic, remark.column, remark.what)
+        before = first.get(key)
+        first[key] = remark if before is None else replace(before, n=before.n + remark.n)
+    return list(first.values())
+
+
+def gather(remarks: Sequence[Remark]) -> tuple[Notice, ...]:
     """Turn remarks into notices; a topic that more than five columns share becomes one line.
 
     >>> [n.message for n in gather([Remark("empty", f"c{i}", "c has no value") for i in range(7)])]

@@ -171,13 +171,17 @@ def _stored(chunks: Iterator[bytes], name: str, notices: tuple[Notice, ...]) -> 
     scan = _Scan(name)
     spool = _Spool()
     digest = hashlib.sha256()
-    for chunk in chunks:
-        scan.update(chunk)
-        digest.update(chunk)
-        spool.file.write(chunk)
-    hashing: Future[str] = Future()
-    hashing.set_result(digest.hexdigest())
-    return _finished(scan, spool.open, hashing, notices)
+    with contextlib.ExitStack() as unless_whole:
+        unless_whole.callback(spool.file.close)
+        for chunk in chunks:
+            scan.update(chunk)
+            digest.update(chunk)
+            spool.file.write(chunk)
+        hashing: Future[str] = Future()
+        hashing.set_result(digest.hexdigest())
+        content = _finished(scan, spool.open, hashing, notices)
+        unless_whole.pop_all()
+    return content
 
 
 class _Spool:

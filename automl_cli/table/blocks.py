@@ -1,0 +1,128 @@
+"""A table piece by piece, for tables that need not be in memory as a whole."""
+
+import io
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from automl_cli.errors import BadData
+from automl_cli.table.layout import Layout
+from automl_cli.table.reading import (
+    BLANK,
+    LARGEST_BLOCK,
+    Ragged,
+    conversion,
+    diagnosed,
+    parse_csv,
+    parsing,
+    plain_types,
+    read_raw,
+    refuse_open_quote,
+)
+from automl_cli.table.source import Content
+
+PARQUET_ROWS = 1 << 16
+
+
+def read_blocks(
+    content: Content, layout: Layout, columns: Sequence[str], text: Collection[str], n_bytes: int
+) -> Iterator[pa.Table]:
+    """Read columns as `read_raw` does, about ``n_bytes`` of the file at a time, in order.
+
+    The type of a column may differ between blocks: each is guessed from its own cells.
+
+    Raises
+    ------
+    BadData
+        A malformed line, after the blocks before it.
+    """
+    if content.parquet:
+        yield from _of_parquet(content, layout, columns, text)
+    elif len(layout.names) == 1 or content.n_bytes <= n_bytes:
+        # What an empty line of a single column means depends on whether others follow it.
+        yield read_raw(content, layout, columns, text)
+    elif content.n_quotes:
+        if content.n_quotes % 2:
+            refuse_open_quote(content, layout)
+        yield from _of_quoted(content, layout, columns, n_bytes)
+    else:
+        yield from _of_lines(content, layout, columns, text, n_bytes)
+
+
+def _of_lines(
+    content: Content, layout: Layout, columns: Sequence[str], text: Collection[str], n_bytes: int
+) -> Iterator[pa.Table]:
+    """Cut a text without quotes at line ends."""
+    blank = BLANK
+    inside = replace(layout, offset=0)
+    for lines in _whole_lines(content, layout, n_bytes):
+        part = replace(content, n_bytes=len(lines), opener=partial(io.BytesIO, lines))
+        try:
+            yield parse_csv(part, inside, columns, text, blank, raw=True)
+        except Ragged as error:
+            blank = diagnosed(content, layout, error)
+            yield parse_csv(part, inside, columns, text, blank, raw=True)
+
+
+def _whole_lines(content: Content, layout: Layout, n_bytes: int) -> Iterator[bytes]:
+    with content.open(layout.offset) as stream:
+        rest = b""
+        while chunk := stream.read(n_bytes):
+            rest += chunk
+            end = rest.rfind(b"\n") + 1 or rest.rfind(b"\r") + 1
+            if end:
+                yield rest[:end]
+                rest = rest[end:]
+        if rest:
+            yield rest
+
+
+def _of_quoted(content: Content, layout: Layout, columns: Sequence[str], n_bytes: int) -> Iterator[pa.Table]:
+    """Leave it to arrow where a row ends: a quoted cell may hold line ends, and a quote may be an inch sign.
+
+    Arrow would decide on a column's type by the first block, so all are read as texts.
+    """
+    blank, n_given = BLANK, 0
+    convert = conversion(layout, columns, {name: pa.string() for name in columns}, raw=True)
+    while True:
+        try:
+            for batch in _batches(content, layout, convert, blank, n_bytes, skip=n_given):
+                n_given += batch.num_rows
+                yield pa.Table.from_batches([batch])
+            return
+        except pa.ArrowInvalid as error:
+            if "straddl" in str(error) and n_bytes < LARGEST_BLOCK:
+                n_bytes *= 8
+            elif "Empty CSV file" in str(error):
+                return
+            else:
+                blank = diagnosed(content, layout, Ragged(blank))
+
+
+def _batches(
+    content: Content, layout: Layout, convert: pyarrow.csv.ConvertOptions, blank: str, n_bytes: int, *, skip: int
+) -> Iterator[pa.RecordBatch]:
+    options = pyarrow.csv.ReadOptions(column_names=layout.names, block_size=n_bytes)
+    with content.open(layout.offset) as stream:
+        for batch in pyarrow.csv.open_csv(stream, options, parsing(content, layout, blank), convert):
+            if batch.num_rows > skip:
+                yield batch.slice(skip)
+            skip = max(0, skip - batch.num_rows)
+
+
+def _of_parquet(content: Content, layout: Layout, columns: Sequence[str], text: Collection[str]) -> Iterator[pa.Table]:
+    try:
+        with content.open() as stream:
+            file = pyarrow.parquet.ParquetFile(stream)
+            if tuple(file.schema_arrow.names) != layout.names:  # names that occur twice cannot be asked for
+                yield read_raw(content, layout, columns, text)
+                return
+            for batch in file.iter_batches(PARQUET_ROWS, columns=list(columns)):
+                table = pa.Table.from_batches([batch]).select(list(columns))
+                yield plain_types(table, text, content.name, raw=True)
+    except (pa.ArrowException, OSError) as error:
+        raise BadData(f"{content.name} is a damaged Parquet file", hint="get the file again") from error
