@@ -109,7 +109,7 @@ def main() -> None:
         whole, peaks, parts = [], [], []
         predict = [*automl, "predict", str(model), str(big), "-o", str(scratch / "p.csv"), "-q"]
         for _ in range(options.repeats):
-            timed = run_timed([*predict, "--threads", str(options.threads)], limit_s=900)
+            timed = run_timed([*predict, "--threads", str(options.threads)], cwd=scratch, timeout_s=900)
             if timed.rc:
                 raise SystemExit(timed.err)
             whole.append(timed.wall_s)
