@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from automl_cli.artifact import Artifact, Manifest, open_artifact
+from automl_cli.artifact import Artifact, Manifest, TrustedKeys, open_artifact
 from automl_cli.errors import BadArtifact, BadData, SchemaMismatch, UsageError
 from automl_cli.features.frame import Frame, frame_from_table
 from automl_cli.features.matrix import Array
@@ -82,6 +82,7 @@ def predict(
     threshold: float | None = None,
     strict: bool = False,
     fill: bool = False,
+    trusted: TrustedKeys | None = None,
 ) -> Predictions:
     """Predict every row of a file.
 
@@ -97,13 +98,15 @@ def predict(
         Whether what is unlike the training is an error.
     fill : bool
         Whether columns that are missing are taken for empty ones.
+    trusted : TrustedKeys or None
+        Keys of which one must have signed the model.
 
     Raises
     ------
     BadArtifact, BadData, SchemaMismatch, UsageError
         A regression was asked for ``proba``, or a carried column is called like an answer.
     """
-    with open_artifact(model) as artifact:
+    with open_artifact(model, trusted) as artifact:
         manifest = artifact.manifest
         if proba and manifest.kind is TaskKind.REGRESSION:
             raise UsageError(f"{model} predicts values, which have no probabilities", hint="leave --proba out")
@@ -174,7 +177,9 @@ def check_reference(reference: Reference, frame: Frame) -> None:
         raise BadArtifact("the model's manifest has a 'reference' of other columns", hint="fit again")
 
 
-def evaluate_model(model: Path, data: str, *, metric: str | None, threads: int) -> Scores:
+def evaluate_model(
+    model: Path, data: str, *, metric: str | None, threads: int, trusted: TrustedKeys | None = None
+) -> Scores:
     """Score a model on a labelled file, by its own metric and all others that fit the task.
 
     Rows without a target are left out and counted. Where the model was fitted with row weights and the file has them,
@@ -184,8 +189,10 @@ def evaluate_model(model: Path, data: str, *, metric: str | None, threads: int) 
     ----------
     metric : str or None
         The metric to put first; None: the one that the model was chosen by.
+    trusted : TrustedKeys or None
+        Keys of which one must have signed the model.
     """
-    with open_artifact(model) as artifact:
+    with open_artifact(model, trusted) as artifact:
         manifest = artifact.manifest
         chosen = metric_for(metric or manifest.metric, manifest.kind)
         table = read_with_schema(data, schema_of_features(manifest), verbatim=(manifest.target,))

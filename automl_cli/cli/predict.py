@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from automl_cli.cli.options import Data, Debug, Model, Quiet, Threads
+from automl_cli.cli.options import Data, Debug, Model, Quiet, RequireSignature, Threads, trusted_by
 from automl_cli.cli.settings import check_settings
 from automl_cli.errors import UsageError
 
@@ -52,16 +52,18 @@ def predict(
         ),
     ] = False,
     threads: Threads = None,
+    require_signature: RequireSignature = None,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> int:
     """Predict every row of a file and write CSV."""
     check_settings(context)
+    trusted = trusted_by(require_signature)
     from automl_cli.files import check_writable, refuse_to_overwrite, write_whole
 
     if out is not None and str(out) != "-":
         check_writable(out)
-        refuse_to_overwrite(out, [model, Path(data)])
+        refuse_to_overwrite(out, [model, Path(data), *filter(None, [require_signature])])
     from automl_cli.lean import arrow_without_pandas
 
     arrow_without_pandas()
@@ -82,6 +84,7 @@ def predict(
         threshold=threshold,
         strict=strict,
         fill=allow_missing,
+        trusted=trusted,
     )
     if not quiet:
         tell_notices(answer.notices)
