@@ -10,7 +10,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from automl_cli.artifact import NOTHING, Attachment, packed_per_second, write_artifact
+from automl_cli.artifact import NOTHING, Attachment, Signer, packed_per_second, write_artifact
 from automl_cli.clock import Deadline
 from automl_cli.errors import AutomlError
 from automl_cli.members import MOST_MODEL_BYTES, Chosen, OofCache, choose_members
@@ -163,6 +163,7 @@ class ModelSoFar:
         *,
         attached: Mapping[str, Attachment] = NOTHING,
         compress: bool = True,
+        signer: Signer | None = None,
     ) -> None:
         """Write the current members as a model file.
 
@@ -170,7 +171,7 @@ class ModelSoFar:
         ----------
         fitted : mapping of trial number to folders with encoder and model, or None
             Stand in for the fold models of these members.
-        attached : mapping
+        attached, signer
             See `write_artifact`.
         """
         if self.chosen is None:
@@ -186,4 +187,4 @@ class ModelSoFar:
             "leaderboard": leaderboard(self.trials, self.cache.data),
             **more,
         }
-        write_artifact(path, data, members, attached=attached, compress=compress)
+        write_artifact(path, data, members, attached=attached, compress=compress, signer=signer)

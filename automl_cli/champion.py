@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from automl_cli.artifact import Artifact, Manifest, open_artifact
+from automl_cli.artifact import Artifact, Manifest, TrustedKeys, open_artifact
 from automl_cli.clock import Deadline
 from automl_cli.errors import BadData, UsageError
 from automl_cli.features.frame import Frame, frame_from_table
@@ -87,8 +87,15 @@ class Verdict:
     n_judged: int = 0
 
 
-def read_bench(champion: Path, options: FitOptions, table: Table, threads: int) -> Bench | Verdict:
+def read_bench(
+    champion: Path, options: FitOptions, table: Table, threads: int, trusted: TrustedKeys | None = None
+) -> Bench | Verdict:
     """Choose the rows that judge, before anything is learned from the others.
+
+    Parameters
+    ----------
+    trusted : TrustedKeys or None
+        Keys of which one must have signed the champion.
 
     Returns
     -------
@@ -97,14 +104,14 @@ def read_bench(champion: Path, options: FitOptions, table: Table, threads: int) 
     Raises
     ------
     BadArtifact
-        The champion cannot be read.
+        The champion cannot be read, or is not signed as it must be.
     UsageError
         It predicts something else, or does not say what it was trained on.
     SchemaMismatch
         The table lacks columns that the champion needs.
     """
     task, kept = task_of(options, table)
-    with open_artifact(champion) as artifact:
+    with open_artifact(champion, trusted) as artifact:
         _check_same_task(champion, artifact.manifest, task)
         seen = artifact.attached("rows", SeenRows.from_parts)
         if seen is None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from automl_cli.artifact import Artifact, open_artifact
+from automl_cli.artifact import Artifact, TrustedKeys, open_artifact
 from automl_cli.attached import PREDICTIONS, predictions_reference
 from automl_cli.errors import BadArtifact, BadData, UsageError
 from automl_cli.features.frame import frame_from_table
@@ -106,8 +106,13 @@ class Check:
         return {"verdict": "drift" if self.drift else "no drift", **own}
 
 
-def check(model: Path, data: str, *, threads: int) -> Check:
+def check(model: Path, data: str, *, threads: int, trusted: TrustedKeys | None = None) -> Check:
     """Compare a table with the one that a model was trained on.
+
+    Parameters
+    ----------
+    trusted : TrustedKeys or None
+        Keys of which one must have signed the model.
 
     Raises
     ------
@@ -115,7 +120,7 @@ def check(model: Path, data: str, *, threads: int) -> Check:
     UsageError
         The model does not say what it was trained on.
     """
-    with open_artifact(model) as artifact:
+    with open_artifact(model, trusted) as artifact:
         reference = artifact.attached("reference", Reference.from_parts)
         if reference is None:
             raise UsageError(

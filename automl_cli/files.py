@@ -5,6 +5,7 @@ import errno
 import fcntl
 import logging
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -18,10 +19,15 @@ NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @contextlib.contextmanager
-def write_whole(path: Path) -> Iterator[BinaryIO]:
+def write_whole(path: Path, *, like: os.stat_result | None = None) -> Iterator[BinaryIO]:
     """Open a temporary file beside ``path`` that takes its place once it is complete and on disk.
 
     A link stays: the file that it names is replaced. A device or pipe is written to, never replaced.
+
+    Parameters
+    ----------
+    like : os.stat_result or None
+        Whose mode, and as far as this user may, owner the file takes; None: as the umask says.
 
     Raises
     ------
@@ -39,14 +45,11 @@ def write_whole(path: Path) -> Iterator[BinaryIO]:
     try:
         handle, name = tempfile.mkstemp(prefix=f".{place.name[:80]}.", suffix=".tmp", dir=place.parent)
         temporary = Path(name)
-        with os.fdopen(handle, "wb") as file:
+        with os.fdopen(handle, "w+b") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes files private; the result follows the user's umask like any other output.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+        _set_mode(temporary, like)
         temporary.replace(place)
         _sync_folder(place.parent)
     except OSError as error:
@@ -54,6 +57,19 @@ def write_whole(path: Path) -> Iterator[BinaryIO]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def _set_mode(path: Path, like: os.stat_result | None) -> None:
+    if like is not None:
+        for owner, group in ((-1, like.st_gid), (like.st_uid, -1)):
+            with contextlib.suppress(PermissionError):
+                os.chown(path, owner, group)
+        path.chmod(stat.S_IMODE(like.st_mode))
+        return
+    # mkstemp makes files private; the result follows the user's umask like any other output.
+    umask = os.umask(0)
+    os.umask(umask)
+    path.chmod(0o666 & ~umask)
 
 
 @contextlib.contextmanager
@@ -129,8 +145,15 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(lock: Path, what: str, *, wait_seconds: float = 0.0) -> Iterator[None]:
+def locked(
+    lock: Path, what: str, *, wait_seconds: float = 0.0, hint: str = "wait for it, or choose another -o"
+) -> Iterator[None]:
     """Hold an exclusive lock, which the kernel releases however the process ends.
+
+    Parameters
+    ----------
+    hint : str
+        What to do where another process holds it.
 
     Raises
     ------
@@ -154,9 +177,7 @@ def locked(lock: Path, what: str, *, wait_seconds: float = 0.0) -> Iterator[None
                     logger.warning("no locks on %s (%s): two runs on one output are not told apart", lock, error)
                     break
                 if time.monotonic() >= give_up:
-                    raise Locked(
-                        f"{what} is in use by another run", hint="wait for it, or choose another -o"
-                    ) from error
+                    raise Locked(f"{what} is in use by another run", hint=hint) from error
                 time.sleep(pause)
                 pause = min(2 * pause, 0.1)
         yield

@@ -1,11 +1,13 @@
 """One fitting job: what the user asked for, and everything that is fixed before the first trial."""
 
 import difflib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from automl_cli.artifact import Signer, read_signer
 from automl_cli.errors import BadData, MissingExtra, UsageError
 from automl_cli.families import find_families
 from automl_cli.families.family import Family, Shape, without_encoding
@@ -21,6 +23,9 @@ from automl_cli.table import Kind, Table, read_table
 from automl_cli.table.fitting import near_names
 from automl_cli.task import Task, TaskKind, make_task
 from automl_cli.trial import Trial, read_journal
+
+PLACES = ("out", "run_dir", "sign_key", "require_signature")
+"""Options that are paths."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,10 @@ class FitOptions:
         How many replaced models stay, where ``out`` is a champion that only a better model may replace; else None.
     stands_for : Path or None
         The model whose place the result may take; then ``out`` is a place that only this process knows.
+    sign_key : Path or None
+        The private key that signs the model.
+    require_signature : Path or None
+        Public keys of which one must have signed the champion.
     """
 
     data: str
@@ -87,6 +96,8 @@ class FitOptions:
     wait: float = 0.0
     keep: int | None = None
     stands_for: Path | None = None
+    sign_key: Path | None = None
+    require_signature: Path | None = None
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -140,7 +151,7 @@ class FitOptions:
     def to_json(self) -> dict[str, Any]:
         """Return the options as JSON values, with whole paths, so that another process can go on with them."""
         data = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "stands_for"}
-        for name in ("out", "run_dir"):
+        for name in PLACES:
             data[name] = None if data[name] is None else str(data[name].resolve())
         if self.data != "-":
             data["data"] = str(Path(self.data).resolve())
@@ -154,7 +165,7 @@ class FitOptions:
     def from_json(cls, data: Mapping[str, Any]) -> "FitOptions":
         """Read what `to_json` gave; what other versions knew as well is passed over."""
         known = {name: value for name, value in data.items() if name in cls.__dataclass_fields__}
-        for name in ("out", "run_dir"):
+        for name in PLACES:
             known[name] = None if known.get(name) is None else Path(known[name])
         for name in ("include", "exclude", "ignore"):
             known[name] = tuple(known.get(name) or ())
@@ -191,6 +202,7 @@ class Job:
     run: Run
     data: RunData
     recorded: Mapping[int, Trial]
+    signer: Signer | None = None
 
 
 def choose_families(include: Sequence[str], exclude: Sequence[str]) -> dict[str, Family]:
@@ -220,6 +232,17 @@ def choose_families(include: Sequence[str], exclude: Sequence[str]) -> dict[str,
     if not chosen:
         raise UsageError("--include and --exclude leave no model family", hint="families are " + ", ".join(installed))
     return chosen
+
+
+def signer_of(options: FitOptions) -> Signer | None:
+    """Read the key that signs the model, before any work is done for it; None where none does.
+
+    Raises
+    ------
+    UsageError, MissingExtra
+        See `read_signer`.
+    """
+    return None if options.sign_key is None else read_signer(options.sign_key, os.environ)
 
 
 def verbatim_columns(options: FitOptions) -> tuple[str, ...]:

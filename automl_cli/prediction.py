@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from automl_cli.artifact import Artifact, Manifest, open_artifact
+from automl_cli.artifact import Artifact, Manifest, TrustedKeys, open_artifact
 from automl_cli.errors import BadArtifact, BadData, SchemaMismatch, UsageError
 from automl_cli.features.frame import Frame, FrameSchema, frame_from_table
 from automl_cli.features.matrix import Array
@@ -111,16 +111,22 @@ STRICT = frozenset(
 """Topics of notices that say: these rows are not like those of the training."""
 
 
-def predict(model: Path, data: str, asked: Asked, *, threads: int) -> Predictions:
+def predict(model: Path, data: str, asked: Asked, *, threads: int, trusted: TrustedKeys | None = None) -> Predictions:
     """Predict every row of a file and return all of it; see `predict_into`."""
     blocks: list[Mapping[str, Any]] = []
-    n_rows, notices = predict_into(blocks.append, model, data, asked, threads=threads)
+    n_rows, notices = predict_into(blocks.append, model, data, asked, threads=threads, trusted=trusted)
     columns = {name: np.concatenate([np.asarray(block[name]) for block in blocks]) for name in blocks[0]}
     return Predictions(columns, n_rows, notices)
 
 
 def predict_into(
-    write: Callable[[Mapping[str, Any]], None], model: Path, data: str, asked: Asked, *, threads: int
+    write: Callable[[Mapping[str, Any]], None],
+    model: Path,
+    data: str,
+    asked: Asked,
+    *,
+    threads: int,
+    trusted: TrustedKeys | None = None,
 ) -> tuple[int, tuple[Notice, ...]]:
     """Predict every row of a file, block by block: while one is predicted the next is read and the last written.
 
@@ -130,6 +136,8 @@ def predict_into(
         Is given the columns of each block in order, see `Predictions`, in another thread.
     data : str
         A path, or ``-`` for standard input.
+    trusted : TrustedKeys or None
+        Keys of which one must have signed the model.
 
     Returns
     -------
@@ -141,7 +149,7 @@ def predict_into(
         A regression was asked for probabilities, or a carried column is called like an answer. What is wrong with
         the data may be found after blocks were written, and with ``strict`` it is.
     """
-    with open_artifact(model) as artifact:
+    with open_artifact(model, trusted) as artifact:
         manifest = artifact.manifest
         answers = _check_asked(model, manifest, asked)
         reference = reference_of(manifest)
@@ -256,7 +264,9 @@ def check_reference(reference: Reference, schema: FrameSchema) -> None:
         raise BadArtifact("the model's manifest has a 'reference' of other columns", hint="fit again")
 
 
-def evaluate_model(model: Path, data: str, *, metric: str | None, threads: int) -> Scores:
+def evaluate_model(
+    model: Path, data: str, *, metric: str | None, threads: int, trusted: TrustedKeys | None = None
+) -> Scores:
     """Score a model on a labelled file, by its own metric and all others that fit the task.
 
     Rows without a target are left out and counted. Where the model was fitted with row weights and the file has them,
@@ -266,8 +276,10 @@ def evaluate_model(model: Path, data: str, *, metric: str | None, threads: int) 
     ----------
     metric : str or None
         The metric to put first; None: the one that the model was chosen by.
+    trusted : TrustedKeys or None
+        Keys of which one must have signed the model.
     """
-    with open_artifact(model) as artifact:
+    with open_artifact(model, trusted) as artifact:
         manifest = artifact.manifest
         chosen = metric_for(metric or manifest.metric, manifest.kind)
         table = read_with_schema(data, schema_of_features(manifest), verbatim=(manifest.target,))

@@ -8,11 +8,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from automl_cli.artifact import Signer, TrustedKeys, read_trusted
 from automl_cli.champion import Bench, Verdict, judge, read_bench
 from automl_cli.clock import Deadline
 from automl_cli.errors import NoModel, UsageError
 from automl_cli.files import check_writable, locked, write_whole
-from automl_cli.job import FitOptions, read_data
+from automl_cli.job import FitOptions, read_data, signer_of
 from automl_cli.machine import usable_cores
 from automl_cli.runs import output_lock
 from automl_cli.summary import Summary
@@ -69,9 +70,12 @@ def retrain(
     Locked
         Another retraining holds the model.
     UsageError
-        The table is read from standard input, or the model predicts something else.
+        The table is read from standard input, the model predicts something else, or the key that signs is not trusted.
+    BadArtifact
+        The model is damaged, or not signed as it must be.
     """
     champion = options.out
+    signer, trusted = _keys(options)
     if options.data == "-":
         raise UsageError("--champion reads the table more than once", hint="save it to a file first")
     check_writable(champion, only_file=True)
@@ -79,12 +83,12 @@ def retrain(
         wait = min(options.wait, max(0.0, deadline.seconds_left()))
         stack.enter_context(locked(_retraining_lock(champion), str(champion), wait_seconds=wait))
         if not champion.exists():
-            summary = yield from _summarised(fit(options, deadline, interrupted))
+            summary = yield from _summarised(fit(options, deadline, interrupted, signer=signer))
             yield Retrained(champion, Verdict(True, "there was none", 0), summary)
             return
         stack.enter_context(locked(output_lock(champion), str(champion), wait_seconds=wait))
         began = deadline.elapsed()
-        bench = _read_bench(champion, options)
+        bench = _read_bench(champion, options, trusted)
         if isinstance(bench, Verdict):
             yield Retrained(champion, bench, None)
             return
@@ -98,7 +102,7 @@ def retrain(
         )
         earlier = deadline.earlier(reserve) if deadline.limited else deadline
         held_out = HeldOut(bench.rows, bench.fingerprint)
-        summary = yield from _summarised(fit(challenger, earlier, interrupted, held_out=held_out))
+        summary = yield from _summarised(fit(challenger, earlier, interrupted, held_out=held_out, signer=signer))
         if summary.interrupted:  # it can be resumed, and is judged then
             verdict = Verdict(False, "the new one was interrupted", bench.n_fresh)
         else:
@@ -108,10 +112,24 @@ def retrain(
         yield Retrained(champion, verdict, replace(summary, out=champion, seconds=deadline.elapsed()))
 
 
-def _read_bench(champion: Path, options: FitOptions) -> Bench | Verdict:
+def _keys(options: FitOptions) -> tuple[Signer | None, TrustedKeys | None]:
+    """Read the key that signs and those that are trusted; refuse to install what the next retraining would refuse."""
+    signer = signer_of(options)
+    if options.require_signature is None:
+        return signer, None
+    trusted = read_trusted(options.require_signature)
+    if signer is not None and signer.key not in trusted.keys:
+        raise UsageError(
+            f"the public key of {options.sign_key} is not in {trusted.source}",
+            hint="add it, or the next retraining would refuse the new champion",
+        )
+    return signer, trusted
+
+
+def _read_bench(champion: Path, options: FitOptions, trusted: TrustedKeys | None) -> Bench | Verdict:
     table = read_data(options)
     options.check_present(table)
-    return read_bench(champion, options, table, usable_cores())
+    return read_bench(champion, options, table, usable_cores(), trusted)
 
 
 def _summarised(events: Iterator[Event]) -> Generator[Event, None, Summary]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from automl_cli.anytime import ModelSoFar
-from automl_cli.artifact import Attachment
+from automl_cli.artifact import Attachment, Signer
 from automl_cli.attached import Kept, attachments, kept_of
 from automl_cli.background import Background
 from automl_cli.clock import Deadline
@@ -21,7 +21,7 @@ from automl_cli.executors import PRELOAD, ExecutorKind, ProcessExecutor, Setup, 
 from automl_cli.experience.records import Recalled
 from automl_cli.features.matrix import Array
 from automl_cli.files import check_writable, locked, refuse_to_overwrite
-from automl_cli.job import FitOptions, Job, choose_families, manifest_of, prepare, read_data
+from automl_cli.job import FitOptions, Job, choose_families, manifest_of, prepare, read_data, signer_of
 from automl_cli.machine import usable_cores, usable_memory
 from automl_cli.members import Chosen, OofCache
 from automl_cli.optimizer import Optimizer
@@ -123,7 +123,12 @@ Event = Entered | Prepared | Happening | Improved | Remembered | Summary
 
 
 def fit(
-    options: FitOptions, deadline: Deadline, interrupted: Callable[[], bool], *, held_out: HeldOut | None = None
+    options: FitOptions,
+    deadline: Deadline,
+    interrupted: Callable[[], bool],
+    *,
+    held_out: HeldOut | None = None,
+    signer: Signer | None = None,
 ) -> Iterator[Event]:
     """Find, weigh and save the best pipelines for a table.
 
@@ -135,6 +140,8 @@ def fit(
         Whether the user asked to stop; the best model so far is saved then.
     held_out : HeldOut or None
         Rows that nothing may be learned from.
+    signer : Signer or None
+        The key of ``options.sign_key``, where it has been read already.
 
     Yields
     ------
@@ -148,10 +155,11 @@ def fit(
     """
     options.check_roles()
     check_writable(options.out, only_file=True)
-    refuse_to_overwrite(options.out, [Path(options.data)])
+    refuse_to_overwrite(options.out, [Path(options.data), *filter(None, [options.sign_key])])
     if options.dask is not None and options.run_dir is None:
         raise UsageError("--dask needs a --run-dir that all machines see", hint="name a folder on a shared disk")
     families = choose_families(options.include, options.exclude)
+    signer = signer or signer_of(options)
     identity = options.identity()
     memory = memory_of(options)
     opening = Background(lambda: open_memory(memory))
@@ -174,7 +182,7 @@ def fit(
             raise NoModel(took, hint="give it more --time")
         stem = Path(options.data).name.split(".")[0] or "table"
         run = stack.enter_context(open_run(options.run_dir, stem=stem, identity=identity, resume=options.resume))
-        job = prepare(options, table, families, run)
+        job = replace(prepare(options, table, families, run), signer=signer)
         run.note({"options": options.to_json()})  # not before: a resumption that is refused must not change them
         phases.end("frame")
         yield Prepared(job, before)
@@ -251,7 +259,7 @@ def _search_and_save(
         ended_early=early,
         experience=told(memory, model.trials, chosen),
     )
-    _save(model, options.out, summary, fitted, attached)
+    _save(model, options.out, summary, fitted, attached, job.signer)
     phases.end("save")
     if not stopped_by_user:  # else --resume can go on with it, and it is remembered once it is done
         finish(
@@ -327,15 +335,16 @@ def _save(
     summary: Summary,
     fitted: Mapping[int, tuple[Path, ...]],
     attached: Mapping[str, Attachment],
+    signer: Signer | None,
 ) -> None:
     """Write the model to its place; where more models of the members have no room, with those of their folds alone."""
     try:
-        model.write(out, summary.to_manifest(), fitted, attached=attached)
+        model.write(out, summary.to_manifest(), fitted, attached=attached, signer=signer)
     except AutomlError:
         if not fitted:
             raise
         logger.warning("the model is written without further models of its members", exc_info=True)
-        model.write(out, summary.to_manifest(), attached=attached)
+        model.write(out, summary.to_manifest(), attached=attached, signer=signer)
 
 
 def _hear(event: Finished, job: Job, model: ModelSoFar, cost: SearchCost) -> bool:

@@ -92,6 +92,7 @@ OWNERS = {
     "dask": ("executors",),
     "distributed": ("executors",),
     "sqlalchemy": ("experience",),
+    "cryptography": ("artifact/signing.py",),
     "rich": ("console",),
     "typer": ("cli",),
     "click": ("cli",),

@@ -2,6 +2,14 @@
 
 from automl_cli.artifact.manifest import FORMAT, Manifest, MemberEntry
 from automl_cli.artifact.read import Artifact, open_artifact
+from automl_cli.artifact.signing import (
+    PublicKey,
+    Signer,
+    TrustedKeys,
+    read_signer,
+    read_trusted,
+    sign_artifact,
+)
 from automl_cli.artifact.write import NOTHING, Attachment, Member, packed_per_second, write_artifact
 
 __all__ = [
@@ -12,7 +20,13 @@ __all__ = [
     "Manifest",
     "Member",
     "MemberEntry",
+    "PublicKey",
+    "Signer",
+    "TrustedKeys",
     "open_artifact",
     "packed_per_second",
+    "read_signer",
+    "read_trusted",
+    "sign_artifact",
     "write_artifact",
 ]

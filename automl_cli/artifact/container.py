@@ -1,7 +1,9 @@
 """The zip file around a model: entries are named, sized and digested before anything in them is believed."""
 
 import hashlib
+import os
 import re
+import shutil
 import stat
 import struct
 import weakref
@@ -87,6 +89,7 @@ class Container:
         except _ZIP_ERRORS as error:
             raise _not_a_zip(file, path) from error
         packed = file.seek(0, 2)
+        self._file = file
         self._archive = archive
         self.sizes = {entry.filename: entry.file_size for entry in entries}
         self._check(entries, packed)
@@ -119,12 +122,39 @@ class Container:
             raise self.damaged("its manifest is too large")
         if self.sizes[MANIFEST_DIGEST] > 1000:
             raise self.damaged("the digest of its manifest is not one")
-        text = b"".join(self._chunks(MANIFEST))
-        stored = b"".join(self._chunks(MANIFEST_DIGEST))
+        text, stored = self.read(MANIFEST), self.read(MANIFEST_DIGEST)
         digest = hashlib.sha256(text).hexdigest()
         if stored.strip() != digest.encode():
             raise self.damaged("the digest of its manifest differs")
         return text, digest
+
+    def read(self, name: str) -> bytes:
+        """Return what an entry holds; whoever asks has looked at its size."""
+        return b"".join(self._chunks(name))
+
+    def check_blobs(self, digests: Iterable[str]) -> None:
+        """Compare blobs with their digests.
+
+        Raises
+        ------
+        BadArtifact
+            One is missing or differs.
+        """
+        for digest in sorted(digests):
+            found = hashlib.sha256()
+            for chunk in self._chunks(BLOBS + digest):
+                found.update(chunk)
+            if found.hexdigest() != digest:
+                raise self.damaged(f"entry {BLOBS}{digest} differs from its digest")
+
+    def copy(self, other: BinaryIO) -> None:
+        """Write the whole file, as it is, to another."""
+        self._file.seek(0)
+        shutil.copyfileobj(self._file, other, CHUNK_BYTES)
+
+    def status(self) -> os.stat_result:
+        """Return mode and owner of the file that is open."""
+        return os.fstat(self._file.fileno())
 
     def extract(self, files: Iterable[tuple[str, str]], folder: Path) -> None:
         """Write blobs into a folder; digests are compared before the caller can parse anything.

@@ -138,12 +138,17 @@ def read_manifest(container: Container) -> Manifest:
         manifest = parse_manifest(text, digest)
     except BadArtifact as error:
         raise BadArtifact(f"{container.path}: {error.problem}", hint=error.hint) from error
-    named = {blob for fold in all_folds(manifest) for files in fold for blob in files.values()}
-    entries = [manifest.data.get(key) for key in ATTACHMENTS]
-    for name in named | {entry["blob"] for entry in entries if entry is not None}:
+    for name in blobs_of(manifest):
         if BLOBS + name not in container.sizes:
             raise container.damaged(f"entry {BLOBS}{name} is missing")
     return manifest
+
+
+def blobs_of(manifest: Manifest) -> set[str]:
+    """Return the digests of all blobs that a manifest names."""
+    entries = [manifest.data.get(key) for key in ATTACHMENTS]
+    attached = {entry["blob"] for entry in entries if entry is not None}
+    return attached | {blob for fold in all_folds(manifest) for files in fold for blob in files.values()}
 
 
 def all_folds(manifest: Manifest) -> list[tuple[Mapping[str, str], Mapping[str, str]]]:

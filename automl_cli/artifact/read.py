@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from automl_cli.artifact.check import check_native
 from automl_cli.artifact.container import Container
 from automl_cli.artifact.manifest import Manifest, read_manifest
+from automl_cli.artifact.signing import PublicKey, Signature, TrustedKeys, check_signed, signatures_of
 from automl_cli.errors import AutomlError, BadArtifact, MissingExtra
 
 if TYPE_CHECKING:
@@ -68,11 +69,14 @@ class Artifact:
     path : Path
     manifest : Manifest
         All that can be known without loading a model.
+    verified : frozenset of PublicKey
+        Trusted keys that have signed the file; none where no signature was asked for.
     """
 
-    def __init__(self, container: Container, manifest: Manifest) -> None:
+    def __init__(self, container: Container, manifest: Manifest, verified: frozenset[PublicKey] = frozenset()) -> None:
         self.path = container.path
         self.manifest = manifest
+        self.verified = verified
         self._container = container
         self._loaded: dict[int, LoadedGroup] = {}
         self._is_checked = False
@@ -86,6 +90,16 @@ class Artifact:
     def close(self) -> None:
         """Close the file; it is closed with the object otherwise."""
         self._container.close()
+
+    def signatures(self) -> tuple[Signature, ...]:
+        """Return what the file bears as signatures, of whatever worth; see `verified`.
+
+        Raises
+        ------
+        BadArtifact
+            One is malformed.
+        """
+        return signatures_of(self._container)
 
     def attached(self, key: str, parse: Callable[[Mapping[str, Any], bytes], T]) -> T | None:
         """Return what was attached to the model under a key of the manifest; None where nothing was.
@@ -236,16 +250,24 @@ class Artifact:
             yield Path(name)
 
 
-def open_artifact(path: Path) -> Artifact:
+def open_artifact(path: Path, trusted: TrustedKeys | None = None) -> Artifact:
     """Open a model file and read its manifest; no model is loaded and nothing in the file is run.
+
+    Parameters
+    ----------
+    trusted : TrustedKeys or None
+        Keys of which one must have signed it; None: anybody may have made it.
 
     Raises
     ------
     BadArtifact
-        Missing, not readable, not a model, cut, damaged, malformed, or written by a newer automl.
+        Missing, not readable, not a model, cut, damaged, malformed, written by a newer automl, or not signed as asked.
     """
     container = Container(path)
-    return Artifact(container, read_manifest(container))
+    manifest = read_manifest(container)
+    # of the manifest that was read, not of what the file may hold by now; digests in it bind all that is read later
+    verified = frozenset() if trusted is None else check_signed(container, manifest.digest, trusted)
+    return Artifact(container, manifest, verified)
 
 
 def group_by_encoder(manifest: Manifest) -> tuple[EncoderGroup, ...]:

@@ -29,6 +29,7 @@ from automl_cli.artifact.container import (
     too_large,
 )
 from automl_cli.artifact.manifest import FORMAT, parse_manifest
+from automl_cli.artifact.signing import Signature, Signer, add_signature
 from automl_cli.errors import AutomlError
 from automl_cli.files import write_whole
 from automl_cli.trial import Pipeline
@@ -71,6 +72,7 @@ def write_artifact(
     *,
     attached: Mapping[str, Attachment] = NOTHING,
     compress: bool = True,
+    signer: Signer | None = None,
 ) -> None:
     """Write a model file; what stood at ``path`` is replaced once the new one is complete and on disk.
 
@@ -87,6 +89,8 @@ def write_artifact(
         What readers need beside the members, see `Artifact.attached`; the bytes become a blob.
     compress : bool
         Whether to deflate what is worth it, which takes most of the time.
+    signer : Signer or None
+        Whose signature the file bears from the beginning.
 
     Raises
     ------
@@ -115,13 +119,14 @@ def write_artifact(
             f"the model would hold {n_bytes / 2**30:.1f} GiB, more than one file may",
             hint="fit with --exclude random_forest,extra_trees",
         )
+    signature = None if signer is None else signer.sign(digest)
     with write_whole(path) as file:
-        _write_zip(file, text, digest, blobs, compress=compress)
+        _write_zip(file, text, digest, blobs, signature, compress=compress)
         if too_large(n_bytes, file.tell()):
             # So regular that readers would take it for a bomb: stored as it is.
             file.seek(0)
             file.truncate()
-            _write_zip(file, text, digest, blobs, compress=False)
+            _write_zip(file, text, digest, blobs, signature, compress=False)
     mark_checked(digest)
 
 
@@ -184,7 +189,15 @@ def _digests(folder: Path, blobs: dict[str, Path | bytes]) -> dict[str, str]:
     return digests
 
 
-def _write_zip(file: BinaryIO, text: bytes, digest: str, blobs: Mapping[str, Path | bytes], *, compress: bool) -> None:
+def _write_zip(
+    file: BinaryIO,
+    text: bytes,
+    digest: str,
+    blobs: Mapping[str, Path | bytes],
+    signature: Signature | None,
+    *,
+    compress: bool,
+) -> None:
     # Entries opened by name carry 1980-01-01, so that the bytes depend on the content alone.
     method = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
     with zipfile.ZipFile(file, "w", method, compresslevel=1) as archive:
@@ -193,6 +206,8 @@ def _write_zip(file: BinaryIO, text: bytes, digest: str, blobs: Mapping[str, Pat
                 entry.write(content)
         for name in sorted(blobs):
             _write_blob(archive, name, blobs[name])
+        if signature is not None:
+            add_signature(archive, signature)
 
 
 def _write_blob(archive: zipfile.ZipFile, name: str, blob: Path | bytes) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from automl_cli.cli import check, evaluate, experience, fit, inspect, predict, profile, runs
+from automl_cli.cli import check, evaluate, experience, fit, inspect, predict, profile, runs, sign
 from automl_cli.cli.settings import load_settings
 from automl_cli.errors import AutomlError, UsageError
 
@@ -25,6 +25,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("check")(check.check)
 app.command("profile")(profile.profile)
 app.command("inspect")(inspect.inspect)
+app.command("sign")(sign.sign)
 app.add_typer(experience.app, name="experience")
 app.add_typer(runs.app, name="runs")
 

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from automl_cli.cli.options import Data, Debug, Ignore, Json, Kinds, Quiet, parse_kinds, parse_parts, print_json
+from automl_cli.cli.options import (
+    Data,
+    Debug,
+    Ignore,
+    Json,
+    Kinds,
+    Quiet,
+    RequireSignature,
+    parse_kinds,
+    parse_parts,
+    print_json,
+)
 from automl_cli.cli.settings import check_settings, parse_bytes, parse_seconds, settings_table
 from automl_cli.clock import Deadline, process_age
 from automl_cli.errors import UsageError
@@ -77,6 +88,16 @@ def fit(
             "--keep", min=0, max=99, envvar="AUTOML_KEEP", help="Replaced champions that stay, as MODEL.1 and so on."
         ),
     ] = 3,
+    sign_key: Annotated[
+        Path | None,
+        typer.Option(
+            "--sign-key",
+            metavar="KEYFILE",
+            envvar="AUTOML_SIGN_KEY",
+            help="Sign the model with this private Ed25519 key before it takes its place.",
+        ),
+    ] = None,
+    require_signature: RequireSignature = None,
     wait: Annotated[
         str | None,
         typer.Option(
@@ -215,6 +236,9 @@ def fit(
     memory_bytes = None if memory is None else parse_bytes(memory)
     if champion is not None and out is not None:
         raise UsageError("--champion stands in for --out", hint="give one of them")
+    given = getattr(context.get_parameter_source("require_signature"), "name", "")
+    if champion is None and given == "COMMANDLINE":  # in the environment it is for all commands
+        raise UsageError("--require-signature is about the --champion, and there is none", hint="leave it out")
 
     begin_imports(local=dask is None)
     from automl_cli.job import FitOptions
@@ -248,6 +272,8 @@ def fit(
         experience="off" if no_experience else experience,
         wait=0.0 if wait is None else parse_seconds(wait),
         keep=None if champion is None else keep,
+        sign_key=sign_key,
+        require_signature=require_signature,
     )
     return run_fit(options, deadline, log_file=log_file, quiet=quiet, json=json, explain=explain_warm_start)
 

@@ -2,21 +2,29 @@
 
 import typer
 
-from automl_cli.cli.options import Debug, Json, Model, print_json
+from automl_cli.cli.options import Debug, Json, Model, RequireSignature, print_json, trusted_by
 from automl_cli.cli.settings import check_settings
 
 
-def inspect(context: typer.Context, model: Model, json: Json = False, debug: Debug = False) -> int:
-    """Show a model's schema, metric, members and origin; no model is loaded."""
+def inspect(
+    context: typer.Context,
+    model: Model,
+    require_signature: RequireSignature = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Show a model's schema, metric, members, origin and signatures; no model is loaded."""
     check_settings(context)
     from automl_cli.artifact import open_artifact
 
-    with open_artifact(model) as artifact:
+    with open_artifact(model, trusted_by(require_signature)) as artifact:
         manifest = artifact.manifest.data
+        signed_by = {found.key.fingerprint: found.key in artifact.verified for found in artifact.signatures()}
     if json:
-        print_json(manifest)
+        found = [{"key": key, "verified": verified} for key, verified in signed_by.items()]
+        print_json({**manifest, "signatures": found})
     else:
         from automl_cli.console.tell import tell_manifest
 
-        tell_manifest(manifest, size=model.stat().st_size)
+        tell_manifest(manifest, size=model.stat().st_size, signed_by=signed_by)
     return 0

@@ -3,11 +3,14 @@
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from automl_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from automl_cli.artifact import TrustedKeys
 
 Json = Annotated[bool, typer.Option("--json", envvar="AUTOML_JSON", help="Print the result as JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", envvar="AUTOML_QUIET", help="Say nothing but errors.")]
@@ -17,6 +20,15 @@ Data = Annotated[str, typer.Argument(metavar="DATA", help="CSV or Parquet, also 
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, envvar="AUTOML_THREADS", help="Threads to predict with.")
 ]
+RequireSignature = Annotated[
+    Path | None,
+    typer.Option(
+        "--require-signature",
+        metavar="KEYS",
+        envvar="AUTOML_REQUIRE_SIGNATURE",
+        help="Refuse a model that none of the public keys in this file has signed.",
+    ),
+]
 Kinds = Annotated[
     list[str] | None,
     typer.Option("--kind", metavar="COLUMN=KIND", envvar="AUTOML_KIND", help="Read a column as this kind."),
@@ -24,6 +36,18 @@ Kinds = Annotated[
 Ignore = Annotated[
     list[str] | None, typer.Option("--ignore", metavar="COLUMN", envvar="AUTOML_IGNORE", help="Leave a column out.")
 ]
+
+
+def trusted_by(keys: Path | None) -> "TrustedKeys | None":
+    """Read the keys of which one must have signed a model; None where anybody may have made it.
+
+    Raises
+    ------
+    UsageError, MissingExtra
+    """
+    from automl_cli.artifact import read_trusted
+
+    return None if keys is None else read_trusted(keys)
 
 
 def parse_kinds(items: Iterable[str]) -> dict[str, Any]:

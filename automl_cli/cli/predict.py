@@ -11,7 +11,7 @@ from typing import Annotated, BinaryIO, cast
 
 import typer
 
-from automl_cli.cli.options import Data, Debug, Model, Quiet, Threads
+from automl_cli.cli.options import Data, Debug, Model, Quiet, RequireSignature, Threads, trusted_by
 from automl_cli.cli.settings import check_settings
 from automl_cli.errors import UsageError
 
@@ -58,16 +58,18 @@ def predict(
         ),
     ] = False,
     threads: Threads = None,
+    require_signature: RequireSignature = None,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> int:
     """Predict every row of a file and write CSV."""
     check_settings(context)
+    trusted = trusted_by(require_signature)
     from automl_cli.files import check_writable, refuse_to_overwrite
 
     if out is not None and str(out) != "-":
         check_writable(out)
-        refuse_to_overwrite(out, [model, Path(data)])
+        refuse_to_overwrite(out, [model, Path(data), *filter(None, [require_signature])])
     from automl_cli.lean import arrow_without_pandas
 
     arrow_without_pandas()
@@ -80,8 +82,9 @@ def predict(
         raise UsageError("--strict refuses what --allow-missing allows", hint="give one of them")
     carry = tuple(name for name in next(csv.reader([columns]), []) if name)
     asked = Asked(proba, carry, threshold, strict, fill=allow_missing)
+    threads = threads or usable_cores()
     with _opened(out, whole=strict) as file:
-        n_rows, notices = predict_into(csv_writer(file), model, data, asked, threads=threads or usable_cores())
+        n_rows, notices = predict_into(csv_writer(file), model, data, asked, threads=threads, trusted=trusted)
     if not quiet:
         tell_notices(notices)
         if out is not None and str(out) != "-":

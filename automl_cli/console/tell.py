@@ -83,8 +83,13 @@ def _values(column: Mapping[str, Any]) -> str:
     return ", ".join(f"{value} {share:.0%}" for value, share in (column.get("top") or [])[:3])
 
 
-def tell_manifest(data: Mapping[str, Any], size: int) -> None:
-    """Print what a model file says about itself."""
+def tell_manifest(data: Mapping[str, Any], size: int, signed_by: Mapping[str, bool]) -> None:
+    """Print what a model file says about itself.
+
+    Parameters
+    ----------
+    signed_by : mapping of fingerprint to whether that key's signature was verified
+    """
     console = make_console(answer=True)
     task = data["task"]
     lines = {
@@ -95,6 +100,7 @@ def tell_manifest(data: Mapping[str, Any], size: int) -> None:
         "ensemble": "; ".join(filter(None, (_gain(data.get("ensemble")), _mixing(data.get("mixing"))))),
         "trained on": f"{data.get('n_rows', 0):,} rows; validated by {data.get('validation', '?')}",
         "made": f"{data['created']} by automl {data['product']}; file {size / 1e6:.2f} MB",
+        "signed": signed_words(signed_by),
         "libraries": ", ".join(f"{name} {version}" for name, version in data["libraries"].items()),
         "time": ", ".join(f"{name} {seconds:.1f} s" for name, seconds in (data.get("timings") or {}).items()),
         "racing": _racing(data.get("racing") or {}),
@@ -114,6 +120,22 @@ def tell_manifest(data: Mapping[str, Any], size: int) -> None:
         console.print(rows)
     for message in data.get("warnings") or []:
         console.print(Text(f"odd in the data: {message}", style="yellow"))
+
+
+def signed_words(signed_by: Mapping[str, bool]) -> str:
+    """Say by which keys a file is signed, and of which of them that is known.
+
+    >>> signed_words({})
+    'no'
+    >>> signed_words({"SHA256:a": True, "SHA256:b": False})
+    'by SHA256:a (verified) and SHA256:b (not verified)'
+    >>> signed_words({"SHA256:a": False})
+    'by SHA256:a (not verified: see --require-signature)'
+    """
+    if not signed_by:
+        return "no"
+    unknown = "not verified" if any(signed_by.values()) else "not verified: see --require-signature"
+    return "by " + " and ".join(f"{key} ({'verified' if known else unknown})" for key, known in signed_by.items())
 
 
 def _overhead(data: Mapping[str, Any]) -> str:
