@@ -12,6 +12,7 @@ from automl_cli.errors import BadArtifact, BadData, SchemaMismatch, UsageError
 from automl_cli.features.frame import Frame, frame_from_table
 from automl_cli.features.matrix import Array
 from automl_cli.metrics import METRICS, Metric, TaskKind, metric_for, naive
+from automl_cli.reasons import explained_part, reason_columns, reason_names, reasons, summary
 from automl_cli.reference import Reference, newly_missing, values_beyond
 from automl_cli.table import Kind, Notice, Remark, Schema, Table, gather, read_table, read_with_schema
 from automl_cli.task import read_truth
@@ -27,12 +28,15 @@ class Predictions:
     Attributes
     ----------
     columns : mapping of str to array
-        Carried columns first, then ``prediction``, then ``proba_<label>`` where asked for.
+        Carried columns first, then ``prediction``, then ``proba_<label>`` and ``reason_<number>`` where asked for.
+    explained : str
+        Whose the reasons are, in one line; empty where none were asked for.
     """
 
     columns: Mapping[str, Any]
     n_rows: int
     notices: tuple[Notice, ...]
+    explained: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,7 @@ def predict(
     threshold: float | None = None,
     strict: bool = False,
     fill: bool = False,
+    explain: int = 0,
 ) -> Predictions:
     """Predict every row of a file.
 
@@ -97,6 +102,8 @@ def predict(
         Whether what is unlike the training is an error.
     fill : bool
         Whether columns that are missing are taken for empty ones.
+    explain : int
+        How many reasons each row gets.
 
     Raises
     ------
@@ -108,10 +115,12 @@ def predict(
         if proba and manifest.kind is TaskKind.REGRESSION:
             raise UsageError(f"{model} predicts values, which have no probabilities", hint="leave --proba out")
         answers = ("prediction", *(f"proba_{label}" for label in manifest.classes if proba))
+        if explain:
+            explained_part(artifact)  # before the data is read
         if threshold is not None and manifest.kind is not TaskKind.BINARY:
             raise UsageError(f"{model} does not tell two classes apart", hint="leave --threshold out")
         for name in carry:
-            if name in answers:
+            if name in (*answers, *reason_names(explain)):
                 raise UsageError(f"--columns names {name!r}, which the predictions are called", hint="leave it out")
         if strict and manifest.data.get("reference") is None:
             raise UsageError(f"{model} does not say what it was trained on", hint="leave --strict out, or fit it anew")
@@ -126,7 +135,11 @@ def predict(
         outputs = artifact.predict(frame, threads)
         columns: dict[str, Any] = {name: table.strings(name) for name in carry}
         columns |= zip(answers, (_answers(outputs, manifest, threshold), *outputs.T), strict=False)
-        return Predictions(columns, table.n_rows, notices)
+        if not explain:
+            return Predictions(columns, table.n_rows, notices)
+        found = reasons(artifact, frame, explain, threads, outputs=outputs)
+        columns |= reason_columns(found, frame, manifest.schema)
+        return Predictions(columns, table.n_rows, notices, summary(found, manifest))
 
 
 def _unlike(frame: Frame, manifest: Manifest) -> list[Notice]:

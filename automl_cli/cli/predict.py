@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from automl_cli.cli.options import Data, Debug, Model, Quiet, Threads
+from automl_cli.cli.options import Data, Debug, Explain, Model, Quiet, Threads, parse_explain
 from automl_cli.cli.settings import check_settings
 from automl_cli.errors import UsageError
 
@@ -51,12 +51,14 @@ def predict(
             "--allow-missing", envvar="AUTOML_ALLOW_MISSING", help="Take columns that are missing for empty ones."
         ),
     ] = False,
+    explain: Explain = None,
     threads: Threads = None,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> int:
     """Predict every row of a file and write CSV."""
     check_settings(context)
+    n_reasons = parse_explain(explain)
     from automl_cli.files import check_writable, refuse_to_overwrite, write_whole
 
     if out is not None and str(out) != "-":
@@ -82,9 +84,12 @@ def predict(
         threshold=threshold,
         strict=strict,
         fill=allow_missing,
+        explain=n_reasons,
     )
     if not quiet:
         tell_notices(answer.notices)
+        if answer.explained:
+            typer.echo(answer.explained, err=True)
     if out is None or str(out) == "-":
         write_csv(answer.columns, sys.stdout.buffer)
         sys.stdout.buffer.flush()
