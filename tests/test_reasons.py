@@ -1,6 +1,9 @@
 """`automl predict --explain`: which columns made a prediction what it is."""
 
-from collections.abc import Sequence
+import csv
+import io
+import subprocess
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +23,7 @@ from automl_cli.table import Column, Kind, Schema
 from automl_cli.task import TaskKind
 from automl_cli.trial import Pipeline
 
+Command = Callable[..., subprocess.CompletedProcess[str]]
 N_ROWS = 400
 SCHEMA = Schema(
     (
@@ -260,3 +264,81 @@ def test_cells_are_worded_as_the_model_sees_them() -> None:
     assert worded(3, 2.0) == days
     assert worded(4, 1e-5) == ["note (+1e-05)", "note missing (+1e-05)", "note (+1e-05)", "note (+1e-05)"]
     assert worded(NOTHING, 0.0) == [None] * 4
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with d.csv, whose label is "age above 40", a booster d.automl and a linear model l.automl."""
+    folder = tmp_path_factory.mktemp("command")
+    rng = np.random.default_rng(0)
+    rows = ["id,age,colour,y"]
+    for i in range(400):
+        age = rng.integers(20, 61)
+        shown = "" if i % 10 == 0 else age
+        rows.append(f"r{i},{shown},{rng.choice(['red', 'green'])},{'old' if age > 40 else 'young'}")
+    (folder / "d.csv").write_text("\n".join(rows) + "\n")
+    for name, family in (("d", "lightgbm"), ("l", "linear")):
+        done = command(
+            "fit", "d.csv", "-t", "y", "--trials", "1", "--folds", "2", "--include", family, "--ignore", "id",
+            "--positive", "old", "-q", "-o", f"{name}.automl", cwd=folder,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_reasons_come_last(command: Command, folder: Path) -> None:
+    done = command("predict", "d.automl", "d.csv", "--explain", "top3", "--proba", "--columns", "id", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    header, *rows = csv.reader(io.StringIO(done.stdout))
+    assert header == ["id", "prediction", "proba_young", "proba_old", "reason_1", "reason_2", "reason_3"]
+    assert "contributions are to the log odds of 'old'" in done.stderr
+    plain = command("predict", "d.automl", "d.csv", "--proba", "--columns", "id", cwd=folder)
+    assert [row[:4] for row in [header, *rows]] == list(csv.reader(io.StringIO(plain.stdout)))
+    ages = [row.split(",")[1] for row in (folder / "d.csv").read_text().splitlines()[1:]]
+    for age, row in zip(ages, rows, strict=True):
+        assert row[6] == ""  # there are two columns
+        if age:
+            sign = "+" if row[1] == "old" else "-"
+            assert row[4].startswith(f"age={age} ({sign}")
+        else:
+            assert "age missing (" in row[4] + row[5]
+
+
+def test_quiet_says_nothing_of_whose_reasons_they_are(command: Command, folder: Path) -> None:
+    done = command("predict", "d.automl", "d.csv", "--explain", "top1", "-q", cwd=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[0] == "prediction,reason_1"
+
+
+@pytest.mark.parametrize("text", ["top0", "top51", "top", "3", "top03", "top1e1", "all", "top-1", ""])
+def test_anything_but_a_number_of_reasons_is_refused(command: Command, folder: Path, text: str) -> None:
+    done = command("predict", "d.automl", "d.csv", "--explain", text, cwd=folder)
+    assert done.returncode == 2
+    assert "write top3" in done.stderr
+    assert done.stdout == ""
+
+
+def test_the_environment_and_the_settings_count(
+    command: Command, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "automl.toml").write_text('[predict]\nexplain = "top2"\n')
+    line = ("predict", folder / "d.automl", folder / "d.csv", "-q")
+    assert command(*line, cwd=tmp_path).stdout.splitlines()[0] == "prediction,reason_1,reason_2"
+    monkeypatch.setenv("AUTOML_EXPLAIN", "top1")
+    assert command(*line, cwd=tmp_path).stdout.splitlines()[0] == "prediction,reason_1"
+
+
+def test_a_model_without_boosters_is_refused_before_the_data_is_read(command: Command, folder: Path) -> None:
+    done = command("predict", "l.automl", "no-such.csv", "--explain", "top3", cwd=folder)
+    assert done.returncode == 2
+    assert "fit with --include lightgbm" in done.stderr
+
+
+def test_a_carried_column_may_not_be_called_like_a_reason(command: Command, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("age,colour,reason_2\n30,red,x\n")
+    line = ("predict", folder / "d.automl", "t.csv", "--columns", "reason_2", "--explain")
+    assert command(*line, "top2", cwd=tmp_path).returncode == 2
+    assert command(*line, "top1", cwd=tmp_path).returncode == 0
