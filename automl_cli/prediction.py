@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ from automl_cli.errors import BadArtifact, BadData, SchemaMismatch, UsageError
 from automl_cli.features.frame import Frame, FrameSchema, frame_from_table
 from automl_cli.features.matrix import Array
 from automl_cli.metrics import METRICS, Metric, TaskKind, metric_for, naive
+from automl_cli.reasons import explained_part, reason_columns, reason_names, reasons, summary
 from automl_cli.reference import Reference, newly_missing, values_beyond
 from automl_cli.table import (
     Aligned,
@@ -35,18 +36,33 @@ MOST_BOOTSTRAPPED = 100_000  # cells: 200 draws of them take about two seconds
 
 
 @dataclass(frozen=True)
-class Predictions:
+class Done:
+    """What there is to say once all rows are predicted.
+
+    Attributes
+    ----------
+    notices : tuple of Notice
+        What was odd about the rows.
+    explained : str
+        Whose the reasons are, in one line; empty where none were asked for.
+    """
+
+    n_rows: int
+    notices: tuple[Notice, ...]
+    explained: str = ""
+
+
+@dataclass(frozen=True)
+class Predictions(Done):
     """Predictions for every row of a table, in its order.
 
     Attributes
     ----------
     columns : mapping of str to array
-        Carried columns first, then ``prediction``, then ``proba_<label>`` where asked for.
+        Carried columns first, then ``prediction``, then ``proba_<label>`` and ``reason_<number>`` where asked for.
     """
 
-    columns: Mapping[str, Any]
-    n_rows: int
-    notices: tuple[Notice, ...]
+    columns: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,6 +81,8 @@ class Asked:
         Whether what is unlike the training is an error.
     fill : bool
         Whether columns that are missing are taken for empty ones.
+    n_reasons : int
+        How many columns are named for each row, as those that contribute most.
     """
 
     proba: bool = False
@@ -72,6 +90,7 @@ class Asked:
     threshold: float | None = None
     strict: bool = False
     fill: bool = False
+    n_reasons: int = 0
 
 
 @dataclass(frozen=True)
@@ -114,9 +133,9 @@ STRICT = frozenset(
 def predict(model: Path, data: str, asked: Asked, *, threads: int, trusted: TrustedKeys | None = None) -> Predictions:
     """Predict every row of a file and return all of it; see `predict_into`."""
     blocks: list[Mapping[str, Any]] = []
-    n_rows, notices = predict_into(blocks.append, model, data, asked, threads=threads, trusted=trusted)
+    done = predict_into(blocks.append, model, data, asked, threads=threads, trusted=trusted)
     columns = {name: np.concatenate([np.asarray(block[name]) for block in blocks]) for name in blocks[0]}
-    return Predictions(columns, n_rows, notices)
+    return Predictions(done.n_rows, done.notices, done.explained, columns)
 
 
 def predict_into(
@@ -127,7 +146,7 @@ def predict_into(
     *,
     threads: int,
     trusted: TrustedKeys | None = None,
-) -> tuple[int, tuple[Notice, ...]]:
+) -> Done:
     """Predict every row of a file, block by block: while one is predicted the next is read and the last written.
 
     Parameters
@@ -139,10 +158,6 @@ def predict_into(
     trusted : TrustedKeys or None
         Keys of which one must have signed the model.
 
-    Returns
-    -------
-    number of rows, and what was odd about them
-
     Raises
     ------
     BadArtifact, BadData, SchemaMismatch, UsageError
@@ -151,18 +166,22 @@ def predict_into(
     """
     with open_artifact(model, trusted) as artifact:
         manifest = artifact.manifest
-        answers = _check_asked(model, manifest, asked)
+        answers = _check_asked(artifact, asked)
         reference = reference_of(manifest)
         aligned = align(data, schema_of_features(manifest), verbatim=asked.carry, fill=asked.fill)
         artifact.check()
         remarks: list[Remark] = []
-        n_rows = 0
+        n_rows, explained = 0, ""
         written: Future[None] | None = None
         with ThreadPoolExecutor(1) as writer:
             for block in ahead(_prepared(aligned, manifest, reference, artifact.block_bytes)):
                 outputs = artifact.predict(block.frame, threads)
                 columns: dict[str, Any] = dict(block.carried)
                 columns |= zip(answers, (_answers(outputs, manifest, asked.threshold), *outputs.T), strict=False)
+                if asked.n_reasons:
+                    found = reasons(artifact, block.frame, asked.n_reasons, threads, outputs=outputs)
+                    columns |= reason_columns(found, block.frame, manifest.schema)
+                    explained = summary(found, manifest)
                 if written is not None:
                     written.result()
                 written = writer.submit(write, columns)
@@ -174,18 +193,21 @@ def predict_into(
     odd = [notice.message for notice in notices if notice.topic in STRICT]
     if asked.strict and odd:
         raise SchemaMismatch(f"{data} is unlike the training: {'; '.join(odd)}", hint="mend it, or leave --strict out")
-    return n_rows, notices
+    return Done(n_rows, notices, explained)
 
 
-def _check_asked(model: Path, manifest: Manifest, asked: Asked) -> tuple[str, ...]:
+def _check_asked(artifact: Artifact, asked: Asked) -> tuple[str, ...]:
     """Refuse what the model cannot answer; return what its answers are called."""
+    model, manifest = artifact.path, artifact.manifest
     if asked.proba and manifest.kind is TaskKind.REGRESSION:
         raise UsageError(f"{model} predicts values, which have no probabilities", hint="leave --proba out")
     answers = ("prediction", *(f"proba_{label}" for label in manifest.classes if asked.proba))
+    if asked.n_reasons:
+        explained_part(artifact)
     if asked.threshold is not None and manifest.kind is not TaskKind.BINARY:
         raise UsageError(f"{model} does not tell two classes apart", hint="leave --threshold out")
     for name in asked.carry:
-        if name in answers:
+        if name in (*answers, *reason_names(asked.n_reasons)):
             raise UsageError(f"--columns names {name!r}, which the predictions are called", hint="leave it out")
     if asked.strict and manifest.data.get("reference") is None:
         raise UsageError(f"{model} does not say what it was trained on", hint="leave --strict out, or fit it anew")

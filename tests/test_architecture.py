@@ -65,6 +65,7 @@ LAYERS = (
     "warmstart",
     "anytime",
     "ending",
+    "reasons",
     "prediction",
     "champion",
     "drift",

@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import lightgbm
@@ -311,6 +312,25 @@ def test_loaded_encoder_encodes_the_same(rich: tuple[GeneratedEncoder, Frame], t
     save_generated(encoder, tmp_path)
     some = frame.take(np.arange(40))
     np.testing.assert_array_equal(load_generated(tmp_path).transform(some).X, encoder.transform(some).X)
+
+
+def test_made_columns_say_what_they_are_made_of(rich: tuple[GeneratedEncoder, Frame]) -> None:
+    encoder, frame = rich
+    some = frame.take(np.arange(500))
+    before, sources = encoder.transform(some).X, encoder.sources()
+    assert len(sources) == before.shape[1]
+    assert max(map(len, sources)) >= 2
+    followed: list[set[str]] = [set() for _ in sources]
+    for letter, key in (("n", "numbers"), ("c", "codes"), ("d", "days")):
+        block = getattr(some, key)
+        for j in range(block.shape[1]):
+            changed = np.array(block)
+            changed[:, j] = changed[::-1, j]
+            after = encoder.transform(replace(some, **{key: changed})).X
+            differs = ((before != after) & ~(np.isnan(before) & np.isnan(after))).any(axis=0)
+            for k in np.flatnonzero(differs):
+                followed[k].add(f"{letter}{j}")
+    assert followed == [set(source) for source in sources]
 
 
 WRONG = {

@@ -2,7 +2,7 @@
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -212,6 +212,13 @@ class Artifact:
             what = f"model {about.number} answers with shape {answer.shape}, not {expected}"
             raise self._container.damaged(what)
         return answer
+
+    def groups_of(self, members: Collection[int]) -> Iterator[LoadedGroup]:
+        """Load the encoders and models of some members, one encoder after the other; `check` comes first."""
+        for k, group in enumerate(group_by_encoder(self.manifest)):
+            if any(about.number in members for about in group.models):
+                loaded = self._load(k, group)
+                yield LoadedGroup(loaded.encoder, tuple(pair for pair in loaded.models if pair[0].number in members))
 
     @property
     def block_bytes(self) -> int:

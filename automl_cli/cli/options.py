@@ -1,6 +1,7 @@
 """Options that several commands share."""
 
 import math
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +12,8 @@ from automl_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from automl_cli.artifact import TrustedKeys
+
+MOST_REASONS = 50
 
 Json = Annotated[bool, typer.Option("--json", envvar="AUTOML_JSON", help="Print the result as JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", envvar="AUTOML_QUIET", help="Say nothing but errors.")]
@@ -27,6 +30,15 @@ RequireSignature = Annotated[
         metavar="KEYS",
         envvar="AUTOML_REQUIRE_SIGNATURE",
         help="Refuse a model that none of the public keys in this file has signed.",
+    ),
+]
+Explain = Annotated[
+    str | None,
+    typer.Option(
+        "--explain",
+        metavar="topN",
+        envvar="AUTOML_EXPLAIN",
+        help="Add the N columns that contribute most to each prediction, such as top3.",
     ),
 ]
 Kinds = Annotated[
@@ -67,6 +79,25 @@ def parse_kinds(items: Iterable[str]) -> dict[str, Any]:
             raise UsageError(f"--kind {item!r} is not COLUMN=KIND", hint="kinds are " + ", ".join(Kind))
         kinds[column] = Kind(kind)
     return kinds
+
+
+def parse_explain(text: str | None) -> int:
+    """Read how many reasons each row gets; 0 where none were asked for.
+
+    Raises
+    ------
+    UsageError
+        It is not ``top`` and a number from 1 to 50.
+
+    >>> parse_explain("top3"), parse_explain(None)
+    (3, 0)
+    """
+    if text is None:
+        return 0
+    match = re.fullmatch("top([1-9][0-9]?)", text)
+    if match is None or int(match[1]) > MOST_REASONS:
+        raise UsageError(f"--explain {text!r} is not topN", hint=f"write top3; N goes from 1 to {MOST_REASONS}")
+    return int(match[1])
 
 
 def parse_parts(names: Iterable[str]) -> frozenset[Any]:

@@ -11,7 +11,17 @@ from typing import Annotated, BinaryIO, cast
 
 import typer
 
-from automl_cli.cli.options import Data, Debug, Model, Quiet, RequireSignature, Threads, trusted_by
+from automl_cli.cli.options import (
+    Data,
+    Debug,
+    Explain,
+    Model,
+    Quiet,
+    RequireSignature,
+    Threads,
+    parse_explain,
+    trusted_by,
+)
 from automl_cli.cli.settings import check_settings
 from automl_cli.errors import UsageError
 
@@ -57,6 +67,7 @@ def predict(
             "--allow-missing", envvar="AUTOML_ALLOW_MISSING", help="Take columns that are missing for empty ones."
         ),
     ] = False,
+    explain: Explain = None,
     threads: Threads = None,
     require_signature: RequireSignature = None,
     quiet: Quiet = False,
@@ -64,7 +75,7 @@ def predict(
 ) -> int:
     """Predict every row of a file and write CSV."""
     check_settings(context)
-    trusted = trusted_by(require_signature)
+    trusted, n_reasons = trusted_by(require_signature), parse_explain(explain)
     from automl_cli.files import check_writable, refuse_to_overwrite
 
     if out is not None and str(out) != "-":
@@ -81,14 +92,16 @@ def predict(
     if strict and allow_missing:
         raise UsageError("--strict refuses what --allow-missing allows", hint="give one of them")
     carry = tuple(name for name in next(csv.reader([columns]), []) if name)
-    asked = Asked(proba, carry, threshold, strict, fill=allow_missing)
+    asked = Asked(proba, carry, threshold, strict, fill=allow_missing, n_reasons=n_reasons)
     threads = threads or usable_cores()
     with _opened(out, whole=strict) as file:
-        n_rows, notices = predict_into(csv_writer(file), model, data, asked, threads=threads, trusted=trusted)
+        done = predict_into(csv_writer(file), model, data, asked, threads=threads, trusted=trusted)
     if not quiet:
-        tell_notices(notices)
+        tell_notices(done.notices)
+        if done.explained:
+            typer.echo(done.explained, err=True)
         if out is not None and str(out) != "-":
-            typer.echo(f"{n_rows:,} predictions written to {out}", err=True)
+            typer.echo(f"{done.n_rows:,} predictions written to {out}", err=True)
     return 0
 
 

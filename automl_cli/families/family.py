@@ -135,6 +135,15 @@ class Family:
     """Whether the family is offered for a problem of this shape at all."""
     modules: tuple[str, ...] = ()
     """What a fit imports: a worker does so once, before the seconds of a trial are counted."""
+    contributions: Callable[[Any, Matrix, int], Array] | None = None
+    """``contributions(model, data, threads)``: what each feature adds to a raw prediction, in families that can tell.
+
+    Float64 of shape (n_rows, n_features + 1, n_raw); the last feature stands for the base, and the sum over features
+    is the raw prediction: a value, the log odds of the second of two classes, or what the softmax of several classes
+    is taken of. A class that the training rows lack has zeros.
+    """
+    explains: Callable[[Hyperparameters], bool] = lambda hyperparameters: True
+    """Whether ``contributions`` are right for a model of these hyperparameters."""
 
     def installed(self) -> bool:
         """Whether the package is there, without importing it."""

@@ -64,6 +64,13 @@ class LightGBMModel:
         return raw if self.regression else as_probabilities(raw)
 
 
+def contributions(model: LightGBMModel, data: Matrix, threads: int) -> Array:
+    """Return the SHAP values of each feature, then the base, of shape (n_rows, n_features + 1, n_raw)."""
+    values = model.booster.predict(data.X, pred_contrib=True, num_threads=threads)
+    by_output = np.asarray(values, dtype=np.float64).reshape(len(data.X), -1, data.X.shape[1] + 1)
+    return by_output.transpose(0, 2, 1)
+
+
 def space(shape: Shape) -> tuple[list[Any], list[Any]]:
     """Return TabArena's ranges [1]_, with room for the coarser rates that short budgets need.
 
@@ -284,5 +291,6 @@ FAMILY = standardised(
         save=save,
         load=load,
         seconds=seconds,
+        contributions=contributions,
     )
 )

@@ -1,5 +1,6 @@
 """Regression targets on a standard scale, and as the user's metric wants them: as logarithms, or weighed."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,26 @@ def standardised(family: Family) -> Family:
         centre, spread = float(arrays["centre"]), float(arrays["spread"])
         return Rescaled(family.load(folder), centre, spread, bool(arrays["logarithm"]))
 
-    return replace(family, fit=fit, save=save, load=load)
+    contributions = None if family.contributions is None else _rescaled(family.contributions)
+    return replace(family, fit=fit, save=save, load=load, contributions=contributions)
+
+
+def _rescaled(contributions: Callable[[Any, Matrix, int], Array]) -> Callable[[Any, Matrix, int], Array]:
+    """Return a family's contributions in units of the target, or of its logarithm."""
+
+    def rescaled(model: Any, data: Matrix, threads: int) -> Array:
+        if not isinstance(model, Rescaled):
+            return contributions(model, data, threads)
+        values = contributions(model.model, data, threads) * model.spread
+        values[:, -1] += model.centre
+        return values
+
+    return rescaled
+
+
+def is_logarithm(model: Model) -> bool:
+    """Whether the raw predictions of a model are logarithms of 1 + y, and so are the contributions to them."""
+    return isinstance(model, Rescaled) and model.logarithm
 
 
 def _relative(y: Array, weight: Array | None) -> Array | None:

@@ -79,6 +79,14 @@ def _feature_types(data: Matrix) -> list[str]:
     return ["c" if feature in categorical else "q" for feature in range(data.X.shape[1])]
 
 
+def contributions(model: XGBoostModel, data: Matrix, threads: int) -> Array:
+    """Return the SHAP values of each feature, then the base, of shape (n_rows, n_features + 1, n_raw)."""
+    model.booster.set_param({"nthread": threads})
+    matrix = _matrix(data, model.codes, threads)
+    by_output = model.booster.predict(matrix, pred_contribs=True, strict_shape=True)
+    return np.asarray(by_output, dtype=np.float64).transpose(0, 2, 1)
+
+
 def space(shape: Shape) -> tuple[list[Any], list[Any]]:
     """Return TabArena's ranges, with room for the coarser rates that short budgets need."""
     from ConfigSpace import Categorical, EqualsCondition, Float, Integer  # noqa: PLC0415
@@ -285,5 +293,6 @@ FAMILY = standardised(
         save=save,
         load=load,
         seconds=seconds,
+        contributions=contributions,
     )
 )

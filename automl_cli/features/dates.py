@@ -1,11 +1,11 @@
 """Dates as numbers: the calendar's parts, and the time since the first training row."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from automl_cli.features.matrix import Array
+from automl_cli.features.matrix import Array, Source
 from automl_cli.features.store import Stored
 
 # the years 1 to 9999, about: beyond, a calendar says nothing
@@ -66,6 +66,11 @@ class DateParts:
         blocks = [np.where(missing, np.nan, part) for part in parts]
         blocks.append(np.where(missing, np.nan, whole % SECONDS_PER_DAY / 3600)[:, self.timed])
         return np.hstack(blocks).astype(np.float32)
+
+    def sources(self, names: Sequence[str]) -> tuple[Source, ...]:
+        """Return the source of each feature, for date columns of these names."""
+        timed = [name for name, varies in zip(names, self.timed, strict=True) if varies]
+        return tuple((name,) for name in [*(name for _ in range(5) for name in names), *timed])
 
     def arrays(self) -> Mapping[str, Array]:
         """Return what `read` needs."""

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from automl_cli.features.frame import Frame
 from automl_cli.features.generated.encoder import fit_generated, load_generated, save_generated
-from automl_cli.features.matrix import Array, Matrix
+from automl_cli.features.matrix import Array, Matrix, Source
 from automl_cli.features.native import fit_native, fit_ordinal, load_native, load_ordinal, save_native, save_ordinal
 from automl_cli.features.one_hot import fit_one_hot, load_one_hot, save_one_hot
 from automl_cli.features.target import fit_target, load_target, save_target
@@ -20,6 +20,10 @@ class Encoder(Protocol):
 
     def transform(self, frame: Frame) -> Matrix:
         """Encode rows that were not trained on; raises `SchemaMismatch` where the columns are not those of training."""
+        ...
+
+    def sources(self) -> tuple[Source, ...]:
+        """Return for each feature, in their order, the columns that it is made of."""
         ...
 
 

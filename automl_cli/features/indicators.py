@@ -1,12 +1,12 @@
 """One-hot columns: the most frequent values of each category, a shared column for the rest, one for missing."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from automl_cli.features import levels
-from automl_cli.features.matrix import Array
+from automl_cli.features.matrix import Array, Source
 from automl_cli.features.scaling import MISSING_SHARE
 from automl_cli.features.store import Stored
 
@@ -48,6 +48,13 @@ class Indicators:
         slot = self.slots[levels.places(codes, self.n_categories)]
         rows, columns = np.nonzero(slot >= 0)
         out[rows, slot[rows, columns]] = 1
+
+    def sources(self, names: Sequence[str]) -> tuple[Source, ...]:
+        """Return the source of each indicator, for categorical columns of these names."""
+        column = np.repeat(np.arange(len(names)), np.asarray(self.n_categories, dtype=np.int64) + levels.N_OTHERS)
+        owner = np.full(self.width, NOWHERE)
+        owner[self.slots[self.slots >= 0]] = column[self.slots >= 0]
+        return tuple((names[j],) if j >= 0 else () for j in owner)
 
     def arrays(self) -> Mapping[str, Array]:
         """Return what `read` needs."""

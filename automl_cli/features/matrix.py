@@ -1,5 +1,6 @@
 """Encoded rows, as every model sees them."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,6 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+
+Source = tuple[str, ...]
+"""Names of the columns that a feature is made of."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,15 @@ class Matrix:
     X: Array
     categorical: tuple[int, ...]
     names: tuple[str, ...]
+
+
+def as_sources(sources: Iterable[Source]) -> tuple[Source, ...]:
+    """Return the sources of a matrix that `as_matrix` made: the constant of an empty one comes from no column.
+
+    >>> as_sources([])
+    ((),)
+    """
+    return tuple(sources) or ((),)
 
 
 def as_matrix(X: Array, categorical: tuple[int, ...] = ()) -> Matrix:

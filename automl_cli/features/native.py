@@ -15,7 +15,7 @@ from automl_cli.errors import SchemaMismatch
 from automl_cli.features import levels
 from automl_cli.features.dates import DateParts
 from automl_cli.features.frame import Frame, FrameSchema
-from automl_cli.features.matrix import Array, Matrix, as_matrix
+from automl_cli.features.matrix import Array, Matrix, Source, as_matrix, as_sources
 from automl_cli.features.numeric import Numbers
 from automl_cli.features.store import Stored, read_arrays, write_arrays
 from automl_cli.features.text import TextParts, fit_text, text_features
@@ -60,6 +60,12 @@ class CodeEncoder:
         X[:, dated] = self.dates.transform(frame.days)
         X[:, dated.stop :] = text_features(self.text, frame)
         return as_matrix(X, tuple(range(categorical.start, categorical.stop)) if self.declared else ())
+
+    def sources(self) -> tuple[Source, ...]:
+        """Return the source of each feature."""
+        schema = self.schema
+        own = ((name,) for name in (*schema.numeric, *schema.categorical))
+        return as_sources((*own, *self.dates.sources(schema.datetime), *self.text.sources(schema.text)))
 
 
 def check_schema(frame: Frame, schema: FrameSchema) -> None:

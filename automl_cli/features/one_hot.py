@@ -9,7 +9,7 @@ from automl_cli.features import levels
 from automl_cli.features.dates import DateParts
 from automl_cli.features.frame import Frame, FrameSchema
 from automl_cli.features.indicators import MAX_LEVELS, Indicators, n_levels_seen
-from automl_cli.features.matrix import Array, Matrix, as_matrix
+from automl_cli.features.matrix import Array, Matrix, Source, as_matrix, as_sources
 from automl_cli.features.native import check_schema
 from automl_cli.features.scaling import Scaling
 from automl_cli.features.store import read_arrays, write_arrays
@@ -46,6 +46,15 @@ class OneHotEncoder:
         """Encode rows that were not trained on; raises `SchemaMismatch` for another frame's columns."""
         check_schema(frame, self.schema)
         return self._assemble(frame, _derived(frame, self.dates, self.text, self.statistics.transform(frame.codes)))
+
+    def sources(self) -> tuple[Source, ...]:
+        """Return the source of each feature."""
+        schema = self.schema
+        numbers, categories = ([(name,) for name in names] for names in (schema.numeric, schema.categorical))
+        derived = (*self.dates.sources(schema.datetime), *self.text.sources(schema.text))
+        scaled = self.scaling.sources((*numbers, *derived, *self.statistics.sources(categories)))
+        built = (*scaled, *self.indicators.sources(schema.categorical))
+        return as_sources(built[k] for k in self.kept)
 
     def _assemble(self, frame: Frame, derived: Array) -> Matrix:
         built = self.scaling.width + self.indicators.width

@@ -4,13 +4,13 @@ Median and interquartile range with smooth clipping as in RealMLP (Holzmüller e
 heavily skewed columns are mapped to normal scores through their quantiles.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
 
-from automl_cli.features.matrix import Array
+from automl_cli.features.matrix import Array, Source
 from automl_cli.features.store import Stored
 
 N_KNOTS = 65
@@ -96,6 +96,10 @@ class Scaling:
         """Return a scaling that spends no time on skewed columns outside ``kept``, whose output is not used."""
         used = np.isin(self.skewed, kept)
         return replace(self, skewed=self.skewed[used], knots=self.knots[used], scores=self.scores[used])
+
+    def sources(self, columns: Sequence[Source]) -> tuple[Source, ...]:
+        """Return the source of each feature, for columns of these sources."""
+        return (*columns, *(columns[j] for j in self.flagged))
 
     def arrays(self) -> Mapping[str, Array]:
         """Return what `read` needs."""

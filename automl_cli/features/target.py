@@ -8,7 +8,7 @@ import numpy as np
 from automl_cli.features import levels
 from automl_cli.features.dates import DateParts
 from automl_cli.features.frame import Frame, FrameSchema
-from automl_cli.features.matrix import Array, Matrix, as_matrix
+from automl_cli.features.matrix import Array, Matrix, Source, as_matrix, as_sources
 from automl_cli.features.native import check_schema
 from automl_cli.features.numeric import Numbers
 from automl_cli.features.store import read_arrays, write_arrays
@@ -42,6 +42,14 @@ class TargetEncoder:
         """Encode rows that were not trained on; raises `SchemaMismatch` for another frame's columns."""
         check_schema(frame, self.schema)
         return self._assemble(frame, self.statistics.transform(frame.codes))
+
+    def sources(self) -> tuple[Source, ...]:
+        """Return the source of each feature."""
+        schema = self.schema
+        numbers, categories = ([(name,) for name in names] for names in (schema.numeric, schema.categorical))
+        plain = [categories[j] for j in _plain_columns(schema)]
+        derived = (*self.dates.sources(schema.datetime), *self.text.sources(schema.text))
+        return as_sources((*numbers, *plain, *self.statistics.sources(categories), *derived))
 
     def _assemble(self, frame: Frame, statistics: Array) -> Matrix:
         plain = _plain_columns(self.schema)

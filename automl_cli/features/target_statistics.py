@@ -4,14 +4,14 @@ Micci-Barreca, A preprocessing scheme for high-cardinality categorical attribute
 rows get statistics of the other folds only, as in AutoGluon's OOFTargetEncoding (5 folds, alpha 10).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from automl_cli.features import levels
 from automl_cli.features.frame import Frame
-from automl_cli.features.matrix import Array
+from automl_cli.features.matrix import Array, Source
 from automl_cli.features.store import Stored
 from automl_cli.task import TaskKind
 
@@ -54,6 +54,10 @@ class TargetStatistics:
             block = self.table[levels.places(chosen[rows], self.n_categories)]
             out[rows] = block.reshape(len(block), self.width)
         return out
+
+    def sources(self, columns: Sequence[Source]) -> tuple[Source, ...]:
+        """Return the source of each feature, for categorical columns of these sources."""
+        return tuple(columns[j] for j in self.columns for _ in range(self.table.shape[1]))
 
     def arrays(self) -> Mapping[str, Array]:
         """Return what `read` needs."""

@@ -6,7 +6,7 @@ model holds no words of the training data.
 """
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from automl_cli.errors import BadArtifact
 from automl_cli.features.frame import Frame, FrameSchema
-from automl_cli.features.matrix import Array
+from automl_cli.features.matrix import Array, Source
 from automl_cli.features.store import HINT, Stored, read_arrays, write_arrays
 
 HASH_BITS = 18
@@ -81,6 +81,10 @@ class TextParts:
         """Return float32 of shape (n_rows, width)."""
         blocks = [column.transform(text) for column, text in zip(self.columns, texts, strict=True)]
         return np.hstack([np.empty((n_rows, 0), dtype=np.float32), *blocks])
+
+    def sources(self, names: Sequence[str]) -> tuple[Source, ...]:
+        """Return the source of each feature, for text columns of these names."""
+        return tuple((name,) for name, column in zip(names, self.columns, strict=True) for _ in range(column.width))
 
     def arrays(self) -> Mapping[str, Array]:
         """Return what `read` needs."""

@@ -22,8 +22,8 @@ embeddings attend to each other, then as dense."""
 ACTIVATIONS = ("relu", "selu", "silu", "mish")
 NORMS = ("none", "batch", "layer")
 EMBEDDINGS = ("none", "pbld", "pwl")
-"""Of numbers: as they are; periodic, bias, linear, densely connected (Holzmüller et al., NeurIPS 2024); piecewise linear
-(Gorishniy et al., NeurIPS 2022)."""
+"""Of numbers: as they are; periodic, bias, linear, densely connected (Holzmüller et al., NeurIPS 2024); piecewise
+linear (Gorishniy et al., NeurIPS 2022)."""
 MOST_BLOCKS = 8
 WIDEST = 4096
 MOST_MEMBERS = 64

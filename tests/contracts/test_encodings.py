@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -86,6 +87,54 @@ def test_saved_encoder_encodes_the_same(encoding: Encoding, kind: TaskKind, n_ou
     np.testing.assert_array_equal(before.X, after.X)
     assert (before.names, before.categorical) == (after.names, after.categorical)
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".npz"}
+
+
+def shuffled(frame: Frame, name: str) -> Frame:
+    """The frame with one column's values in another order."""
+    schema, order = frame.schema, np.roll(np.arange(frame.n_rows), 11)
+    blocks = {"numbers": schema.numeric, "codes": schema.categorical, "days": schema.datetime}
+    for key, names in blocks.items():
+        if name in names:
+            block = np.array(getattr(frame, key))
+            block[:, names.index(name)] = block[order, names.index(name)]
+            return replace(frame, **{key: block})
+    texts = zip(schema.text, frame.texts, strict=True)
+    return replace(frame, texts=tuple(text.take(pa.array(order)) if name == own else text for own, text in texts))
+
+
+def check_sources(encoder: Encoder, frame: Frame) -> None:
+    """Make sure that a feature changes with the columns that it is said to be made of, and with no other."""
+    before, sources = encoder.transform(frame).X, encoder.sources()
+    assert len(sources) == before.shape[1]
+    seen = np.zeros(len(sources), dtype=bool)
+    for name in frame.schema.names:
+        after = encoder.transform(shuffled(frame, name)).X
+        differs = ((before != after) & ~(np.isnan(before) & np.isnan(after))).any(axis=0)
+        named = np.array([name in source for source in sources])
+        assert not (differs & ~named).any(), name
+        seen |= differs
+    varies = np.array([len(np.unique(column)) > 1 for column in before.T])
+    assert (seen == varies).all()
+
+
+@every_encoding
+@pytest.mark.parametrize(("kind", "n_outputs"), KINDS)
+def test_features_say_which_columns_they_are_made_of(
+    encoding: Encoding, kind: TaskKind, n_outputs: int, tmp_path: Path
+) -> None:
+    frame = messy_frame(n_texts=2)
+    encoder, _ = encoding.fit(frame, target_of(kind, n_outputs, frame.n_rows), kind, n_outputs, 0)
+    check_sources(encoder, frame)
+    encoding.save(encoder, tmp_path)
+    assert encoding.load(tmp_path).sources() == encoder.sources()
+    assert {name for source in encoder.sources() for name in source} >= set(frame.schema.categorical)
+
+
+@every_encoding
+def test_a_frame_without_columns_has_a_feature_without_a_source(encoding: Encoding) -> None:
+    nothing = Frame(FrameSchema(), np.empty((60, 0)), np.empty((60, 0), dtype=np.int32), np.empty((60, 0)))
+    encoder, matrix = encoding.fit(nothing, target_of(TaskKind.BINARY, 2, 60), TaskKind.BINARY, 2, 0)
+    assert encoder.sources() == ((),) * matrix.X.shape[1]
 
 
 @every_encoding

@@ -2,6 +2,7 @@
 
 import time
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -36,8 +37,11 @@ def of(families):
 
 
 NATIVE = [family for family in FAMILIES.values() if "native" in family.encodings]
+EXPLAINING = [family for family in FAMILIES.values() if family.contributions is not None]
 each_family = of(list(FAMILIES.values()))
 with_categories = of(NATIVE)
+that_explains = of(EXPLAINING)
+each_pair_that_explains = pairs(EXPLAINING)
 each_pair = pairs(FAMILIES.values())
 each_pair_with_categories = pairs(NATIVE)
 
@@ -335,3 +339,79 @@ def test_nothing_warns(family):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fit(family, data, BRIEF).predict(data.valid, 1)
+
+
+def n_raw_of(n_outputs):
+    return n_outputs if n_outputs > 2 else 1
+
+
+def linked(raw):
+    """Probabilities, or the values themselves, of raw predictions."""
+    if raw.shape[1] == 1:
+        return np.hstack([1 / (1 + np.exp(raw)), 1 / (1 + np.exp(-raw))])
+    powers = np.exp(raw - raw.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def test_boosters_explain():
+    assert {"lightgbm", "xgboost"} <= {family.name for family in EXPLAINING} <= {"lightgbm", "xgboost", "catboost"}
+
+
+@each_pair_that_explains
+def test_contributions_add_up_to_the_prediction(family, kind, fitted, tmp_path):
+    data, model = fitted(family, kind)
+    told = family.contributions(model, data.valid, 1)
+    assert told.dtype == np.float64
+    assert told.shape == (N_ROWS, 5, n_raw_of(data.n_outputs))
+    raw, predictions = told.sum(axis=1), model.predict(data.valid, 1)
+    np.testing.assert_allclose(raw if kind is TaskKind.REGRESSION else linked(raw), predictions, atol=1e-4)
+    # the base is the same for all rows
+    np.testing.assert_allclose(told[:, -1], np.broadcast_to(told[:1, -1], told[:, -1].shape))
+    family.save(model, tmp_path)
+    np.testing.assert_array_equal(family.contributions(family.load(tmp_path), data.valid, 1), told)
+
+
+@each_pair_that_explains
+def test_every_default_is_explained(family, kind):
+    shape = Shape(kind, N_ROWS, 4, 1, n_outputs_of(kind))
+    assert all(family.explains(hyperparameters) for hyperparameters in family.defaults(shape))
+
+
+@that_explains
+@pytest.mark.parametrize("order", [(3, 0, 1, 2), (1, 3, 0, 2), (0, 1, 2, 3)])
+def test_the_features_that_decide_contribute_most(family, order):
+    data = make(family, TaskKind.REGRESSION, n=300)
+
+    def arranged(matrix):
+        return Matrix(np.ascontiguousarray(matrix.X[:, order]), (order.index(3),), matrix.names)
+
+    data = replace(data, train=arranged(data.train), valid=arranged(data.valid))
+    told = family.contributions(fit(family, data), data.valid, 1)
+    size = np.abs(told[:, :4, 0]).mean(axis=0)
+    # the first number and the category decide, see `make`
+    assert {order[k] for k in np.argsort(-size)[:2]} == {0, 3}
+    assert size[order.index(1)] < 0.5 * size[order.index(3)]
+
+
+@that_explains
+def test_a_class_that_the_fold_lacks_is_explained_in_its_place(family):
+    data = make(family, TaskKind.MULTICLASS)
+    rows = data.y != 1
+    train = Matrix(data.train.X[rows], data.train.categorical, data.train.names)
+    model = fit(family, replace(data, train=train, y=data.y[rows]), BRIEF)
+    told = family.contributions(model, data.valid, 1)
+    assert told.shape == (N_ROWS, 5, 3)
+    present = linked(told.sum(axis=1)[:, [0, 2]])
+    np.testing.assert_allclose(present[:, 1] > 0.5, model.predict(data.valid, 1)[:, 2] > 0.5)
+
+
+@each_pair_that_explains
+def test_one_value_of_the_target_needs_no_reasons(family, kind):
+    data = make(family, kind)
+    constant = np.ones_like(data.y)
+    model = fit(family, replace(data, y=constant, y_valid=constant), BRIEF)
+    told = family.contributions(model, data.valid, 1)
+    assert told.shape == (N_ROWS, 5, n_raw_of(data.n_outputs))
+    np.testing.assert_allclose(told[:, :-1], 0.0, atol=1e-6)
+    if kind is TaskKind.REGRESSION:
+        np.testing.assert_allclose(told[:, -1], 1.0)

@@ -4,7 +4,7 @@ Crosses after the CategoricalInteractionFeatureGenerator of AutoGluon and TabPre
 only combinations of at least two training rows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -14,7 +14,7 @@ from automl_cli.errors import BadArtifact
 from automl_cli.features import levels
 from automl_cli.features.frame import Frame
 from automl_cli.features.generated.screen import Screen
-from automl_cli.features.matrix import Array
+from automl_cli.features.matrix import Array, Source
 from automl_cli.features.numeric import LARGEST
 from automl_cli.features.store import HINT, Stored
 
@@ -141,6 +141,10 @@ class Crosses:
                 at = np.minimum(np.searchsorted(known, key), len(known) - 1)
                 out[:, i] = np.where(known[at] == key, at, UNKNOWN)
         return out
+
+    def sources(self, coded: Sequence[str]) -> tuple[Source, ...]:
+        """Return the source of each cross, for coded columns of these names."""
+        return tuple(tuple(dict.fromkeys(coded[j] for j in cross if j != NOBODY)) for cross in self.members.tolist())
 
     def arrays(self) -> Mapping[str, Array]:
         """Return what `read` needs."""

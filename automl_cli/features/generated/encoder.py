@@ -15,7 +15,7 @@ from automl_cli.features.generated.codes import Crosses, FewValued, find_crosses
 from automl_cli.features.generated.formulas import Formulas, Sources, find_formulas, sources_of
 from automl_cli.features.generated.groups import Groups, find_groups
 from automl_cli.features.generated.screen import Screen, binned, open_screen
-from automl_cli.features.matrix import Array, Matrix, as_matrix
+from automl_cli.features.matrix import Array, Matrix, Source, as_matrix
 from automl_cli.features.native import CodeEncoder, code_arrays, fit_native, read_codes
 from automl_cli.features.numeric import LARGEST, Numbers
 from automl_cli.features.store import Stored, read_arrays, write_arrays
@@ -62,6 +62,15 @@ class GeneratedEncoder:
         """Encode rows that were not trained on; raises `SchemaMismatch` for another frame's columns."""
         plain = self.base.transform(frame)
         return self._join(plain, frame, self.statistics.transform(_all_codes(self.few, self.crosses, frame)))
+
+    def sources(self) -> tuple[Source, ...]:
+        """Return the source of each feature."""
+        schema = self.base.schema
+        names = (*schema.numeric, *schema.datetime)
+        coded = (*schema.categorical, *(schema.numeric[j] for j in self.few.columns))
+        made = (*self.formulas.sources(names), *self.groups.sources(coded, names))
+        counted = (*((name,) for name in coded), *self.crosses.sources(coded))
+        return (*self.base.sources(), *made, *self.statistics.sources(counted))
 
     def _join(self, plain: Matrix, frame: Frame, statistics: Array) -> Matrix:
         n_made = len(self.shift.shift)

@@ -5,7 +5,7 @@ engineering gap in tabular benchmarks, arXiv 2606.02384, 2026), which draws pair
 the most relevant columns are all tried on some rows, and chosen step by step by what earlier ones leave to explain.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from automl_cli.features.frame import Frame
 from automl_cli.features.generated.screen import Screen, binned, ranks
-from automl_cli.features.matrix import Array
+from automl_cli.features.matrix import Array, Source
 from automl_cli.features.numeric import LARGEST
 from automl_cli.features.store import Stored
 
@@ -53,6 +53,10 @@ class Formulas:
             value = _compute(first, sources[:, a], sources[:, b])
             out[:, i] = value if second == NOTHING else _compute(second, value, sources[:, c])
         return out
+
+    def sources(self, names: Sequence[str]) -> tuple[Source, ...]:
+        """Return the source of each formula, for numbers and dates of these names."""
+        return tuple(tuple(names[i] for i in _used(formula)) for formula in self.program.tolist())
 
     def arrays(self) -> Mapping[str, Array]:
         """Return what `read` needs."""

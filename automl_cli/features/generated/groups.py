@@ -3,14 +3,14 @@
 After the GroupBy generator of AutoGluon and TabPrep (arXiv 2606.02384). The target is not looked at for the values.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from automl_cli.features import levels
 from automl_cli.features.generated.screen import Screen, binned
-from automl_cli.features.matrix import Array
+from automl_cli.features.matrix import Array, Source
 from automl_cli.features.numeric import LARGEST
 from automl_cli.features.store import Stored
 
@@ -53,6 +53,17 @@ class Groups:
             first += sizes[j] + levels.N_OTHERS
             out[:, k] = _form(form, sources[:, i], mean)
         return out
+
+    def sources(self, coded: Sequence[str], names: Sequence[str]) -> tuple[Source, ...]:
+        """Return the source of each group: what a row's value follows from, which for a mean is the category alone.
+
+        Parameters
+        ----------
+        coded, names : sequence of str
+            Of the coded columns, and of the numbers and dates.
+        """
+        made = ((coded[j], names[i]) if form != MEAN else (coded[j],) for j, i, form in self.program.tolist())
+        return tuple(tuple(dict.fromkeys(source)) for source in made)
 
     def arrays(self) -> Mapping[str, Array]:
         """Return what `read` needs."""
