@@ -2,8 +2,8 @@
 
 A table is cut by row into two halves and a test part (seeded). On the second half three runs of the same limit, one
 after the other: cold (`--no-experience`), with the shipped prior and an empty store of one's own, and with a store
-that a run on the first half has left. A line of JSON for each says the error on the test part, and when the model so
-far first reached the validation loss that the cold run ended with. Lines that are there are not measured again.
+that a run on the first half has left. A line of JSON for each says the error on the test part, and when a trial first
+reached the validation loss of the cold run's best trial. Lines that are there are not measured again.
 
 usage: python benchmarks/warm.py TABLES --out rows.jsonl [--names A B] [--time 60s] [--seeds 0] [--without second]
        python benchmarks/warm.py --report rows.jsonl
@@ -44,14 +44,16 @@ def halves(path: Path, folder: Path, seed: int) -> None:
             csv.writer(file).writerows([header, *part])
 
 
-def fit(kind: str, folder: Path, target: str, limit: str, seed: int) -> dict[str, Any]:
+def fit(kind: str, folder: Path, about: Mapping[str, Any], limit: str, seed: int) -> dict[str, Any]:
     """Run one fit and return what it reached, and when."""
     store = {"cold": "off", "prior": folder / "empty.sqlite"}.get(kind, folder / "own.sqlite")
     table = folder / ("a.csv" if kind == "first" else "b.csv")
     log, model = folder / f"{kind}.jsonl", folder / f"{kind}.automl"
     environment = {**os.environ, "AUTOML_EXPERIENCE": str(store), "XDG_STATE_HOME": str(folder / "state")}
     program = [sys.executable, "-m", "automl_cli"]
-    line = ["fit", str(table), "-t", target, "--time", limit, "--seed", str(seed), "-q", "-o", str(model)]
+    line = ["fit", str(table), "-t", about["target"], "--time", limit, "--seed", str(seed), "-q", "-o", str(model)]
+    if about.get("task") in ("binary", "multiclass", "regression"):
+        line += ["--task", about["task"]]
     began = time.perf_counter()
     done = subprocess.run(
         [*program, *line, "--log-file", str(log)], env=environment, capture_output=True, text=True, check=False
@@ -60,7 +62,9 @@ def fit(kind: str, folder: Path, target: str, limit: str, seed: int) -> dict[str
     if done.returncode:
         return {"failure": done.stderr[-300:], "wall_s": wall}
     events = [json.loads(text) for text in log.read_text().splitlines()]
-    curve = [(event["elapsed"], event["loss"]) for event in events if event["event"] == "improved"]
+    curve = [
+        (event["elapsed"], event["loss"]) for event in events if event["event"] == "finished" and event.get("complete")
+    ]
     judged = subprocess.run(
         [*program, "evaluate", str(model), str(folder / "test.csv"), "--json", "-q"],
         env=environment, capture_output=True, text=True, check=False,
@@ -88,7 +92,7 @@ def measure(arguments: argparse.Namespace) -> None:
             with tempfile.TemporaryDirectory() as place:
                 halves(arguments.tables / f"{name}.csv.gz", Path(place), seed)
                 for kind in kinds:
-                    found = fit(kind, Path(place), index[name]["target"], arguments.time, seed)
+                    found = fit(kind, Path(place), index[name], arguments.time, seed)
                     row = {"name": name, "seed": seed, "kind": kind, "time": arguments.time, **found}
                     with out.open("a") as file:
                         file.write(json.dumps(row) + "\n")
@@ -124,7 +128,7 @@ def report(path: Path) -> None:
         cold = runs.get("cold", {})
         if not cold.get("curve"):
             continue
-        loss = cold["curve"][-1][1]
+        loss = min(loss for _, loss in cold["curve"])
         own = reached(cold["curve"], loss)
         cells = [f"{name} ({seed})", f"{cold['error']:.5g}"]
         times = [f"{own:.1f}"]
