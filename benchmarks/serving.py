@@ -1,8 +1,8 @@
 """Models of automl and of AutoGluon fitted in the same time on the same table: size, start to first prediction, speed.
 
 Each system fits the training part of a table (turn about, the same limit and cores), then, in fresh processes, predicts
-one row and many: the seconds of the whole process for one row, and the further seconds for the others, per row. AutoGluon
-loads with `TabularPredictor.load` and predicts a frame of pandas.
+one row and many: the seconds of the whole process for one row, and the further seconds for the others, per row.
+AutoGluon loads with `TabularPredictor.load` and predicts a frame of pandas.
 
 usage: python benchmarks/serving.py TABLES --venvs FOLDER --out rows.jsonl [--names A B] [--limit 60] [--rows 20000]
        python benchmarks/serving.py --report rows.jsonl
@@ -23,7 +23,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.compare.environments import make_environment, python_of
-from benchmarks.warm import _index
+from benchmarks.warm import index_of
 
 FIT = """
 import sys, pandas as pd
@@ -73,7 +73,7 @@ def served(fit: list[str], predict: list[str], model: Path, files: tuple[Path, P
 def measure(arguments: argparse.Namespace) -> None:
     make_environment("autogluon", arguments.venvs)
     autogluon = str(python_of("autogluon", arguments.venvs))
-    index = _index(arguments.tables)
+    index = index_of(arguments.tables)
     for name in arguments.names or index:
         about = index[name]
         table = pd.read_csv(arguments.tables / f"{name}.csv.gz", low_memory=False).sample(frac=1, random_state=0)
@@ -110,9 +110,7 @@ def report(path: Path) -> None:
     by_table: dict[str, dict[str, dict[str, Any]]] = {}
     for row in map(json.loads, path.read_text().splitlines()):
         by_table.setdefault(row["name"], {})["automl" if row["system"] == "automl" else "other"] = row
-    print(
-        "| table | MB | AutoGluon | ratio | start to first prediction | AutoGluon | ratio | us per row | AutoGluon | ratio |"
-    )
+    print("| table | MB | AutoGluon | ratio | s to the first | AutoGluon | ratio | us per row | AutoGluon | ratio |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     ratios: dict[str, list[float]] = {"bytes": [], "first_s": [], "per_row_us": []}
     for name, pair in by_table.items():

@@ -80,7 +80,7 @@ def fit(kind: str, folder: Path, about: Mapping[str, Any], limit: str, seed: int
 
 
 def measure(arguments: argparse.Namespace) -> None:
-    index = _index(arguments.tables)
+    index = index_of(arguments.tables)
     out = Path(arguments.out)
     known = {(row["name"], row["seed"], row["kind"]) for row in rows_of(out)} if out.exists() else set()
     for name in arguments.names or index:
@@ -99,7 +99,7 @@ def measure(arguments: argparse.Namespace) -> None:
                     print(name, seed, kind, found.get("error", found.get("failure")), flush=True)
 
 
-def _index(tables: Path) -> Mapping[str, Mapping[str, Any]]:
+def index_of(tables: Path) -> Mapping[str, Mapping[str, Any]]:
     for path, key in ((tables / "index.json", None), (tables.parent / "index.json", tables.name)):
         if path.is_file():
             data = json.loads(path.read_text())
