@@ -57,6 +57,10 @@ class FitOptions:
         How many replaced models stay, where ``out`` is a champion that only a better model may replace; else None.
     stands_for : Path or None
         The model whose place the result may take; then ``out`` is a place that only this process knows.
+    max_bytes, max_row_seconds : int or None, float or None
+        What the model's file may hold, and what predicting a row with it may take.
+    compact : bool
+        Whether the model is one fitted model.
     """
 
     data: str
@@ -87,6 +91,9 @@ class FitOptions:
     wait: float = 0.0
     keep: int | None = None
     stands_for: Path | None = None
+    max_bytes: int | None = None
+    max_row_seconds: float | None = None
+    compact: bool = False
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -167,6 +174,7 @@ class FitOptions:
         """Return what must be the same for a run to be resumed.
 
         Not what only says when it ends, the number of trials and patience: more may be asked of a run than at first.
+        Nor the limits on the model: trials are what they are, and another model may be made of them.
         """
         names = ("task", "metric", "positive", "seed", "include", "exclude", "folds", "ignore")
         roles = ("weight_column", "group_column", "time_column")

@@ -14,7 +14,8 @@ from automl_cli.artifact import Attachment
 from automl_cli.attached import Kept, attachments, kept_of
 from automl_cli.background import Background
 from automl_cli.clock import Deadline
-from automl_cli.ending import Ending, further_models, what_mattered
+from automl_cli.delivery import deliver, save_small
+from automl_cli.ending import Ending, what_mattered
 from automl_cli.errors import AutomlError, BadData, NoModel, UsageError
 from automl_cli.evaluate import evaluate, finished_trial
 from automl_cli.executors import PRELOAD, ExecutorKind, ProcessExecutor, Setup, TrialExecutor, open_executor, submitted
@@ -32,6 +33,7 @@ from automl_cli.profile import Profile, profile
 from automl_cli.proposing import learner_of, proposer
 from automl_cli.runs import finish, interrupted_run, open_run, output_lock
 from automl_cli.search import Execution, Finished, Happening, OutOfPatience, Rules, Started, search
+from automl_cli.small import Ceiling
 from automl_cli.summary import (
     EndedEarly,
     Phases,
@@ -230,8 +232,9 @@ def _search_and_save(
     if chosen is None:
         raise _no_model(model.trials, options)
     ending = Ending(executor, chosen, job.run.folder.resolve(), deadline, model.write_seconds(), interrupted)
-    fitted = further_models(ending, job.data, model.n_repeat, model.workers)
-    mattered = what_mattered(ending)
+    delivered = deliver(ending, model)
+    chosen = model.chosen or chosen  # under limits it may be another one by now
+    mattered = what_mattered(replace(ending, chosen=chosen))
     phases.end("weigh")
     yield Entered("saving")
     stopped_by_user = interrupted()
@@ -246,8 +249,9 @@ def _search_and_save(
         interrupted=stopped_by_user,
         ended_early=early,
         experience=told(memory, model.trials, chosen),
+        footprint=delivered.footprint,
     )
-    _save(model, options.out, summary, fitted, _attached_in_time(kept, model, chosen))
+    _save(model, options.out, summary, delivered.fitted, _attached_in_time(kept, model, chosen))
     phases.end("save")
     if not stopped_by_user:  # else --resume can go on with it, and it is remembered once it is done
         finish(
@@ -256,7 +260,8 @@ def _search_and_save(
         leave(memory, job, options, model.trials, chosen, deadline)
     phases.end("remember")
     said = {**summary.experience, "problems": list(memory.problems)}
-    yield replace(summary, phases=phases.seconds, seconds=deadline.elapsed(), experience=said)
+    n_bytes = options.out.stat().st_size
+    yield replace(summary, phases=phases.seconds, seconds=deadline.elapsed(), experience=said, n_bytes=n_bytes)
 
 
 def _summary(options: FitOptions, job: Job, model: ModelSoFar, chosen: Chosen, phases: Phases) -> Summary:
@@ -323,6 +328,9 @@ def _save(
     attached: Mapping[str, Attachment],
 ) -> None:
     """Write the model to its place; where more models of the members have no room, with those of their folds alone."""
+    if model.costs is not None:
+        save_small(model, out, summary, fitted, attached)
+        return
     try:
         model.write(out, summary.to_manifest(), fitted, attached=attached)
     except AutomlError:
@@ -354,6 +362,9 @@ def _model_so_far(options: FitOptions, job: Job, executor: TrialExecutor, deadli
     model.workers = _width(options, job, executor)
     model.n_repeat = 0 if Part.REPEATS in options.without else len(job.plan.repeat)
     model.patience = Patience(options.patience)
+    ceiling = Ceiling(options.max_bytes, options.max_row_seconds, options.compact)
+    if ceiling.given:
+        model.limit(ceiling)
     return model
 
 
@@ -394,7 +405,13 @@ def _trials(
     earlier = deadline.earlier(reserve_seconds(limit, USUAL_ENDING)) if deadline.limited else deadline
     yield from search(
         proposer,
-        Execution(submit, rescue, enough, lambda: max(0.0, model.ending_seconds() - USUAL_ENDING)),
+        Execution(
+            submit,
+            rescue,
+            enough,
+            lambda: max(0.0, model.ending_seconds() - USUAL_ENDING),
+            lambda trial: model.costs is None or model.costs.surely_fits(trial),
+        ),
         rules,
         deadline=earlier,
         recorded=job.recorded,

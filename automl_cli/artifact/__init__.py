@@ -2,7 +2,7 @@
 
 from automl_cli.artifact.manifest import FORMAT, Manifest, MemberEntry
 from automl_cli.artifact.read import Artifact, open_artifact
-from automl_cli.artifact.write import NOTHING, Attachment, Member, packed_per_second, write_artifact
+from automl_cli.artifact.write import NOTHING, Attachment, Member, packed_bytes, packed_per_second, write_artifact
 
 __all__ = [
     "FORMAT",
@@ -13,6 +13,7 @@ __all__ = [
     "Member",
     "MemberEntry",
     "open_artifact",
+    "packed_bytes",
     "packed_per_second",
     "write_artifact",
 ]
