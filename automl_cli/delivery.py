@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 from automl_cli.anytime import ModelSoFar
 from automl_cli.artifact import NOTHING, Attachment, open_artifact
 from automl_cli.ending import Ending, further_models, refit_members
-from automl_cli.errors import LimitNotMet, TooLarge
+from automl_cli.errors import AutomlError, LimitNotMet, TooLarge
 from automl_cli.evaluate import fold_folders, open_run
 from automl_cli.executors import submitted
 from automl_cli.members import Chosen
@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 MOST_ATTEMPTS = 8
 CAUTION = 1.5  # more of it with each attempt after the second
 MEASURED_ROWS = 10_000  # are predicted at once; see docs/small-models.md
+MEASURED_CELLS = 20_000_000  # of wide tables fewer rows
 LEAST_MEASURED = 200
 MEASURING_SHARE = 0.5  # of the seconds that nothing else needs
 AGAIN = 0.5  # seconds: what takes less is measured again, since a machine that is busy only ever makes it slower
@@ -124,9 +125,13 @@ def _fit_singles(ending: Ending, small: Small, costs: Costs) -> None:
 def _measure(ending: Ending, model: ModelSoFar, draft: Path, small: Small) -> tuple[Cost, bool]:
     """Write the model, and have a worker predict with it; return what it costs, and whether the time was measured."""
     costs = _costs(model)
-    model.write(draft, {})
-    n_bytes = draft.stat().st_size + model.later_bytes(costs.ceiling)
     thought = costs.of([trial for trial, _ in small.chosen.members], small.singles)
+    try:
+        model.write(draft, {})
+    except AutomlError:  # the disk of the run's folder is full, say; --out may be elsewhere
+        logger.warning("the model could not be measured", exc_info=True)
+        return thought, False
+    n_bytes = draft.stat().st_size + model.later_bytes(costs.ceiling)
     spare = ending.spare_seconds()
     seconds = None if spare is None else MEASURING_SHARE * spare
     if ending.interrupted() or (seconds is not None and seconds < LEAST_MEASURED * thought.row_seconds):
@@ -147,6 +152,7 @@ def _measure(ending: Ending, model: ModelSoFar, draft: Path, small: Small) -> tu
 def time_a_row(model: str, run_folder: str, n_rows: int) -> float:
     """Return the mean seconds of a row where so many are predicted at once, on one thread, encoders included."""
     data = open_run(run_folder).data
+    n_rows = max(1, min(n_rows, MEASURED_CELLS // max(1, len(data.frame.schema.names))))
     frame = data.frame.take(np.resize(np.arange(data.n_rows), n_rows))
     with open_artifact(Path(model)) as artifact, threadpool_limits(1):
         artifact.predict_unchecked(frame.take(np.arange(min(n_rows, 10))), 1)  # loads the models

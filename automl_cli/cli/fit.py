@@ -172,7 +172,11 @@ def fit(
     ] = None,
     compact: Annotated[
         bool,
-        typer.Option("--compact", help="One pipeline and one fitted model of it, in place of an ensemble of bags."),
+        typer.Option(
+            "--compact",
+            envvar="AUTOML_COMPACT",
+            help="One pipeline and one fitted model of it, in place of an ensemble of bags.",
+        ),
     ] = False,
     run_dir: Annotated[
         Path | None,
