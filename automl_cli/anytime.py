@@ -1,10 +1,12 @@
 """The model so far: from the first finished trial on, a complete model lies in the run's folder."""
 
+import json
 import logging
 import math
 import time
+import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from automl_cli.members import MOST_MODEL_BYTES, Chosen, OofCache, choose_member
 from automl_cli.patience import Patience
 from automl_cli.plan import reserve_seconds
 from automl_cli.repeats import repeat_seconds
+from automl_cli.small import Ceiling, Cost, Costs, Small, choose_small
 from automl_cli.summary import artifact_members, ensemble_gain, leaderboard
 from automl_cli.trial import Success, Trial
 
@@ -24,6 +27,10 @@ logger = logging.getLogger(__name__)
 REFIT_SHARE = 0.15  # of the limit, where the members are refitted on all rows at the end
 LAST_SHARE = 0.25  # of the limit: the model is refreshed once more in this last part of it
 REFRESH_SHARE = 0.02  # of the time may go into refreshing the model in the run's folder
+MEASURING_SECONDS = 1.0  # of the time of a row, where the model has limits
+SUMMARY_BYTES = 4_000  # what the end of a fit adds to the manifest, packed, and rather more
+BOARD_BYTES = 6_000  # of the leaderboard and the like
+ATTACHED_SHARE = 0.1  # of a limit on the size is kept for what the file says of its table
 
 
 @dataclass
@@ -44,6 +51,10 @@ class ModelSoFar:
         Fits side by side, and how many other folds the members may be fitted on at the end; 0: none.
     patience : Patience
         In a timed run it is told when the model gains, and the model is weighed once more before it ends the search.
+    costs : Costs or None
+        Of the members, where there are limits on the model.
+    small : Small or None
+        The members under these limits, once they were weighed.
     """
 
     path: Path
@@ -63,6 +74,23 @@ class ModelSoFar:
     workers: int = 1
     n_repeat: int = 0
     patience: Patience = field(default_factory=Patience)
+    costs: Costs | None = None
+    small: Small | None = None
+
+    def limit(self, ceiling: Ceiling) -> None:
+        """Hold the model under limits from now on; other folds, which would make it larger, are left out."""
+        text = json.dumps(dict(self.manifest)).encode("utf-8", "surrogatepass")
+        base = Cost(len(zlib.compress(text, 1)) + BOARD_BYTES + self.later_bytes(ceiling))
+        costs = Costs(self.cache, ceiling, base)
+        self.costs, self.cache, self.n_repeat = costs, replace(self.cache, fits=costs.fits), 0
+
+    def later_bytes(self, ceiling: Ceiling) -> int:
+        """Return what the last file has that those before it lack: a summary, and what is attached to it."""
+        if ceiling.n_bytes is None:
+            return SUMMARY_BYTES
+        frame = self.cache.data.frame
+        attached = 8 * frame.n_rows + (min(frame.n_rows, 2_000) + 800) * len(frame.schema.names)
+        return SUMMARY_BYTES + min(attached, int(ATTACHED_SHARE * ceiling.n_bytes))
 
     def add(self, trial: Trial, *, stopped: bool = False) -> None:
         """Take in a trial; one that was stopped with the search counts only if it has finished folds."""
@@ -79,7 +107,14 @@ class ModelSoFar:
         if self.cache.data.plan.refit:
             # all rows instead of a part, the members one after another at worst
             refits = max(refits, sum(2.0 * trial.seconds / len(trial.losses) for trial, _ in self.chosen.members))
+        elif self.small is not None:
+            refits = min(self._single_seconds(self.small), REFIT_SHARE * self.deadline.total) + MEASURING_SECONDS
         return 1.5 * self.weighing_seconds + 1.25 * writing + max(refits, self.repeat_seconds())
+
+    @staticmethod
+    def _single_seconds(small: Small) -> float:
+        singles = [trial for trial, _ in small.chosen.members if trial.proposal.number in small.singles]
+        return sum(2.0 * trial.seconds / len(trial.losses) for trial in singles)
 
     def repeat_seconds(self) -> float:
         """Return what fitting the members on other folds as well will take at the end."""
@@ -98,6 +133,8 @@ class ModelSoFar:
         if self.chosen is None:
             return self.writing_seconds
         n_bytes = sum(self.cache.model_bytes(trial) for trial, _ in self.chosen.members)
+        if self.small is not None:
+            return max(self.writing_seconds, 2 * n_bytes / packed_per_second())  # once to measure it
         if unweighed:
             since = [trial for trial in self.trials[self.weighed :] if isinstance(trial, Success) and trial.complete]
             sizes = [self.cache.model_bytes(trial) for trial in since]
@@ -108,13 +145,27 @@ class ModelSoFar:
     def weigh(self) -> Chosen | None:
         """Choose and weigh the members among all trials so far, in number order."""
         if self.weighed < len(self.trials):
-            in_order = sorted(self.trials, key=lambda trial: trial.proposal.number)
-            # Beside busy workers a second thread of the linear algebra mostly spins, and takes their cores.
-            with threadpool_limits(1):
-                self.chosen = choose_members(in_order, self.cache, calibrate=self.calibrate, stacking=self.stacking)
+            self.choose()
             self.weighed = len(self.trials)
-            self.cache.prune(in_order)
+            self.cache.prune(self._in_order())
         return self.chosen
+
+    def choose(self) -> None:
+        """Choose the members; under limits by what is known of their costs."""
+        # Beside busy workers a second thread of the linear algebra mostly spins, and takes their cores.
+        with threadpool_limits(1):
+            if self.costs is None:
+                self.chosen = self.without_limits()
+                return
+            self.small = choose_small(self._in_order(), self.costs, calibrate=self.calibrate, stacking=self.stacking)
+        self.chosen = None if self.small is None else self.small.chosen
+
+    def without_limits(self) -> Chosen | None:
+        """Return what the model would be if it might be as large and slow as it likes."""
+        return choose_members(self._in_order(), self.cache, calibrate=self.calibrate, stacking=self.stacking)
+
+    def _in_order(self) -> list[Trial]:
+        return sorted(self.trials, key=lambda trial: trial.proposal.number)
 
     def due(self) -> bool:
         """Whether the model in the run's folder should be refreshed now."""
@@ -164,18 +215,21 @@ class ModelSoFar:
         attached: Mapping[str, Attachment] = NOTHING,
         compress: bool = True,
         signer: Signer | None = None,
+        most_bytes: int | None = None,
     ) -> None:
         """Write the current members as a model file.
 
         Parameters
         ----------
         fitted : mapping of trial number to folders with encoder and model, or None
-            Stand in for the fold models of these members.
-        attached, signer
+            Stand in for the fold models of these members; None: nothing, or under limits the best of them.
+        attached, signer, most_bytes
             See `write_artifact`.
         """
         if self.chosen is None:
             raise ValueError("no members to write")
+        if fitted is None and self.small is not None and self.costs is not None:
+            fitted = {number: (folder,) for number, folder in self.costs.single_folders(self.small).items()}
         members = artifact_members(self.cache.run_folder, self.chosen, fitted or {})
         data = {
             **self.manifest,
@@ -187,4 +241,4 @@ class ModelSoFar:
             "leaderboard": leaderboard(self.trials, self.cache.data),
             **more,
         }
-        write_artifact(path, data, members, attached=attached, compress=compress, signer=signer)
+        write_artifact(path, data, members, attached=attached, compress=compress, signer=signer, most_bytes=most_bytes)

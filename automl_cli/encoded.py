@@ -22,6 +22,7 @@ from automl_cli.features.frame import Frame
 from automl_cli.features.matrix import Array, Matrix, as_matrix
 from automl_cli.features.text import KnownText, TextParts, read_text_parts, save_text_parts
 from automl_cli.files import locked
+from automl_cli.rowtime import row_seconds
 from automl_cli.rundata import RunData
 
 T = TypeVar("T")
@@ -40,11 +41,14 @@ class Encoded:
         Folder with the saved encoder.
     train, valid : Matrix
         To be read only: the next trial is given the same rows.
+    row_seconds : float
+        What encoding a row takes; measured in the first fold, 0 in others.
     """
 
     encoder: Path
     train: Matrix
     valid: Matrix
+    row_seconds: float = 0.0
 
     @property
     def n_bytes(self) -> int:
@@ -60,12 +64,13 @@ def open_encoded(run_folder: Path, data: RunData, encoding: str, fold: int) -> E
     root = run_folder / "encoded"  # whoever ends the run removes it
     place = root / f"fold_{fold}" / encoding
     made = once(place, lambda draft: _encode_into(draft, root, data, encoding, fold))
+    facts = json.loads((place / "facts.json").read_text())
     if (place / "valid.npy").exists():
-        categorical = tuple(json.loads((place / "facts.json").read_text())["categorical"])
+        categorical = tuple(facts["categorical"])
         train, valid = (as_matrix(_map(place / f"{part}.npy"), categorical) for part in ("train", "valid"))
     else:
         train, valid = made or _encode(root, data, encoding, fold, None)
-    return Encoded(place / "encoder", train, valid)
+    return Encoded(place / "encoder", train, valid, facts["row_seconds"])
 
 
 def once(place: Path, make: Callable[[Path], T]) -> T | None:
@@ -113,9 +118,20 @@ def _encode_into(draft: Path, root: Path, data: RunData, encoding: str, fold: in
     encoder = draft / "encoder"
     encoder.mkdir()
     train, valid = _encode(root, data, encoding, fold, encoder)
-    (draft / "facts.json").write_text(json.dumps({"categorical": train.categorical}))
+    facts = {
+        "categorical": train.categorical,
+        "row_seconds": _row_seconds(data, encoding, encoder) if fold == 0 else 0.0,
+    }
+    (draft / "facts.json").write_text(json.dumps(facts))
     _write_matrices(draft, root, train=train.X, valid=valid.X)
     return train, valid
+
+
+def _row_seconds(data: RunData, encoding: str, saved: Path) -> float:
+    """Return what a row takes that comes from elsewhere: without what the run knows of its texts."""
+    encoder, valid = ENCODINGS[encoding].load(saved), data.every_fold[0][1]
+    n_columns = len(data.frame.schema.names)
+    return row_seconds(lambda rows: encoder.transform(data.frame.take(valid[rows])), len(valid), n_columns)
 
 
 def _encode(root: Path, data: RunData, encoding: str, fold: int, save_to: Path | None) -> tuple[Matrix, Matrix]:

@@ -1,7 +1,7 @@
 """The end of a fit: more models of the members, or others where time orders the rows, and what mattered."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,17 +50,23 @@ def further_models(ending: Ending, data: RunData, n_repeat: int, workers: int) -
     return refit_members(ending) if data.plan.refit else repeat_members(ending, data, n_repeat, workers)
 
 
-def refit_members(ending: Ending) -> dict[int, tuple[Path, ...]]:
+def refit_members(ending: Ending, only: Collection[int] | None = None) -> dict[int, tuple[Path, ...]]:
     """Fit the members on all rows, the heaviest first: under a time order the latest rows count most.
 
     A member that cannot be refitted in time keeps its fold models.
+
+    Parameters
+    ----------
+    only : collection of int or None
+        Numbers of the trials that are meant; None: all members.
     """
     if ending.interrupted():
         return {}
     folder = str(ending.run_folder)
     spare = ending.spare_seconds()
     seconds = None if spare is None else 0.8 * spare
-    heaviest_first = sorted(ending.chosen.members, key=lambda member: -abs(member[1]))
+    members = [member for member in ending.chosen.members if only is None or member[0].proposal.number in only]
+    heaviest_first = sorted(members, key=lambda member: -abs(member[1]))
     pending = {
         trial.proposal.number: submitted(ending.executor, refit, trial, folder, seconds, timeout=spare)
         for trial, _ in heaviest_first

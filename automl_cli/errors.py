@@ -2,12 +2,14 @@
 
 AutomlError                 1
 ├── NoSpace                 1
+├── TooLarge                1
 ├── UsageError              2
 │   └── MissingExtra        2
 ├── BadData                 3
 │   ├── TargetNotFound      3
 │   └── SchemaMismatch      3
 ├── NoModel                 4
+│   └── LimitNotMet         4
 ├── Locked                  5
 └── BadArtifact             6
 """
@@ -42,6 +44,20 @@ class NoSpace(AutomlError):
     """The disk, or a limit on it, is full."""
 
 
+class TooLarge(AutomlError):
+    """A file would be larger than it may be.
+
+    Attributes
+    ----------
+    n_bytes : int
+        What it would hold.
+    """
+
+    def __init__(self, problem: str, *, hint: str = "", n_bytes: int) -> None:
+        super().__init__(problem, hint=hint)
+        self.n_bytes = n_bytes
+
+
 class UsageError(AutomlError):
     """Options that do not fit together or name something that does not exist."""
 
@@ -70,6 +86,10 @@ class NoModel(AutomlError):
     """No pipeline could be fitted within the limit."""
 
     exit_code = 4
+
+
+class LimitNotMet(NoModel):
+    """There are models, but none within the limits on size and time per row; the run can go on with others."""
 
 
 class Locked(AutomlError):

@@ -16,12 +16,13 @@ from threadpoolctl import threadpool_limits
 
 from automl_cli.encoded import Encoded, link_files, open_encoded
 from automl_cli.families import find_families
-from automl_cli.families.family import Family, FoldData, Limits
+from automl_cli.families.family import Family, FoldData, Limits, Model
 from automl_cli.features.encodings import ENCODINGS
 from automl_cli.features.matrix import Array, Matrix
 from automl_cli.kept import Keep, Kept
 from automl_cli.machine import return_memory
 from automl_cli.racing import Decision, should_stop
+from automl_cli.rowtime import row_seconds
 from automl_cli.rundata import RunData, open_rundata
 from automl_cli.trial import Failure, Proposal, Success, Trial
 
@@ -139,7 +140,9 @@ def _fit_fold(
     left = None if seconds is None else max(0.05, seconds - (time.perf_counter() - began))
     with threadpool_limits(proposal.threads):
         model = family.fit(fold_data, proposal.pipeline.hyperparameters, Limits(proposal.threads, proposal.seed, left))
+    predicting = time.process_time()
     predictions = model.predict(encoded.valid, proposal.threads)
+    predicting = time.process_time() - predicting
     if not np.isfinite(predictions).all():
         raise ValueError("the model predicts values that are not finite")
     loss = float(data.metric.loss(fold_data.y_valid, predictions, fold_data.weight_valid))
@@ -152,8 +155,20 @@ def _fit_fold(
         "rounds": int(getattr(model, "rounds", 0)),
         "cut": bool(getattr(model, "cut", False)),
     }
+    if fold == 0:
+        facts["row_seconds"] = [encoded.row_seconds, _row_seconds(model, encoded.valid, predicting)]
     _write_fold(folder / f"fold_{fold}", family, model, encoded.encoder, predictions, facts)
     return loss
+
+
+def _row_seconds(model: Model, valid: Matrix, took: float) -> float:
+    """Return what predicting a row takes, after the validation rows took so many seconds of the processor."""
+    n_rows, n_columns = valid.X.shape
+
+    def again(rows: Array) -> None:
+        model.predict(replace(valid, X=valid.X[rows]), 1)
+
+    return row_seconds(again, n_rows, n_columns, known=took)
 
 
 def _write_fold(
@@ -177,7 +192,8 @@ def finished_trial(run_folder: Path, proposal: Proposal, seconds: float, n_folds
     -------
     Success if at least the first fold is there, else Failure with ``note`` as its reason.
     """
-    folds = fold_facts(trial_folder(run_folder, proposal.number), n_folds)
+    folder = trial_folder(run_folder, proposal.number)
+    folds = fold_facts(folder, n_folds)
     if not folds:
         return Failure(proposal, note or "no fold was finished", seconds)
     cut = any(fold["cut"] for fold in folds)
@@ -189,7 +205,14 @@ def finished_trial(run_folder: Path, proposal: Proposal, seconds: float, n_folds
         note=note,
         cut=cut,
         rounds=tuple(fold["rounds"] for fold in folds),
+        n_bytes=tuple(sum(part_bytes(folder / f"fold_{k}").values()) for k in range(len(folds))),
+        row_seconds=(folds[0]["row_seconds"][0], folds[0]["row_seconds"][1]) if "row_seconds" in folds[0] else None,
     )
+
+
+def part_bytes(fold: Path) -> dict[str, int]:
+    """Return how many bytes ``encoder/`` and ``model/`` of a fold hold."""
+    return {part: sum(file.stat().st_size for file in (fold / part).glob("*")) for part in ("encoder", "model")}
 
 
 def fold_facts(folder: Path, n_folds: int) -> list[dict[str, Any]]:

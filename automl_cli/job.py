@@ -66,6 +66,10 @@ class FitOptions:
         The private key that signs the model.
     require_signature : Path or None
         Public keys of which one must have signed the champion.
+    max_bytes, max_row_seconds : int or None, float or None
+        What the model's file may hold, and what predicting a row with it may take.
+    compact : bool
+        Whether the model is one fitted model.
     """
 
     data: str
@@ -98,6 +102,9 @@ class FitOptions:
     stands_for: Path | None = None
     sign_key: Path | None = None
     require_signature: Path | None = None
+    max_bytes: int | None = None
+    max_row_seconds: float | None = None
+    compact: bool = False
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -178,6 +185,7 @@ class FitOptions:
         """Return what must be the same for a run to be resumed.
 
         Not what only says when it ends, the number of trials and patience: more may be asked of a run than at first.
+        Nor the limits on the model: trials are what they are, and another model may be made of them.
         """
         names = ("task", "metric", "positive", "seed", "include", "exclude", "folds", "ignore")
         roles = ("weight_column", "group_column", "time_column")

@@ -1,7 +1,7 @@
 """Which trials become the model: out-of-fold predictions side by side, weighed greedily."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -68,13 +68,20 @@ class Chosen:
 
 @dataclass(frozen=True)
 class OofCache:
-    """Out-of-fold predictions already read, by trial number; bounded by dropping what is no candidate any more."""
+    """Out-of-fold predictions already read, by trial number; bounded by dropping what is no candidate any more.
+
+    Attributes
+    ----------
+    fits : callable or None
+        Whether a trial alone keeps the limits on the model, where there are any: the best of those keep theirs too.
+    """
 
     run_folder: Path
     data: RunData
     read: dict[int, Array] = field(default_factory=dict)
     sizes: dict[int, int] = field(default_factory=dict)
     pruned: set[int] = field(default_factory=set)
+    fits: Callable[[Success], bool] | None = None
 
     def stack(self, trials: Sequence[Success]) -> Array:
         """Return the predictions of ``trials``, shape (n_trials, n_rows, n_outputs)."""
@@ -107,6 +114,9 @@ class OofCache:
         changes; so that none comes back without its models, `candidates` passes over what was deleted.
         """
         kept = {trial.proposal.number for trial in candidates(trials, self)}
+        if self.fits is not None:
+            fitting = [trial for trial in trials if isinstance(trial, Success) and self.fits(trial)]
+            kept |= {trial.proposal.number for trial in candidates(fitting, self)}
         if not any(isinstance(trial, Success) and trial.complete for trial in trials):
             return
         for trial in trials:

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from automl_cli.errors import AutomlError, Locked, NoSpace, UsageError
+from automl_cli.errors import AutomlError, LimitNotMet, Locked, NoSpace, UsageError
 from automl_cli.files import NO_SPACE, explain, locked
 
 FACTS = "run.json"
@@ -115,7 +115,7 @@ def open_run(named: Path | None, *, stem: str, identity: Mapping[str, str], resu
                 yield run
             except AutomlError as error:
                 # A run that is resumed stays: a mistake in the options must not cost its trials.
-                if not resume and not isinstance(error, NoSpace):
+                if not resume and not isinstance(error, NoSpace | LimitNotMet):
                     _free(run)
                 raise
             finally:

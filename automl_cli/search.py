@@ -34,12 +34,16 @@ class Execution:
     kept : callable
         Seconds before the deadline that ending the run will need by now: a trial that reached into them would be
         stopped before its end.
+    eligible : callable
+        Whether others may be raced against a complete trial: one that can never be the model would push out those
+        that can.
     """
 
     submit: Callable[[Proposal], "Future[Trial]"]
     rescue: Callable[[Proposal, str, float], Trial]
     interrupted: Callable[[], bool]
     kept: Callable[[], float] = lambda: 0.0
+    eligible: Callable[[Success], bool] = lambda trial: True
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,7 @@ class State:
     families: set[str] = field(default_factory=set)
     incumbent: Success | None = None
     patience: Patience = field(default_factory=Patience)
+    eligible: Callable[[Success], bool] = lambda trial: True
 
 
 def search(
@@ -158,7 +163,7 @@ def search(
     up to k - 4, whatever the width up to 4, so that the run is the same for every number of workers. Patience is asked
     at the same place: where it is out, proposal k is not made, and the three trials before it run to their end.
     """
-    state = State(patience=patience or Patience())
+    state = State(patience=patience or Patience(), eligible=execution.eligible)
     if deadline.limited:
         yield from _timed(state, optimizer, execution, rules, deadline, recorded)
     else:
@@ -346,7 +351,9 @@ def _judge(state: State, trial: Trial) -> None:
     # list is handed out in order: which trials happen to run decides nothing.
     if any(proposal.origin in LISTED for proposal, _ in state.pending.values()):
         state.patience.waited = 0
-    if isinstance(trial, Success) and trial.complete and (state.incumbent is None or trial.loss < state.incumbent.loss):
+    if not (isinstance(trial, Success) and trial.complete and state.eligible(trial)):
+        return
+    if state.incumbent is None or trial.loss < state.incumbent.loss:
         state.incumbent = trial
 
 

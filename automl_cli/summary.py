@@ -15,6 +15,7 @@ from automl_cli.evaluate import fold_folders
 from automl_cli.members import Chosen
 from automl_cli.metrics import naive
 from automl_cli.rundata import RunData
+from automl_cli.small import Footprint
 from automl_cli.table import Notice
 from automl_cli.trial import Failure, Success, Trial
 
@@ -105,6 +106,10 @@ class Summary:
         See `SearchCost.overhead`.
     experience : mapping
         See `warmstart.told`.
+    footprint : Footprint or None
+        How many models it is, how fast, and what it would be without limits.
+    n_bytes : int
+        Of the file, once it is there.
     """
 
     out: Path
@@ -129,6 +134,8 @@ class Summary:
     interrupted: bool = False
     ended_early: EndedEarly | None = None
     experience: Mapping[str, Any] = field(default_factory=dict)
+    footprint: Footprint | None = None
+    n_bytes: int = 0
 
     @property
     def n_failed(self) -> int:
@@ -157,6 +164,7 @@ class Summary:
             "overhead": dict(self.overhead),
             "peak_memory_bytes": self.peak_memory_bytes,
             "experience": dict(self.experience),
+            "footprint": None if self.footprint is None else self.footprint.to_json(),
         }
 
 

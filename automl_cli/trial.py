@@ -96,6 +96,10 @@ class Success:
         Boosting rounds kept per finished fold; 0 for families without rounds.
     given_up : bool
         Whether it lost the race against the incumbent; ``note`` says by how much.
+    n_bytes : tuple of int
+        Of what each finished fold left for a model file, before it is packed.
+    row_seconds : (float, float) or None
+        What encoding a row takes, and predicting it with the model of one fold: about, and rather too much.
     """
 
     proposal: Proposal
@@ -106,6 +110,8 @@ class Success:
     cut: bool = False
     rounds: tuple[int, ...] = ()
     given_up: bool = False
+    n_bytes: tuple[int, ...] = ()
+    row_seconds: tuple[float, float] | None = None
 
     @property
     def loss(self) -> float:
@@ -151,6 +157,8 @@ def trial_to_json(trial: Trial) -> dict[str, Any]:
         "cut": trial.cut,
         "rounds": list(trial.rounds),
         "given_up": trial.given_up,
+        "n_bytes": list(trial.n_bytes),
+        "row_seconds": None if trial.row_seconds is None else list(trial.row_seconds),
     }
 
 
@@ -167,6 +175,7 @@ def trial_from_json(data: Mapping[str, Any]) -> Trial:
     )
     if data["status"] == "failure":
         return Failure(proposal, data["reason"], data["seconds"], data["trace"])
+    row_seconds = data.get("row_seconds")
     return Success(
         proposal=proposal,
         losses=tuple(data["losses"]),
@@ -176,6 +185,8 @@ def trial_from_json(data: Mapping[str, Any]) -> Trial:
         cut=data["cut"],
         rounds=tuple(data["rounds"]),
         given_up=data.get("given_up", False),  # older journals do not say
+        n_bytes=tuple(data.get("n_bytes", ())),
+        row_seconds=None if row_seconds is None else (row_seconds[0], row_seconds[1]),
     )
 
 

@@ -11,10 +11,11 @@ from typing import Any
 
 from automl_cli.anytime import ModelSoFar
 from automl_cli.artifact import Attachment, Signer
-from automl_cli.attached import Kept, attachments, kept_of
+from automl_cli.attached import kept_of
 from automl_cli.background import Background
 from automl_cli.clock import Deadline
-from automl_cli.ending import Ending, further_models, what_mattered
+from automl_cli.delivery import attached_in_time, deliver, save_small
+from automl_cli.ending import Ending, what_mattered
 from automl_cli.errors import AutomlError, BadData, NoModel, UsageError
 from automl_cli.evaluate import evaluate, finished_trial
 from automl_cli.executors import PRELOAD, ExecutorKind, ProcessExecutor, Setup, TrialExecutor, open_executor, submitted
@@ -32,6 +33,7 @@ from automl_cli.profile import Profile, profile
 from automl_cli.proposing import learner_of, proposer
 from automl_cli.runs import finish, interrupted_run, open_run, output_lock
 from automl_cli.search import Execution, Finished, Happening, OutOfPatience, Rules, Started, search
+from automl_cli.small import Ceiling
 from automl_cli.summary import (
     EndedEarly,
     Phases,
@@ -241,12 +243,13 @@ def _search_and_save(
     if chosen is None:
         raise _no_model(model.trials, options)
     ending = Ending(executor, chosen, job.run.folder.resolve(), deadline, model.write_seconds(), interrupted)
-    fitted = further_models(ending, job.data, model.n_repeat, model.workers)
-    mattered = what_mattered(ending)
+    delivered = deliver(ending, model)
+    chosen = model.chosen or chosen  # under limits it may be another one by now
+    mattered = what_mattered(replace(ending, chosen=chosen))
     phases.end("weigh")
     yield Entered("saving")
     stopped_by_user = interrupted()
-    attached = _attached_in_time(kept, model, chosen, share=0.25 if options.keep is None else 0.5)
+    attached = attached_in_time(kept, model, chosen, share=0.25 if options.keep is None else 0.5)
     summary = _summary(options, job, model, chosen, phases)
     summary = replace(
         summary,
@@ -258,8 +261,9 @@ def _search_and_save(
         interrupted=stopped_by_user,
         ended_early=early,
         experience=told(memory, model.trials, chosen),
+        footprint=delivered.footprint,
     )
-    _save(model, options.out, summary, fitted, attached, job.signer)
+    _save(model, options.out, summary, delivered.fitted, attached, job.signer)
     phases.end("save")
     if not stopped_by_user:  # else --resume can go on with it, and it is remembered once it is done
         finish(
@@ -268,7 +272,8 @@ def _search_and_save(
         leave(memory, job, options, model.trials, chosen, deadline)
     phases.end("remember")
     said = {**summary.experience, "problems": list(memory.problems)}
-    yield replace(summary, phases=phases.seconds, seconds=deadline.elapsed(), experience=said)
+    n_bytes = options.out.stat().st_size
+    yield replace(summary, phases=phases.seconds, seconds=deadline.elapsed(), experience=said, n_bytes=n_bytes)
 
 
 def _summary(options: FitOptions, job: Job, model: ModelSoFar, chosen: Chosen, phases: Phases) -> Summary:
@@ -290,19 +295,6 @@ def _summary(options: FitOptions, job: Job, model: ModelSoFar, chosen: Chosen, p
         seconds=phases.deadline.elapsed(),
         racing=raced(model.trials, len(job.plan.folds)),
     )
-
-
-def _attached_in_time(
-    kept: Background[Kept], model: ModelSoFar, chosen: Chosen, *, share: float
-) -> Mapping[str, Attachment]:
-    """Return what the file keeps of the table; in a timed run a share of the seconds that are left is waited for it."""
-    deadline = model.deadline
-    try:
-        found = kept.result_within(share * deadline.seconds_left() if deadline.limited else math.inf)
-        return attachments(found, chosen, model.cache)
-    except Exception:  # it serves later comparisons, and must not cost the model
-        logger.warning("the table could not be described", exc_info=True)
-        return {}
 
 
 def _beside(
@@ -338,6 +330,9 @@ def _save(
     signer: Signer | None,
 ) -> None:
     """Write the model to its place; where more models of the members have no room, with those of their folds alone."""
+    if model.costs is not None:
+        save_small(model, out, summary, fitted, attached, signer)
+        return
     try:
         model.write(out, summary.to_manifest(), fitted, attached=attached, signer=signer)
     except AutomlError:
@@ -369,6 +364,9 @@ def _model_so_far(options: FitOptions, job: Job, executor: TrialExecutor, deadli
     model.workers = _width(options, job, executor)
     model.n_repeat = 0 if Part.REPEATS in options.without else len(job.plan.repeat)
     model.patience = Patience(options.patience)
+    ceiling = Ceiling(options.max_bytes, options.max_row_seconds, options.compact)
+    if ceiling.given:
+        model.limit(ceiling)
     return model
 
 
@@ -409,7 +407,13 @@ def _trials(
     earlier = deadline.earlier(reserve_seconds(limit, USUAL_ENDING)) if deadline.limited else deadline
     yield from search(
         proposer,
-        Execution(submit, rescue, enough, lambda: max(0.0, model.ending_seconds() - USUAL_ENDING)),
+        Execution(
+            submit,
+            rescue,
+            enough,
+            lambda: max(0.0, model.ending_seconds() - USUAL_ENDING),
+            lambda trial: model.costs is None or model.costs.surely_fits(trial),
+        ),
         rules,
         deadline=earlier,
         recorded=job.recorded,

@@ -412,6 +412,8 @@ MALFORMED = {
     "timings": (_set("timings", {"read": "long"}), "'timings'"),
     "overhead": (_set("overhead", {"cpu_share": "little"}), "'overhead'"),
     "patience": (_set("ended_early", {"n_trials": 5, "seconds_left": "many"}), "'ended_early'"),
+    "footprint": (_set("footprint", {"n_models": 5, "row_seconds": "few"}), "'footprint'"),
+    "without limits": (_set("footprint", {"n_models": 5, "unlimited": {"n_members": 3}}), "'footprint'"),
     "no members": (_set("members", []), "no members"),
     "weight is text": (_set("members", 0, "weight", "1"), "weight"),
     "weights": (_set("members", 0, "weight", 5.0), "sum to one"),

@@ -10,7 +10,7 @@ from automl_cli.artifact.signing import (
     read_trusted,
     sign_artifact,
 )
-from automl_cli.artifact.write import NOTHING, Attachment, Member, packed_per_second, write_artifact
+from automl_cli.artifact.write import NOTHING, Attachment, Member, packed_bytes, packed_per_second, write_artifact
 
 __all__ = [
     "FORMAT",
@@ -24,6 +24,7 @@ __all__ = [
     "Signer",
     "TrustedKeys",
     "open_artifact",
+    "packed_bytes",
     "packed_per_second",
     "read_signer",
     "read_trusted",

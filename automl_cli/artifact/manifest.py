@@ -336,6 +336,19 @@ def _is_ended_early(value: Any) -> bool:
     return all(value.get(key) is None or _is_number(value[key]) for key in ("seconds_left", "trials_left"))
 
 
+def _is_footprint(value: Any) -> bool:
+    """Whether the figures that are shown of a model's size and speed are figures."""
+    if not (_is_object(value) and _is_count(value.get("n_models"))):
+        return False
+    without = value.get("unlimited")
+    known = without is None or (_is_object(without) and all(_is_number(without.get(key)) for key in _WITHOUT_LIMITS))
+    seconds = [value.get("row_seconds"), (without or {}).get("row_seconds")] if known else []
+    return known and all(second is None or _is_number(second) for second in seconds)
+
+
+_WITHOUT_LIMITS = ("n_members", "n_models", "n_bytes", "score")
+
+
 def _is_experience(value: Any) -> bool:
     neighbours = value.get("neighbours", []) if _is_object(value) else None
     return _is_objects(neighbours) and _is_count(value.get("same_table_runs", 0))
@@ -375,5 +388,6 @@ _KEYS: Mapping[str, tuple[Callable[[Any], bool], bool]] = {
     "warnings": (_is_list, False),
     "seed": (_is_count, False),
     "experience": (_is_experience, False),
+    "footprint": (_is_footprint, False),
     **dict.fromkeys(ATTACHMENTS, (_is_attachment, False)),
 }

@@ -30,7 +30,7 @@ from automl_cli.artifact.container import (
 )
 from automl_cli.artifact.manifest import FORMAT, parse_manifest
 from automl_cli.artifact.signing import Signature, Signer, add_signature
-from automl_cli.errors import AutomlError
+from automl_cli.errors import AutomlError, TooLarge
 from automl_cli.files import write_whole
 from automl_cli.trial import Pipeline
 
@@ -39,6 +39,8 @@ NOTHING: Mapping[str, Attachment] = MappingProxyType({})
 LIBRARIES = ("numpy", "pyarrow", "scikit-learn", "lightgbm", "xgboost", "catboost", "torch")
 SAMPLE_BYTES = 1 << 16
 RELATIVE_SPEED = 0.7  # of models and the disk, beside what is tried of this machine
+MOST_SAMPLES = 8  # of a file whose packed size is asked for
+ENTRY_BYTES = 300  # of a zip file, beside the content: two names of 70 characters, headers and a line of the manifest
 WORTH_DEFLATING = 0.9  # of the sample: below it the time of unpacking buys something
 
 
@@ -73,6 +75,7 @@ def write_artifact(
     attached: Mapping[str, Attachment] = NOTHING,
     compress: bool = True,
     signer: Signer | None = None,
+    most_bytes: int | None = None,
 ) -> None:
     """Write a model file; what stood at ``path`` is replaced once the new one is complete and on disk.
 
@@ -91,11 +94,15 @@ def write_artifact(
         Whether to deflate what is worth it, which takes most of the time.
     signer : Signer or None
         Whose signature the file bears from the beginning.
+    most_bytes : int or None
+        What the file may hold.
 
     Raises
     ------
     NoSpace
         The disk or a limit is full; the old file is untouched and nothing is left beside it.
+    TooLarge
+        It would hold more than ``most_bytes``; the old file is untouched.
     UsageError
         The folder is missing or cannot be written to.
     AutomlError
@@ -127,7 +134,31 @@ def write_artifact(
             file.seek(0)
             file.truncate()
             _write_zip(file, text, digest, blobs, signature, compress=False)
+        written = file.seek(0, io.SEEK_END)
+        if most_bytes is not None and written > most_bytes:
+            problem = f"the model takes {written / 1e6:.3g} MB, more than {most_bytes / 1e6:.3g} MB"
+            raise TooLarge(problem, n_bytes=written)
     mark_checked(digest)
+
+
+def packed_bytes(folder: Path) -> int:
+    """Return what the files of a folder take in a model file, of large ones by a few samples; rather too much."""
+    return sum(_packed(file) + ENTRY_BYTES for file in folder.rglob("*") if file.is_file())
+
+
+def _packed(file: Path) -> int:
+    n_bytes = file.stat().st_size
+    starts = range(0, n_bytes, SAMPLE_BYTES)
+    # Pieces that are deflated one by one share nothing, and take a little more than all in one.
+    seen = packed = 0
+    with file.open("rb") as content:
+        for start in starts[:: max(1, len(starts) // MOST_SAMPLES)]:
+            content.seek(start)
+            piece = content.read(SAMPLE_BYTES)
+            seen, packed = seen + len(piece), packed + len(zlib.compress(piece, 1))
+            if start == 0 and packed > WORTH_DEFLATING * seen:
+                return n_bytes  # it will be stored as it is
+    return min(n_bytes, -(-n_bytes * packed // seen)) if seen else 0
 
 
 @functools.cache

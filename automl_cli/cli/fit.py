@@ -19,7 +19,14 @@ from automl_cli.cli.options import (
     parse_parts,
     print_json,
 )
-from automl_cli.cli.settings import check_settings, parse_bytes, parse_seconds, settings_table
+from automl_cli.cli.settings import (
+    check_settings,
+    parse_bytes,
+    parse_latency,
+    parse_seconds,
+    parse_size,
+    settings_table,
+)
 from automl_cli.clock import Deadline, process_age
 from automl_cli.errors import UsageError
 
@@ -171,6 +178,27 @@ def fit(
             "--time-column", envvar="AUTOML_TIME_COLUMN", help="Validate on rows later than those trained on."
         ),
     ] = None,
+    max_size: Annotated[
+        str | None,
+        typer.Option("--max-size", metavar="10MB", envvar="AUTOML_MAX_SIZE", help="What the model file may hold."),
+    ] = None,
+    max_latency: Annotated[
+        str | None,
+        typer.Option(
+            "--max-latency",
+            metavar="50us|1ms",
+            envvar="AUTOML_MAX_LATENCY",
+            help="Mean time of a row where 10,000 are predicted at once on one thread, encoding included.",
+        ),
+    ] = None,
+    compact: Annotated[
+        bool,
+        typer.Option(
+            "--compact",
+            envvar="AUTOML_COMPACT",
+            help="One pipeline and one fitted model of it, in place of an ensemble of bags.",
+        ),
+    ] = False,
     run_dir: Annotated[
         Path | None,
         typer.Option("--run-dir", envvar="AUTOML_RUN_DIR", help="Keep trials and the best model so far here."),
@@ -274,6 +302,9 @@ def fit(
         keep=None if champion is None else keep,
         sign_key=sign_key,
         require_signature=require_signature,
+        max_bytes=None if max_size is None else parse_size(max_size),
+        max_row_seconds=None if max_latency is None else parse_latency(max_latency),
+        compact=compact,
     )
     return run_fit(options, deadline, log_file=log_file, quiet=quiet, json=json, explain=explain_warm_start)
 

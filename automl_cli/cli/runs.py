@@ -7,7 +7,7 @@ import typer
 
 from automl_cli.cli.fit import begin_imports, run_fit
 from automl_cli.cli.options import Debug, Json, Quiet, print_json
-from automl_cli.cli.settings import parse_seconds
+from automl_cli.cli.settings import parse_latency, parse_seconds, parse_size
 from automl_cli.clock import Deadline, process_age
 from automl_cli.errors import UsageError
 
@@ -56,6 +56,16 @@ def resume(
         str | None,
         typer.Option("--time", metavar="60s|10m|2h", help="Limit of this command. Default: the run's own, anew."),
     ] = None,
+    max_size: Annotated[
+        str | None,
+        typer.Option("--max-size", metavar="10MB", help="Another limit of the file. Default: the run's own."),
+    ] = None,
+    max_latency: Annotated[
+        str | None,
+        typer.Option(
+            "--max-latency", metavar="50us|1ms", help="Another limit of a row's time. Default: the run's own."
+        ),
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -79,6 +89,10 @@ def resume(
     from automl_cli.job import FitOptions
 
     changed = {**options, "seconds": seconds, "resume": True, "run_dir": str(found.folder)}
+    if max_size is not None:
+        changed["max_bytes"] = parse_size(max_size)
+    if max_latency is not None:
+        changed["max_row_seconds"] = parse_latency(max_latency)
     return run_fit(FitOptions.from_json(changed), deadline, quiet=quiet, json=json, explain=False)
 
 

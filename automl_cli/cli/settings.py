@@ -14,6 +14,8 @@ SETTINGS_FILE = Path("automl.toml")
 SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 BYTES = {"": 1, "b": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30,
          "ti": 2**40}  # fmt: skip
+ROW_SECONDS = {"us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0}
+LEAST_FILE = 1_000
 SOURCES = {"COMMANDLINE": "flag", "ENVIRONMENT": "environment", "DEFAULT_MAP": str(SETTINGS_FILE), "DEFAULT": "default"}
 
 
@@ -119,10 +121,51 @@ def parse_bytes(text: str) -> int:
     >>> parse_bytes("2GiB"), parse_bytes("1.5 GB")
     (2147483648, 1500000000)
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?", text.strip().lower())
-    if match is None:
-        raise UsageError(f"{text!r} is not a size", hint="write 4GB or 512MB")
-    size = int(float(match[1]) * BYTES[match[2] or ""])
+    size = _bytes(text, hint="write 4GB or 512MB")
     if size < 200 * 10**6:
         raise UsageError(f"{text} of memory is too little", hint="the program alone needs 200MB")
     return size
+
+
+def parse_size(text: str) -> int:
+    """Read what a file may hold: ``10MB``, ``500kB``, ``2MiB``.
+
+    Raises
+    ------
+    UsageError
+        It is not a size, or less than a file of any model takes.
+
+    >>> parse_size("10MB"), parse_size("0.5 mb")
+    (10000000, 500000)
+    """
+    size = _bytes(text, hint="write 10MB or 500kB")
+    if size < LEAST_FILE:
+        raise UsageError(f"no model fits into {text}", hint=f"the least that can be asked for is {LEAST_FILE} bytes")
+    return size
+
+
+def parse_latency(text: str) -> float:
+    """Read how long a row may take, in seconds: ``50us``, ``1ms``, ``0.1s``.
+
+    Raises
+    ------
+    UsageError
+        It is not a time with its unit, or none at all.
+
+    >>> parse_latency("2us"), parse_latency("0.5 ms")
+    (2e-06, 0.0005)
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(us|µs|μs|ms|s)", text.strip().lower())
+    if match is None:
+        raise UsageError(f"{text!r} is not a time of a row", hint="write 50us or 1ms")
+    seconds = float(match[1]) * ROW_SECONDS[match[2]]
+    if seconds <= 0:
+        raise UsageError(f"a row takes more than {text}", hint="write 50us or 1ms")
+    return seconds
+
+
+def _bytes(text: str, hint: str) -> int:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?", text.strip().lower())
+    if match is None:
+        raise UsageError(f"{text!r} is not a size", hint=hint)
+    return int(float(match[1]) * BYTES[match[2] or ""])

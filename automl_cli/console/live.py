@@ -14,7 +14,7 @@ from rich.text import Text
 from automl_cli.clock import Deadline
 from automl_cli.console.memories import paid_words, remembered_words, tell_recalled
 from automl_cli.console.streams import make_console
-from automl_cli.console.tell import early_words, verdict_words
+from automl_cli.console.tell import early_words, size_words, verdict_words
 from automl_cli.retraining import Retrained
 from automl_cli.search import Finished, Started
 from automl_cli.summary import Summary
@@ -217,6 +217,9 @@ def _tell_found(console: Console, summary: Summary, *, explain: bool) -> None:
     shown = summary.members[:6]
     more = f" and {len(summary.members) - len(shown)} more" if len(summary.members) > len(shown) else ""
     console.print(Text("model: " + ", ".join(f"{m['share']:.0%} {m['family']}" for m in shown) + more))
+    size = None if summary.footprint is None else summary.footprint.to_json()
+    for line in size_words(size, summary.n_bytes, len(summary.members)):
+        console.print(Text(line))
     failed = "".join(f"; {count} x {reason}" for reason, count in summary.failures[:3])
     given_up = f", {summary.racing.n_trials} given up early" if summary.racing.n_trials else ""
     console.print(Text(f"{summary.n_trials} trials{given_up}, {summary.n_failed} failed{failed}"))

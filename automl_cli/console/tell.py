@@ -103,6 +103,7 @@ def tell_manifest(data: Mapping[str, Any], size: int, signed_by: Mapping[str, bo
         "signed": signed_words(signed_by),
         "libraries": ", ".join(f"{name} {version}" for name, version in data["libraries"].items()),
         "time": ", ".join(f"{name} {seconds:.1f} s" for name, seconds in (data.get("timings") or {}).items()),
+        "size": "; ".join(size_words(data.get("footprint"), None, len(data["members"]))),
         "racing": _racing(data.get("racing") or {}),
         "patience": early_words(data.get("ended_early")),
         "overhead": _overhead(data),
@@ -184,6 +185,49 @@ def early_words(found: Mapping[str, Any] | None) -> str:
     left += [] if trials is None else [f"{trials:.0f} trial{'' if trials == 1 else 's'}"]
     before = f", {' and '.join(left)} before the limit" if left else ""
     return f"the search ended after {gainless} without a gain{before}"
+
+
+def size_words(found: Mapping[str, Any] | None, n_bytes: int | None, n_members: int) -> list[str]:
+    """Say how large and how fast a model is, and what it would be without its limits.
+
+    >>> limits = {"n_bytes": 9_000_000, "row_seconds": None, "one_model": False}
+    >>> without = {"n_members": 12, "n_models": 60, "n_bytes": 34e6, "row_seconds": 4e-4, "score": 0.913}
+    >>> found = {"n_models": 3, "row_seconds": 2e-5, "measured": True, "ceiling": limits, "unlimited": without}
+    >>> size_words(found, 8_000_000, 3)  # doctest: +NORMALIZE_WHITESPACE
+    ['8 MB, 3 members (3 models), 20 us a row',
+     'without limits: about 34 MB, 12 members (60 models), about 400 us a row, a score of 0.913']
+    """
+    if found is None:
+        return []
+    about = "" if found.get("measured") else "about "
+    lines = [_size(n_bytes, n_members, found["n_models"], found.get("row_seconds"), "", about)]
+    if (other := found.get("unlimited")) is not None:
+        size = _size(
+            other["n_bytes"], other["n_members"], other["n_models"], other.get("row_seconds"), "about ", "about "
+        )
+        lines.append(f"without limits: {size}, a score of {other['score']:.5g}")
+    return lines
+
+
+def _size(n_bytes: float | None, n_members: int, n_models: int, seconds: float | None, by: str, about: str) -> str:
+    said = [] if n_bytes is None else [f"{by}{n_bytes / 1e6:.3g} MB"]
+    said.append(f"{_counted(n_members, 'member')} ({_counted(n_models, 'model')})")
+    if seconds is not None:
+        said.append(f"{about}{_row_time(seconds)} a row")
+    return ", ".join(said)
+
+
+def _row_time(seconds: float) -> str:
+    """Return it in words.
+
+    >>> _row_time(2.4e-7), _row_time(1.2345e-4), _row_time(0.0021)
+    ('0.24 us', '123 us', '2.1 ms')
+    """
+    return f"{1e6 * seconds:.3g} us" if seconds < 0.001 else f"{1e3 * seconds:.3g} ms"
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
 def _labels(data: Mapping[str, Any]) -> str:
