@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from automl_cli.errors import UsageError
+from automl_cli.harmless import harmless
 
 Json = Annotated[bool, typer.Option("--json", envvar="AUTOML_JSON", help="Print the result as JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", envvar="AUTOML_QUIET", help="Say nothing but errors.")]
@@ -69,7 +70,7 @@ def print_json(data: Any) -> None:
     """Print one JSON document on stdout; numbers that are not finite become null."""
     import json
 
-    typer.echo(json.dumps(_finite(data), indent=2, ensure_ascii=False, default=str))
+    typer.echo(harmless(json.dumps(_finite(data), indent=2, ensure_ascii=False, default=str)))
 
 
 def _finite(value: Any) -> Any:
