@@ -104,7 +104,8 @@ def open_run(named: Path | None, *, stem: str, identity: Mapping[str, str], resu
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"the run folder {folder} is a file", hint="name another --run-dir")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        # The table lies in it: where nobody named a place that others are to see, it is the user's alone.
+        folder.mkdir(0o777 if named else 0o700, parents=True, exist_ok=True)
         with locked(folder / "lock", f"the run folder {folder}", wait_seconds=1.0):  # others look at it for a moment
             run = Run(folder, keep=named is not None and named.parent != state_folder() / "runs")
             _check(run, identity, resume)

@@ -158,7 +158,7 @@ def to_configuration(space: "ConfigurationSpace", pipeline: Pipeline) -> "Config
             values[name] = wanted.get(name, parameter.default_value)
     try:
         return Configuration(space, values=values)
-    except IllegalValueError as error:
+    except (IllegalValueError, TypeError, ValueError, OverflowError) as error:  # of another type than the parameter
         raise outside from error
 
 

@@ -45,8 +45,12 @@ class Pipeline:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Pipeline":
-        """Read what `to_json` wrote."""
-        return cls(data["family"], data["encoding"], data["hyperparameters"])
+        """Read what `to_json` wrote; raises KeyError, TypeError or ValueError where it is anything else."""
+        family, encoding, hyperparameters = data["family"], data["encoding"], data["hyperparameters"]
+        plain = isinstance(hyperparameters, dict) and all(isinstance(v, Value) for v in hyperparameters.values())
+        if not (isinstance(family, str) and isinstance(encoding, str) and plain):
+            raise ValueError("a pipeline is not described as it must be")
+        return cls(family, encoding, hyperparameters)
 
 
 @dataclass(frozen=True)

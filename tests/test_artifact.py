@@ -438,6 +438,19 @@ MALFORMED = {
     "negative multiplier": (_set("decision", {"temperature": 1.0, "multipliers": [1.0, -1.0]}), "'decision'"),
     "one multiplier of two": (_set("decision", {"temperature": 1.0, "multipliers": [1.0]}), "'decision'"),
     "ensemble": (_set("ensemble", {"in_sample_gain": 0.1}), "'ensemble'"),
+    "two columns of one name": (_set("schema", 1, "name", "a"), "'schema'"),
+    "categories are numbers": (_set("schema", 2, "categories", [1, 2, 3]), "'schema'"),
+    "frame without its column": (_set("frame", "numeric", ["a", "x"]), "other columns"),
+    "frame of other categories": (_set("frame", "n_categories", [2]), "other columns"),
+    "frame of another kind": (_set("schema", 0, "kind", "text"), "other columns"),
+    "unknown metric": (_set("task", "metric", "beauty"), "metric"),
+    "metric of another task": (_set("task", "metric", "rmse"), "metric"),
+    "memory is text": (_set("peak_memory_bytes", "much"), "'peak_memory_bytes'"),
+    "naive score": (_set("naive_score", "0.5"), "'naive_score'"),
+    "leaderboard": (_set("leaderboard", 0, "score", "best"), "'leaderboard'"),
+    "racing": (_set("racing", {"n_trials": 3}), "'racing'"),
+    "mattered": (_set("mattered", [["a"]]), "'mattered'"),
+    "warnings": (_set("warnings", [{}]), "'warnings'"),
 }
 
 
@@ -446,7 +459,7 @@ def test_manifests_with_right_digests_but_wrong_content(models, rows, tmp_path, 
     path = rewrite(tmp_path / "m.automl", with_manifest(entries(models[0]), change))
     with pytest.raises(BadArtifact, match=says) as caught:
         artifact = open_artifact(path)
-        _ = artifact.manifest.schema, artifact.manifest.frame_schema
+        _ = artifact.manifest.schema, artifact.manifest.frame_schema, artifact.manifest.metric
         artifact.predict(rows[0], threads=1)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "escaped.txt").exists()

@@ -131,6 +131,12 @@ def test_copies_of_rows_and_columns(make, rng):
     assert any("'c' and 'renamed'" in m for m in twins)
 
 
+def test_a_table_without_a_number(make, rng):
+    c = rng.choice(list("abc"), N)
+    path = make(c=c, d=rng.choice(list("xyz"), N), renamed=list(map(str.upper, c)))
+    assert len(found(path, topic="duplicate_columns")) == 1
+
+
 def test_imbalance(make, rng):
     messages = found(make(x=rng.normal(size=N), y=["rare"] * 4 + ["usual"] * (N - 4)), "y", "imbalance")
     assert "1.00%" in messages[0]

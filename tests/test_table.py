@@ -185,6 +185,19 @@ def test_stdin_is_read_only_when_asked(monkeypatch):
     assert (table.source, table.n_rows) == ("stdin", 3)
 
 
+def test_infinities_alone_are_a_constant(csv_file):
+    table = read_table(csv_file("a,b\n" + "inf,1\n-inf,2\n" * 20))
+    assert table.schema.column("a").kind is Kind.CONSTANT
+    assert "infinities" in {notice.topic for notice in table.notices}
+
+
+def test_dates_beyond_the_years_of_python_are_read(tmp_path):
+    path = tmp_path / "t.parquet"
+    far = pa.array([2**31 - 1] * 20, pa.date32())
+    pyarrow.parquet.write_table(pa.table({"far": far, "b": range(20)}), path)
+    assert read_table(path).schema.column("far").kind is Kind.CONSTANT
+
+
 def test_very_wide_tables_are_read(csv_file):
     n = 20_000
     text = ",".join(f"c{i}" for i in range(n)) + "\n" + rows(3, lambda j: ",".join(str(i % (j + 2)) for i in range(n)))

@@ -11,7 +11,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from automl_cli.artifact.manifest import Manifest
@@ -46,20 +47,39 @@ def check_native(path: Path, manifest: Manifest, n_bytes: int) -> None:
     if _is_checked(manifest.digest):
         return
     command = [sys.executable, "-P", "-m", "automl_cli.artifact.probe", str(path.absolute()), manifest.digest]
-    try:
-        child = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=SECONDS + n_bytes / BYTES_PER_SECOND,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise BadArtifact(f"{path} is damaged: its models do not finish loading", hint=_HINT) from error
+    with private_folder() as folder:  # ours: a child that crashes does not clear up
+        try:
+            child = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, "TMPDIR": str(folder)},
+                timeout=SECONDS + n_bytes / BYTES_PER_SECOND,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise BadArtifact(f"{path} is damaged: its models do not finish loading", hint=_HINT) from error
     if child.returncode:
         raise explain_child(path, child.returncode, child.stdout.decode(errors="replace"))
     mark_checked(manifest.digest)
+
+
+@contextlib.contextmanager
+def private_folder() -> Iterator[Path]:
+    """Make a folder that nobody else can look into, for as long as it is needed.
+
+    Raises
+    ------
+    AutomlError
+        There is no place for one.
+    """
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="automl-")
+    except OSError as error:
+        raise AutomlError(f"no temporary folder ({error})", hint="set TMPDIR to a folder you can write to") from error
+    with folder as name:
+        yield Path(name)
 
 
 def mark_checked(digest: str) -> None:

@@ -86,8 +86,13 @@ class Manifest:
 
     @property
     def metric(self) -> str:
-        """Name of the metric that was optimised."""
-        return str(self.data["task"]["metric"])
+        """Name of the metric that was optimised; one that this version knows, or BadArtifact."""
+        from automl_cli.metrics import METRICS  # noqa: PLC0415  (imports numpy)
+
+        name = str(self.data["task"]["metric"])
+        if name not in METRICS or self.kind not in METRICS[name].kinds:
+            raise _malformed("names a metric that is unknown or of another task")
+        return name
 
     @property
     def n_outputs(self) -> int:
@@ -119,10 +124,14 @@ class Manifest:
 
     @property
     def frame_schema(self) -> "FrameSchema":
-        """Columns as the encoders see them."""
-        from automl_cli.features.frame import FrameSchema  # noqa: PLC0415  (imports numpy)
+        """Columns as the encoders see them; all are columns of `schema`, of the kind that is said there."""
+        from automl_cli.features.frame import FrameSchema, frame_schema  # noqa: PLC0415  (imports numpy)
 
-        return _parsed("frame", FrameSchema.from_json, self.data["frame"])
+        found, schema = _parsed("frame", FrameSchema.from_json, self.data["frame"]), self.schema
+        others = [name for name in schema.names if name not in found.names]
+        if found != frame_schema(schema, exclude=others):
+            raise _malformed("has a 'frame' of other columns than its 'schema'")
+        return found
 
 
 def read_manifest(container: Container) -> Manifest:
@@ -362,6 +371,33 @@ def _is_interval(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
 
 
+def _is_schema(value: Any) -> bool:
+    """Whether it lists columns, each with a name of its own; what else it says of them is for who needs it."""
+    if not _is_objects(value) or not all(_is_text(column.get("name")) for column in value):
+        return False
+    return len({column["name"] for column in value}) == len(value)
+
+
+def _is_board(value: Any) -> bool:
+    texts = ("family", "encoding", "origin", "note")
+    return _is_objects(value) and all(
+        _is_count(row.get("number"))
+        and (row.get("score") is None or _is_number(row["score"]))
+        and all(_is_text(row.get(key, "")) for key in texts)
+        for row in value
+    )
+
+
+def _is_racing(value: Any) -> bool:
+    counts = ("n_trials", "n_folds")
+    return _is_object(value) and all(_is_count(value.get(key)) for key in counts) and _is_number(value.get("seconds"))
+
+
+def _are_shares(value: Any) -> bool:
+    pairs = _is_list(value) and all(isinstance(pair, list) and len(pair) == 2 for pair in value)
+    return pairs and all(_is_text(name) and _is_number(share) for name, share in value)
+
+
 _GAINS = ("in_sample_gain", "cross_fitted_gain")
 
 # key -> (what it must be, whether it must be there); other keys are carried along and shown as they are
@@ -370,10 +406,10 @@ _KEYS: Mapping[str, tuple[Callable[[Any], bool], bool]] = {
     "product": (_is_text, True),
     "libraries": (lambda v: _is_object(v) and all(map(_is_text, v.values())), True),
     "task": (_is_task, True),
-    "schema": (lambda v: isinstance(v, dict | list), True),
+    "schema": (_is_schema, True),
     "frame": (_is_object, True),
     "members": (_is_objects, True),
-    "leaderboard": (_is_objects, False),
+    "leaderboard": (_is_board, False),
     "timings": (lambda v: _is_object(v) and _is_numbers(list(v.values())), False),
     "overhead": (lambda v: _is_object(v) and all(map(_is_number, v.values())), False),
     "ended_early": (_is_ended_early, False),
@@ -385,7 +421,11 @@ _KEYS: Mapping[str, tuple[Callable[[Any], bool], bool]] = {
     "interval": (_is_interval, False),
     "score": (_is_number, False),
     "ensemble": (lambda v: _is_object(v) and all(_is_number(v.get(key)) for key in _GAINS), False),
-    "warnings": (_is_list, False),
+    "warnings": (_is_texts, False),
+    "naive_score": (_is_number, False),
+    "mattered": (_are_shares, False),
+    "racing": (_is_racing, False),
+    "peak_memory_bytes": (_is_count, False),
     "seed": (_is_count, False),
     "experience": (_is_experience, False),
     "footprint": (_is_footprint, False),

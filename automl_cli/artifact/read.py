@@ -1,17 +1,16 @@
 """Model file -> predictions: models are loaded when they are needed, from bytes whose digests are right."""
 
 import contextlib
-import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from automl_cli.artifact.check import check_native
+from automl_cli.artifact.check import check_native, private_folder
 from automl_cli.artifact.container import Container
 from automl_cli.artifact.manifest import Manifest, read_manifest
 from automl_cli.artifact.signing import PublicKey, Signature, TrustedKeys, check_signed, signatures_of
-from automl_cli.errors import AutomlError, BadArtifact, MissingExtra
+from automl_cli.errors import BadArtifact, MissingExtra
 
 if TYPE_CHECKING:
     # Opening a file imports no numpy; predicting does.
@@ -246,15 +245,9 @@ class Artifact:
     @contextlib.contextmanager
     def _extracted(self, files: Mapping[str, str]) -> Iterator[Path]:
         """Lay files out in a private folder that is gone afterwards."""
-        try:
-            folder = tempfile.TemporaryDirectory(prefix="automl-")
-        except OSError as error:
-            raise AutomlError(
-                f"no temporary folder ({error})", hint="set TMPDIR to a folder you can write to"
-            ) from error
-        with folder as name:
-            self._container.extract(files.items(), Path(name))
-            yield Path(name)
+        with private_folder() as folder:
+            self._container.extract(files.items(), folder)
+            yield folder
 
 
 def open_artifact(path: Path, trusted: TrustedKeys | None = None) -> Artifact:

@@ -11,6 +11,7 @@ import typer
 from automl_cli.cli import check, evaluate, experience, fit, inspect, predict, profile, runs, sign
 from automl_cli.cli.settings import load_settings
 from automl_cli.errors import AutomlError, UsageError
+from automl_cli.harmless import harmless
 
 app = typer.Typer(
     name="automl",
@@ -123,8 +124,8 @@ def _fail(message: str, code: int, debug: bool) -> int:
     if debug:
         import traceback
 
-        traceback.print_exc()
-    sys.stderr.write(f"automl: {' '.join(message.split())}\n")
+        sys.stderr.write(harmless(traceback.format_exc()))
+    sys.stderr.write(f"automl: {harmless(' '.join(message.split()))}\n")
     return code
 
 

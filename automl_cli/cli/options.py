@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from automl_cli.errors import UsageError
+from automl_cli.harmless import harmless
 
 if TYPE_CHECKING:
     from automl_cli.artifact import TrustedKeys
@@ -124,7 +125,7 @@ def print_json(data: Any) -> None:
     """Print one JSON document on stdout; numbers that are not finite become null."""
     import json
 
-    typer.echo(json.dumps(_finite(data), indent=2, ensure_ascii=False, default=str))
+    typer.echo(harmless(json.dumps(_finite(data), indent=2, ensure_ascii=False, default=str)))
 
 
 def _finite(value: Any) -> Any:

@@ -3,9 +3,13 @@
 import contextlib
 import os
 import sys
+from collections.abc import Iterable
 from typing import TextIO, cast
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+from automl_cli.harmless import harmless
 
 LOG_COLUMNS = 160
 
@@ -31,6 +35,15 @@ class Talk:
         return getattr(self._stream, name)
 
 
+class Screen(Console):
+    """A console on which text cannot act: what tables and model files hold is shown, neither obeyed nor marked up."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Render as rich does, and take the sting out of all text; what rich itself tells the terminal stays."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=harmless(segment.text))
+
+
 def make_console(*, answer: bool = False) -> Console:
     """Return a console on stderr, or on stdout for an answer; it obeys NO_COLOR and TERM=dumb.
 
@@ -43,11 +56,13 @@ def make_console(*, answer: bool = False) -> Console:
     stream = sys.stdout if answer else sys.stderr
     # In a log or a pipe nobody's window is 80 columns wide. rich heeds the width only beside a height.
     wide = not (stream.isatty() or "COLUMNS" in os.environ)
-    return Console(
+    return Screen(
         width=LOG_COLUMNS if wide else None,
         height=50 if wide else None,
         file=sys.stdout if answer else cast(TextIO, Talk(sys.stderr)),
         highlight=False,
+        markup=False,
+        emoji=False,
         soft_wrap=True,
         no_color=plain or None,
     )

@@ -98,17 +98,17 @@ def tell_manifest(data: Mapping[str, Any], size: int, signed_by: Mapping[str, bo
         "reaches": _score(data),
         "labels": _labels(data),
         "ensemble": "; ".join(filter(None, (_gain(data.get("ensemble")), _mixing(data.get("mixing"))))),
-        "trained on": f"{data.get('n_rows', 0):,} rows; validated by {data.get('validation', '?')}",
+        "trained on": f"{data.get('n_rows') or 0:,} rows; validated by {data.get('validation') or '?'}",
         "made": f"{data['created']} by automl {data['product']}; file {size / 1e6:.2f} MB",
         "signed": signed_words(signed_by),
         "libraries": ", ".join(f"{name} {version}" for name, version in data["libraries"].items()),
-        "time": ", ".join(f"{name} {seconds:.1f} s" for name, seconds in (data.get("timings") or {}).items()),
+        "time": ", ".join(f"{name} {s:.1f} s" for name, s in (data.get("timings") or {}).items() if s is not None),
         "size": "; ".join(size_words(data.get("footprint"), None, len(data["members"]))),
         "racing": _racing(data.get("racing") or {}),
         "patience": early_words(data.get("ended_early")),
         "overhead": _overhead(data),
         "peak memory": f"{(data.get('peak_memory_bytes') or 0) / 1e6:.0f} MB",
-        "data": str(data.get("fingerprint", "?")),
+        "data": data.get("fingerprint") or "?",
         "mattered": ", ".join(f"{name} {share:.0%}" for name, share in data.get("mattered") or []),
     }
     grid = Grid.grid(padding=(0, 2))
@@ -272,16 +272,16 @@ def _members(data: Mapping[str, Any]) -> Grid:
 def _board(data: Mapping[str, Any]) -> Grid:
     grid = Grid.grid(padding=(0, 2))
     for row in (data.get("leaderboard") or [])[:15]:
-        grid.add_row(
-            f"#{row['number']}", f"{row['score']:.5g}", row["family"], row["encoding"], row["origin"], Text(row["note"])
-        )
+        score = "-" if row.get("score") is None else f"{row['score']:.5g}"
+        texts = (Text(row.get(key, "")) for key in ("family", "encoding", "origin", "note"))
+        grid.add_row(f"#{row['number']}", score, *texts)
     return grid
 
 
 def _columns(data: Mapping[str, Any]) -> Grid:
     grid = Grid.grid(padding=(0, 2))
     for column in data["schema"][:MOST_ROWS]:
-        grid.add_row(Text(str(column["name"])), str(column["kind"]), Text(str(column.get("reason", ""))))
+        grid.add_row(Text(column["name"]), str(column.get("kind", "?")), Text(str(column.get("reason", ""))))
     return grid
 
 

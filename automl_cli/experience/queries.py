@@ -1,6 +1,7 @@
 """What is read from a store: lists for the screen, runs for other stores, datasets and losses for recall."""
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,9 @@ from automl_cli.experience.writing import FEATURE, LOSS, pipeline_of
 from automl_cli.features.matrix import Array
 from automl_cli.metrics import TaskKind
 from automl_cli.trial import Pipeline
+
+MOST = 2**53
+LATEST = 4e9  # seconds since 1970: until 2096
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,18 +114,47 @@ def _evaluations(connection: Connection, runs: Sequence[int]) -> dict[int, list[
 def _evaluation(row: Row[Any], pipeline: Pipeline) -> Evaluation:
     return Evaluation(
         pipeline=pipeline,
-        loss=row.loss,
+        loss=_number_or_none(row.loss),
         losses=tuple(map(float, np.frombuffer(row.losses, dtype=LOSS))),
-        seconds=row.seconds,
-        fidelity=row.fidelity,
+        seconds=_number(row.seconds),
+        fidelity=_number(row.fidelity),
         cut=bool(row.cut),
         given_up=bool(row.given_up),
-        origin=row.origin,
+        origin=_text(row.origin),
     )
 
 
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("a text is none")
+    return value
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, str | bytes) or not math.isfinite(value):
+        raise ValueError("a number is none")
+    return float(value)
+
+
+def _number_or_none(value: Any) -> float | None:
+    return None if value is None else _number(value)
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or not 0 <= value < MOST:
+        raise ValueError("a count is none")
+    return value
+
+
+def _moment(value: Any) -> float:
+    seconds = _number(value)
+    if not 0 <= seconds < LATEST:
+        raise ValueError("a time is none")
+    return seconds
+
+
 def _members(text: str) -> tuple[Pipeline, ...]:
-    return tuple(Pipeline.from_json(item) for item in json.loads(text))
+    return tuple(map(Pipeline.from_json, json.loads(text)))
 
 
 def every_run(connection: Connection) -> Iterator[RunRecord]:
@@ -130,16 +163,16 @@ def every_run(connection: Connection) -> Iterator[RunRecord]:
     datasets = {row.id: _dataset(row, names) for row in connection.execute(select(DATASETS))}
     for run in connection.execute(select(RUNS).order_by(RUNS.c.id)).all():
         yield RunRecord(
-            uid=run.uid,
+            uid=_text(run.uid),
             dataset=datasets[run.dataset],
-            metric=run.metric,
-            plan=run.plan,
-            n_folds=run.n_folds,
-            origin=run.origin,
-            began=run.began,
-            seconds=run.seconds,
-            limit=run.limit,
-            loss=run.loss,
+            metric=_text(run.metric),
+            plan=_text(run.plan),
+            n_folds=_count(run.n_folds),
+            origin=_text(run.origin),
+            began=_moment(run.began),
+            seconds=_number(run.seconds),
+            limit=_number_or_none(run.limit),
+            loss=_number_or_none(run.loss),
             versions=json.loads(run.versions),
             members=_members(run.members),
             evaluations=tuple(_evaluations(connection, [run.id]).get(run.id, ())),
@@ -149,14 +182,14 @@ def every_run(connection: Connection) -> Iterator[RunRecord]:
 def _dataset(row: Row[Any], names: dict[int, str]) -> Dataset:
     pairs = np.frombuffer(row.features, dtype=FEATURE)
     return Dataset(
-        fingerprint=row.fingerprint,
-        name=row.name,
+        fingerprint=_text(row.fingerprint),
+        name=_text(row.name),
         kind=TaskKind(row.kind),
-        n_rows=row.n_rows,
-        n_columns=row.n_columns,
-        n_classes=row.n_classes,
+        n_rows=_count(row.n_rows),
+        n_columns=_count(row.n_columns),
+        n_classes=_count(row.n_classes),
         features={names[int(pair["id"])]: float(pair["value"]) for pair in pairs},
-        target=row.target,
+        target=_text(row.target),
         columns=tuple(row.columns.split()),
     )
 
@@ -196,8 +229,8 @@ def listed(connection: Connection) -> list[Listed]:
         .order_by(runs.c.last.desc(), DATASETS.c.id)
     )
     return [
-        Listed(row.id, row.name, row.fingerprint, row.kind, row.n_rows, row.n_columns, row.n_runs or 0,
-               row.n_evaluations or 0, row.last or 0.0)
+        Listed(row.id, _text(row.name), _text(row.fingerprint), TaskKind(row.kind), _count(row.n_rows),
+               _count(row.n_columns), row.n_runs or 0, row.n_evaluations or 0, _moment(row.last or 0.0))
         for row in connection.execute(joined)
     ]  # fmt: skip
 
@@ -265,13 +298,13 @@ def _run_row(run: Row[Any], evaluations: Sequence[Evaluation]) -> dict[str, Any]
     complete = [e for e in evaluations if e.complete and e.loss is not None]
     best = min(complete, key=lambda e: e.loss or 0.0, default=None)
     return {
-        "began": run.began,
-        "origin": run.origin,
-        "metric": run.metric,
-        "plan": run.plan,
-        "seconds": run.seconds,
-        "limit": run.limit,
-        "loss": run.loss,
+        "began": _moment(run.began),
+        "origin": _text(run.origin),
+        "metric": _text(run.metric),
+        "plan": _text(run.plan),
+        "seconds": _number(run.seconds),
+        "limit": _number_or_none(run.limit),
+        "loss": _number_or_none(run.loss),
         "versions": json.loads(run.versions),
         "n_trials": len(evaluations),
         "n_failed": sum(e.loss is None for e in evaluations),

@@ -29,6 +29,8 @@ from automl_cli.experience.tables import (
 WAIT_SECONDS = 5.0  # for another writer
 PRIOR = "prior.sqlite"
 _WRITES = "automl_writes"
+# SQLite keeps any value in any column: a text may stand where a number must.
+_MALFORMED = (ValueError, KeyError, TypeError, AttributeError, OverflowError, IndexError)
 
 
 @dataclass(frozen=True)
@@ -182,10 +184,10 @@ def _begin_sqlite(connection: Connection) -> None:
 
 @contextlib.contextmanager
 def _explained(url: str) -> Iterator[None]:
-    """Turn what a database raises into one line."""
+    """Turn what a database raises, and what its content does where it cannot be, into one line."""
     try:
         yield
-    except (SQLAlchemyError, sqlite3.Error, OSError, ValueError, KeyError) as error:
+    except (SQLAlchemyError, sqlite3.Error, OSError, *_MALFORMED) as error:
         problem, hint = _reason(error, url)
         raise AutomlError(problem, hint=hint) from error
 
@@ -201,7 +203,7 @@ def _reason(error: Exception, url: str) -> tuple[str, str]:
         return f"the experience at {place} cannot be written ({said})", "free some space, or name another --experience"
     if path_of(url) is None and isinstance(error, DBAPIError):
         return f"the experience at {place} cannot be used ({said})", "check the URL, or --experience off"
-    if isinstance(error, DatabaseError | ValueError | KeyError):
+    if isinstance(error, (DatabaseError, *_MALFORMED)):
         return f"the experience at {place} is damaged or no store of this program ({said})", "move it away"
     if isinstance(error, OSError):
         return f"the experience at {place} cannot be opened ({error.strerror or error})", "name another place"

@@ -92,7 +92,9 @@ def twin_columns(cells: list[Cells], described: list[ColumnProfile], target: str
             yield _twins(coded[key], cell.column.name)
         coded.setdefault(key, cell.column.name)
     numeric = [c for c in features if not c.coded]
-    ranked = np.array([_standardised(c.values[rows]) for c in numeric]).reshape(len(numeric), -1)
+    if not numeric:
+        return
+    ranked = np.array([_standardised(c.values[rows]) for c in numeric])
     near = np.abs(ranked @ ranked.T) > 0.99999
     seen: set[int] = set()
     for i, j in itertools.combinations(range(len(numeric)), 2):

@@ -24,6 +24,7 @@ NO_KINDS: Mapping[str, Kind] = MappingProxyType({})
 MANY_ROWS = 100_000
 LONGEST_SHOWN = 60
 AS_TEXT = CODED | {Kind.TEXT}
+AS_VALUES = frozenset({Kind.NUMERIC, Kind.DATETIME})
 
 
 def read_table(
@@ -129,6 +130,9 @@ def _decide(
         override = kinds.get(names[i])
         verdict = verdict_of(facts) if override is None else chosen(facts, override)
         column, arrays[i], odd = settle(names[i], verdict, facts, keep_text=names[i] in kept)
+        if override is None and column.kind in AS_VALUES and facts.n_filled and arrays[i].null_count == facts.n_rows:
+            # infinities alone, for example: nobody asked for the kind, so that nobody can be told to take it back
+            column = Column(names[i], Kind.CONSTANT, f"looks {column.kind}, and no cell has such a value")
         return column, [*_oddities(column, facts, arrays[i]), *odd]
 
     if arrays and len(arrays[0]) > MANY_ROWS:
@@ -146,7 +150,7 @@ def _oddities(column: Column, facts: Facts, stored: pa.ChunkedArray) -> list[Rem
     if column.kind is Kind.BOOLEAN and len(column.categories) != 2:
         values = count(len(column.categories), "distinct value")
         raise UsageError(f"column {name!r} has {values}; a boolean has two", hint=f"--kind {name}=category")
-    if column.kind in (Kind.NUMERIC, Kind.DATETIME) and stored.null_count == facts.n_rows:
+    if column.kind in AS_VALUES and stored.null_count == facts.n_rows:
         raise UsageError(f"no cell of column {name!r} can be read as {column.kind}", hint="leave out --kind for it")
     if column.kind is Kind.NUMERIC and not pa.types.is_string(stored.type):
         # A look at every cell only where an end of the range is one of the usual numbers.

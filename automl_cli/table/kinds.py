@@ -210,7 +210,15 @@ def one_value(facts: Facts) -> Verdict | None:
         same = low == high
     else:
         same = facts.n_distinct == 1
-    return Verdict(Kind.CONSTANT, f"every cell is {_short(first.as_py())}") if same else None
+    return Verdict(Kind.CONSTANT, f"every cell is {_short(_value(first))}") if same else None
+
+
+def _value(cell: pa.Scalar) -> Any:
+    """Return a cell's value; a date beyond the years that Python knows as text."""
+    try:
+        return cell.as_py()
+    except (OverflowError, ValueError):
+        return cell.cast(pa.string()).as_py()
 
 
 def numbered_rows(facts: Facts) -> Verdict | None:

@@ -63,7 +63,12 @@ class Column:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Column":
-        """Read what `to_json` wrote."""
+        """Read what `to_json` wrote; raises ValueError, KeyError or TypeError where it is anything else."""
+        texts = [data["name"], data["reason"], data["decimal"], data["datetime_format"], *data["categories"]]
+        if not all(isinstance(text, str) for text in texts) or not isinstance(data["categories"], list):
+            raise ValueError("a column is not described by texts")
+        if data["decimal"] not in (".", ",") or len(set(data["categories"])) < len(data["categories"]):
+            raise ValueError("a column is not described as it must be")
         return cls(
             name=data["name"],
             kind=Kind(data["kind"]),
