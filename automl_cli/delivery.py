@@ -78,7 +78,10 @@ def _make_small(ending: Ending, model: ModelSoFar, costs: Costs) -> Delivered:
     try:
         for attempt in range(MOST_ATTEMPTS):
             small = _small(model)
-            _fit_singles(replace(ending, chosen=small.chosen), small, costs)
+            found = small.cost
+            if not _fit_singles(replace(ending, chosen=small.chosen), small, costs):
+                model.choose()  # what the new models take is known by now
+                continue
             folders = costs.single_folders(small)
             if (key := (small.chosen.members, tuple(sorted(folders.items())))) in tried:
                 break
@@ -108,20 +111,24 @@ def _small(model: ModelSoFar) -> Small:
     return model.small
 
 
-def _fit_singles(ending: Ending, small: Small, costs: Costs) -> None:
-    """Fit single models on all rows; where one cannot be had, or all together are too large, folds' models stand in."""
+def _fit_singles(ending: Ending, small: Small, costs: Costs) -> bool:
+    """Fit single models on all rows, and return whether they are as small as was thought.
+
+    Where one cannot be had, or is too large even alone, the model of its best fold stands in for it.
+    """
     missing = small.singles - costs.refitted.keys() - costs.by_fold
     if not costs.ceiling.fits(small.cost):  # nothing fits as it is: the least there is
         costs.by_fold |= missing
-        return
+        return True
     found = refit_members(ending, missing) if missing else {}
     costs.refitted |= {number: folder for number, (folder,) in found.items()}
     costs.by_fold |= missing - found.keys()
     trials = [trial for trial, _ in small.chosen.members]
-    if not costs.ceiling.fits(costs.of(trials, small.singles)):
-        costs.by_fold |= found.keys()
-        for number in found:
+    if len(trials) == 1 and not costs.ceiling.fits(costs.of(trials, small.singles)):
+        for number in small.singles & costs.refitted.keys():
             del costs.refitted[number]
+            costs.by_fold.add(number)
+    return costs.ceiling.fits(costs.of(trials, small.singles))
 
 
 def _measure(ending: Ending, model: ModelSoFar, draft: Path, small: Small) -> tuple[Cost, bool]:

@@ -27,6 +27,7 @@ from automl_cli.trial import Success, Trial
 
 __all__ = ["NO_CEILING", "Ceiling", "Cost", "Costs", "Footprint", "Small", "Unlimited", "choose_small"]
 
+SHARES = (1.0, 0.5, 0.25)  # of the limits, that a member may take
 MOST_ROWS = 20_000  # are looked at to find which member can be left out
 MOST_PACKED = 10  # times: no model gets smaller than this part of it in a file
 REST = "all_rows"  # stands for the fold of a single model
@@ -174,7 +175,7 @@ class Costs:
     def surely_fits(self, trial: Success) -> bool:
         """Whether it does by what its journal says, so that a run which is resumed answers the same."""
         encoding, predicting = trial.row_seconds or (0.0, 0.0)
-        unpacked = self._growth * max(trial.n_bytes, default=0)
+        unpacked = self._growth * sum(trial.n_bytes) / max(1, len(trial.n_bytes))
         return self.ceiling.fits(Cost(self.base.n_bytes + unpacked, encoding + predicting))
 
     def of(self, trials: Iterable[Success], singles: Iterable[int]) -> Cost:
@@ -230,9 +231,13 @@ class Costs:
         if number in self.by_fold:
             best = self.best_fold(trial)
             return self._of_folder(trial, best, best.name)
+        # It will have the mean number of rounds: about as large as the folds' models are in the mean.
         folders = fold_folders(self.cache.run_folder, trial)
-        largest = max(folders, key=lambda folder: sum(self._unpacked(folder).values()))
-        return self._of_folder(trial, largest, REST, growth=self._growth)
+        every = [self._of_folder(trial, folder, REST, growth=self._growth) for folder in folders]
+        return {
+            part: Cost(sum(one[part].n_bytes for one in every) / len(every), cost.row_seconds)
+            for part, cost in every[0].items()
+        }
 
     def _of_folder(self, trial: Success, folder: Path, fold: str, growth: float = 1.0) -> Mapping[Part, Cost]:
         """Return the two parts of one fitted model; the first folder of a trial tells how well the others pack."""
@@ -270,9 +275,10 @@ def choose_small(
     """Choose the members under limits; None while no fold of any trial is finished.
 
     Trials that alone exceed a limit are out. Of the others the best alone is the model where one is asked for; else
-    they are weighed as without limits, and members are left out until single models of them fit. Where the best trial
-    alone is better than what is left, it is the model. Where none fits, the one that comes nearest is returned, so that
-    it can be measured.
+    they are weighed as without limits, and members are left out until single models of them fit. Where that is needed
+    it is tried as well with those that alone take at most a half, or a quarter: one large member may leave no room for
+    several small ones. The best of these is the model, or the best trial alone where that is better. Where none fits,
+    the one that comes nearest is returned, so that it can be measured.
     """
     cache, ceiling = costs.cache, costs.ceiling
     there = [trial for trial in trials if isinstance(trial, Success) and cache.has_models(trial)]
@@ -294,11 +300,18 @@ def choose_small(
     alone = weighed([best])
     if ceiling.one_model or len(fitting) == 1:
         return costs.small(alone)
-    together = weighed(fitting, stack=stacking)
-    if not _fit(together, costs):
-        by_mean = together if together.mixing == MEAN else weighed(fitting)
-        together = weighed(_without_the_least(by_mean, costs), stack=stacking)
-    return costs.small(together if together.mean_loss <= alone.mean_loss else alone)
+    found = [alone]
+    for share in SHARES:
+        light = [trial for trial in fitting if max(ceiling.used(costs.alone(trial)), default=0.0) <= share]
+        if not light:
+            break
+        together = weighed(light, stack=stacking)
+        if _fit(together, costs):
+            found.append(together)
+            break
+        by_mean = together if together.mixing == MEAN else weighed(light)
+        found.append(weighed(_without_the_least(by_mean, costs), stack=stacking))
+    return costs.small(min(reversed(found), key=lambda chosen: chosen.mean_loss))
 
 
 def _fit(chosen: Chosen, costs: Costs) -> bool:
