@@ -9,7 +9,9 @@ Counted: errors that are none of ours, crashes outside the checking child, more 
 file that ran, files made anywhere but at the output's place. An example of each is saved.
 
 usage: python -m benchmarks.fuzz [--models 20000] [--tables 20000] [--commands 300] [--seed 0] [--corpus FOLDER]
-       python -m benchmarks.fuzz --atheris table|manifest|arrays [arguments of libFuzzer]
+       python -m benchmarks.fuzz --atheris table|manifest|arrays [arguments of libFuzzer] [FOLDER]
+
+FOLDER holds files to start from: tables, manifests, .npz files of models. Atheris is not among the dependencies.
 """
 
 import argparse
@@ -94,9 +96,11 @@ class Box:
         return {path for path in self.root.rglob("*") if self.notes not in path.parents}
 
     def reset(self) -> None:
-        for folder in (self.work, self.tmp):
-            for path in folder.iterdir():
-                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        self.clear([*self.work.iterdir(), *self.tmp.iterdir()])
+
+    def clear(self, paths: Sequence[Path]) -> None:
+        for path in paths:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,10 @@ def forked(box: Box, call: Callable[[], int]) -> Outcome:
     machine as well.
     """
     ended = _forked(box, call, SECONDS)
-    return _forked(box, call, 6 * SECONDS) if ended.signal_name == "SIGALRM" else ended
+    if ended.signal_name != "SIGALRM":
+        return ended
+    box.clear([*box.tmp.iterdir(), *box.work.glob(".*")])  # what it could not put away itself
+    return _forked(box, call, 6 * SECONDS)
 
 
 def _forked(box: Box, call: Callable[[], int], seconds: int) -> Outcome:
@@ -490,7 +497,7 @@ def atheris_target(kind: str) -> Callable[[bytes], None]:
 
 
 def run_atheris(kind: str, rest: list[str]) -> None:
-    import atheris  # not among the dependencies: pip install atheris
+    import atheris
 
     with atheris.instrument_imports(include=["automl_cli", "zipfile", "json", "numpy.lib"]):
         target = atheris_target(kind)
