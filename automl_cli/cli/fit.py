@@ -11,6 +11,7 @@ from automl_cli.cli.options import Data, Debug, Ignore, Json, Kinds, Quiet, pars
 from automl_cli.cli.settings import check_settings, parse_bytes, parse_seconds, settings_table
 from automl_cli.clock import Deadline, process_age
 from automl_cli.errors import UsageError
+from automl_cli.harmless import harmless
 
 if TYPE_CHECKING:
     from automl_cli.job import FitOptions
@@ -204,7 +205,7 @@ def fit(
     check_settings(context)
     if show_settings:
         for name, value, source in settings_table(context):
-            typer.echo(f"{name:14} {value:24} {source}")
+            typer.echo(harmless(f"{name:14} {value:24} {source}"))
         return 0
     if time is None and trials is None:
         time = DEFAULT_TIME
