@@ -428,7 +428,9 @@ def imported(box: Box, sample: Sample) -> None:
         names.write_text("\n".join(sys.modules))
         return 0
 
-    forked(box, call)
+    ended = _forked(box, call, 60 * SECONDS)
+    if ended.code:
+        raise RuntimeError(f"a model that is whole does not predict: {ended.said[-2000:]}")
     import_all()
     from automl_cli.cli import run
 

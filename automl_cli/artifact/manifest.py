@@ -128,7 +128,8 @@ class Manifest:
         from automl_cli.features.frame import FrameSchema, frame_schema  # noqa: PLC0415  (imports numpy)
 
         found, schema = _parsed("frame", FrameSchema.from_json, self.data["frame"]), self.schema
-        others = [name for name in schema.names if name not in found.names]
+        seen = set(found.names)
+        others = [name for name in schema.names if name not in seen]
         if found != frame_schema(schema, exclude=others):
             raise _malformed("has a 'frame' of other columns than its 'schema'")
         return found

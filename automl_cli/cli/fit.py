@@ -29,6 +29,7 @@ from automl_cli.cli.settings import (
 )
 from automl_cli.clock import Deadline, process_age
 from automl_cli.errors import UsageError
+from automl_cli.harmless import harmless
 
 if TYPE_CHECKING:
     from automl_cli.job import FitOptions
@@ -253,7 +254,7 @@ def fit(
     check_settings(context)
     if show_settings:
         for name, value, source in settings_table(context):
-            typer.echo(f"{name:14} {value:24} {source}")
+            typer.echo(harmless(f"{name:14} {value:24} {source}"))
         return 0
     if time is None and trials is None:
         time = DEFAULT_TIME
