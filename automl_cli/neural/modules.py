@@ -191,7 +191,8 @@ class Network(nn.Module):
         numbers or categories are embedded otherwise, whatever sees them directly stays as it is.
         """
         layout = ("scale", "categories/table", "numbers/mix")
-        same = all(np.shape(weights.get(name, ())) == getattr(self.specs.get(name), "shape", ()) for name in layout)
+        own_layout = [self.specs[name].shape for name in layout if name in self.specs]
+        same = own_layout == [weights[name].shape for name in layout if name in weights]
         for name, spec in self.specs.items():
             given = weights.get(name)
             if given is None or given.ndim != len(spec.shape) or not (same or not _sees_inputs(name)):

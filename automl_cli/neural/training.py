@@ -22,7 +22,7 @@ _LONGEST_GRADIENT = 1.0
 _FIRST_LOOK = 8  # steps after which the seconds of one are known well enough
 _STEPS_BETWEEN_LOOKS = 8
 # what each role's rate is multiplied by; weights are divided by the root of their inputs instead
-_RATES = {"scale": 6.0, "table": 0.3}
+_RATES = {"scale": 0.6, "table": 0.3}
 _OTHER_RATE = 0.1
 _DECAYING = ("weight", "project", "head")
 _WORTH_A_GPU = 2e10
