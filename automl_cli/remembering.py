@@ -11,7 +11,7 @@ from automl_cli.experience.records import Dataset, Evaluation, RunRecord, salted
 from automl_cli.job import Job
 from automl_cli.trial import Pipeline
 
-_PACKAGES = ("lightgbm", "xgboost", "catboost", "scikit-learn")
+_PACKAGES = ("lightgbm", "xgboost", "catboost", "scikit-learn", "torch")
 
 
 def dataset_of(job: Job, name: str, features: Mapping[str, float], salt: bytes) -> Dataset:

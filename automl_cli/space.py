@@ -35,6 +35,7 @@ _FIRST_WAVE = (
 _SECOND_WAVE = (
     ("lightgbm", 3, ""),
     ("mlp", 1, ""),
+    ("neural", 1, ""),
     ("catboost", 0, "generated"),
     ("catboost", 1, ""),
     ("lightgbm", 5, "generated"),
@@ -57,7 +58,7 @@ _SECOND_WAVE = (
     ("extra_trees", 2, ""),
 )
 # Families whose cost grows fastest with the rows.
-_SLOW = ("random_forest", "neighbors", "extra_trees", "mlp")
+_SLOW = ("random_forest", "neighbors", "extra_trees", "mlp", "neural")
 _MANY_ROWS = 100_000
 # A category of many values is where target statistics say what a code cannot.
 _FOR_MANY_VALUES = (("lightgbm", 0, "target"), ("extra_trees", 0, "target"))

@@ -90,6 +90,7 @@ OWNERS = {
     "xgboost": ("families/xgboost.py",),
     "catboost": ("families/catboost.py",),
     "torch": ("neural",),
+    "safetensors": ("families/neural.py",),
     "ConfigSpace": ("families", "space", "optimizer"),
     "smac": ("optimizer",),
     "pebble": ("executors",),
@@ -103,7 +104,19 @@ OWNERS = {
     "click": ("cli",),
 }
 
-HEAVY = ("numpy", "pandas", "pyarrow", "scipy", "sklearn", "lightgbm", "xgboost", "catboost", "smac", "ConfigSpace")
+HEAVY = (
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "scipy",
+    "sklearn",
+    "lightgbm",
+    "xgboost",
+    "catboost",
+    "smac",
+    "ConfigSpace",
+    "torch",
+)
 SILENT_EXCEPT = ("console", "cli")
 LONGEST_FUNCTION = 60
 LONGEST_FILE = 450

@@ -146,8 +146,9 @@ class Family:
     """Whether ``contributions`` are right for a model of these hyperparameters."""
 
     def installed(self) -> bool:
-        """Whether the package is there, without importing it."""
-        return importlib.util.find_spec(self.package) is not None
+        """Whether the package is there, and whatever else a fit imports; nothing is imported for it."""
+        wanted = {self.package, *(module.partition(".")[0] for module in self.modules)}
+        return all(importlib.util.find_spec(name) is not None for name in wanted)
 
 
 def without_encoding(family: Family, name: str) -> Family:

@@ -16,14 +16,14 @@ import re
 from dataclasses import dataclass
 
 KINDS = ("dense", "residual", "gated", "cross", "attention")
-"""``dense``: linear, norm, activation, dropout. ``residual``: two of them, added to their input. ``gated``: a linear
-map times the sigmoid of another. ``cross``: products with the network's input (DCN-V2). ``attention``: the columns'
-embeddings attend to each other, then as dense."""
+"""``dense``: linear, norm, activation, dropout. ``residual``: two of them, added to their input. ``gated``: dense,
+times the sigmoid of another linear map. ``cross``: dense, times the network's input, added to the block's own (DCN-V2).
+``attention``: the input asks for weighted means of the columns' embeddings and gets them beside it; then as dense."""
 ACTIVATIONS = ("relu", "selu", "silu", "mish")
 NORMS = ("none", "batch", "layer")
 EMBEDDINGS = ("none", "pbld", "pwl")
-"""Of numbers: as they are; periodic, bias, linear, densely connected (Holzmüller et al., NeurIPS 2024); piecewise
-linear (Gorishniy et al., NeurIPS 2022)."""
+"""Of numbers, beside the number itself: nothing; waves and a linear map (PBLD: Holzmüller et al., NeurIPS 2024); where
+between the quantiles of training it lies (piecewise linear: Gorishniy et al., NeurIPS 2022)."""
 MOST_BLOCKS = 8
 WIDEST = 4096
 MOST_MEMBERS = 64

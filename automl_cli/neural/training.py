@@ -1,0 +1,270 @@
+"""Training a network: AdamW under a schedule, kept at its best epoch, and drawn together where seconds are short."""
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from automl_cli.features.matrix import Array
+from automl_cli.neural.architecture import Architecture
+from automl_cli.neural.counts import InputShape, cost
+from automl_cli.neural.modules import Network, loaded_network, new_network
+from automl_cli.neural.recipe import SCHEDULES, Columns, Examples, Means, Recipe, Trained, flat_cos
+
+_BETAS = (0.9, 0.95)
+_LONGEST_GRADIENT = 1.0
+_FIRST_LOOK = 8  # steps after which the seconds of one are known well enough
+_STEPS_BETWEEN_LOOKS = 8
+# what each role's rate is multiplied by; weights are divided by the root of their inputs instead
+_RATES = {"scale": 0.6, "table": 0.3}
+_OTHER_RATE = 0.1
+_DECAYING = ("weight", "project", "head")
+_WORTH_A_GPU = 2e10
+"""Multiply-adds of an epoch below which moving to a graphics card is not worth it."""
+_BLOCK_NUMBERS = 2**22  # of one layer's output at a time, when predicting
+
+
+@contextlib.contextmanager
+def _steady(threads: int) -> Iterator[None]:
+    """Fix what the result could depend on: the threads, and torch's choice among algorithms."""
+    before = torch.get_num_threads()
+    strict, memory = torch.are_deterministic_algorithms_enabled(), cast(Any, torch.utils.deterministic)
+    filled = memory.fill_uninitialized_memory
+    torch.set_num_threads(max(1, threads))
+    torch.use_deterministic_algorithms(True)
+    memory.fill_uninitialized_memory = False  # with NaN, for debugging
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        torch.use_deterministic_algorithms(strict)
+        memory.fill_uninitialized_memory = filled
+
+
+def train(
+    architecture: Architecture,
+    shape: InputShape,
+    recipe: Recipe,
+    rows: Examples,
+    valid: Examples | None,
+    means: Means,
+    *,
+    initial: Mapping[str, Array] | None = None,
+) -> Trained:
+    """Train a network and keep its best epoch.
+
+    Parameters
+    ----------
+    valid : Examples or None
+        None only together with ``means.exactly``.
+    initial : Mapping of name to array, optional
+        Tensors to start from: what overlaps with a tensor of the same name is taken over.
+
+    Raises
+    ------
+    ValueError
+        Not one epoch ended with a finite loss.
+    """
+    device = "cuda" if torch.cuda.is_available() and cost(architecture, shape) * len(rows.y) > _WORTH_A_GPU else "cpu"
+    with _steady(means.threads) if device == "cpu" else contextlib.nullcontext():
+        network = new_network(architecture, shape, device=device, seed=means.seed)
+        _fit_to_rows(network, rows)
+        if initial:
+            network.take({name: array for name, array in initial.items() if name != "numbers/edges"})
+        return _Training(network, recipe, means, _on(rows, device), _on(valid, device) if valid else None).run()
+
+
+@torch.no_grad()
+def _fit_to_rows(network: Network, rows: Examples) -> None:
+    """Set what the training rows decide: the quantiles of the embedded numbers, the shares of the classes."""
+    if "numbers/edges" in network.specs:
+        n_edges = network["numbers/edges"].shape[1]
+        edges = np.quantile(rows.columns.numbers, np.linspace(0, 1, n_edges), axis=0).T.astype(np.float32)
+        network["numbers/edges"].copy_(torch.as_tensor(np.ascontiguousarray(edges)))
+    if rows.classify:
+        shares = np.bincount(rows.y, weights=rows.weight, minlength=network.shape.n_outputs) + 1e-3
+        network["head/bias"].copy_(torch.as_tensor(np.log(shares / shares.sum())))
+
+
+@dataclass(frozen=True)
+class _OnDevice:
+    """Rows as tensors."""
+
+    numbers: Tensor
+    flags: Tensor
+    codes: Tensor
+    y: Tensor
+    weight: Tensor
+
+    def batch(self, rows: Tensor | slice) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor, Tensor]:
+        return (self.numbers[rows], self.flags[rows], self.codes[rows]), self.y[rows], self.weight[rows]
+
+
+def _on(rows: Examples, device: str) -> _OnDevice:
+    columns = rows.columns
+    arrays = (columns.numbers, columns.flags, columns.codes, rows.y, rows.weight)
+    return _OnDevice(*(torch.as_tensor(array, device=device) for array in arrays))
+
+
+class _Training:
+    """One training: the network, its optimizer, and how far it is."""
+
+    def __init__(
+        self, network: Network, recipe: Recipe, means: Means, rows: _OnDevice, valid: _OnDevice | None
+    ) -> None:
+        self.network, self.recipe, self.means, self.rows, self.valid = network, recipe, means, rows, valid
+        self.batch_size = min(recipe.batch_size, len(rows.y))
+        self.steps_per_epoch = max(1, len(rows.y) // self.batch_size)  # the rest of an order waits for the next one
+        self.steps, self.planned = 0, recipe.epochs * self.steps_per_epoch
+        self.last = min(means.exactly or recipe.epochs, recipe.epochs) * self.steps_per_epoch
+        self.cut = False
+        self.started = means.deadline.elapsed()
+        self.optimizer = torch.optim.AdamW(_groups(network), lr=0.0, betas=_BETAS, fused=True)
+        self.learned = list(network.parameters())
+        self.orders = torch.Generator("cpu").manual_seed(means.seed + 1)
+
+    def run(self) -> Trained:
+        """Train to the end, to the end of the patience, or to that of the seconds."""
+        losses: list[float] = []
+        best, kept, epoch = math.inf, self.network.weights(), 0
+        while self.steps < self.last and not self._late():
+            self._epoch()
+            loss = self._validation() if self.valid is not None else -float(len(losses))
+            if not math.isfinite(loss):
+                break  # it diverged: the best epoch so far is kept
+            losses.append(loss)
+            if loss < best:
+                best, kept, epoch = loss, self.network.weights(), len(losses)
+            if len(losses) - epoch >= self.recipe.patience:
+                break
+            self._plan_again()
+        if not losses:
+            raise ValueError("the network diverged")
+        return Trained(kept, epoch, tuple(losses) if self.valid is not None else (), self.cut)
+
+    def _epoch(self) -> None:
+        """Go over the rows once in a new order, or until the plan or the seconds end."""
+        self.network.train()
+        order = torch.randperm(len(self.rows.y), generator=self.orders).to(self.rows.y.device)
+        for step in range(self.steps_per_epoch):
+            self._step(order[step * self.batch_size : (step + 1) * self.batch_size])
+            self.steps += 1
+            if self.steps == _FIRST_LOOK:
+                self._plan_again()
+            if self.steps >= self.last or (step % _STEPS_BETWEEN_LOOKS == 0 and self._late()):
+                return
+
+    def _step(self, rows: Tensor) -> None:
+        done = self.steps / max(self.planned, 1)
+        rate, falling = self.recipe.rate * SCHEDULES[self.recipe.schedule](done), flat_cos(done)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["factor"]
+            group["weight_decay"] = falling * self.recipe.weight_decay * group["decay"]
+        self.network.dropout = self.recipe.dropout * falling
+        inputs, y, weight = self.rows.batch(rows)
+        loss = (_losses(self.network(*inputs), y, self.recipe) * weight).mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.learned, _LONGEST_GRADIENT)
+        self.optimizer.step()
+
+    @torch.no_grad()
+    def _validation(self) -> float:
+        """Return the loss of the members' mean, by weight."""
+        assert self.valid is not None
+        self.network.eval()
+        total, whole = 0.0, 0.0
+        for start in range(0, len(self.valid.y), _block(self.network.architecture)):
+            inputs, y, weight = self.valid.batch(slice(start, start + _block(self.network.architecture)))
+            answers = _answers(self.network(*inputs), classify=not y.is_floating_point()).double()
+            if y.is_floating_point():
+                error = answers[:, 0] - y
+                each = error.abs() if self.recipe.absolute else 0.5 * error**2
+            else:
+                each = -answers.gather(1, y[:, None])[:, 0].clamp_min(1e-12).log()
+            total += float((each * weight).sum())
+            whole += float(weight.sum())
+        return total / max(whole, 1e-12)
+
+    def _late(self) -> bool:
+        """Whether the seconds are used up; the first step is always made."""
+        late = self.steps > 0 and self.means.deadline.limited and self.means.deadline.passed()
+        self.cut = self.cut or late
+        return late
+
+    def _plan_again(self) -> None:
+        """Draw the schedule together where the rest of it does not fit into the seconds."""
+        deadline = self.means.deadline
+        if not deadline.limited:
+            return
+        per_step = (deadline.elapsed() - self.started) / max(self.steps, 1)
+        if self.steps < self.steps_per_epoch and self.valid is not None:  # a validation is still to come
+            per_step *= 1 + len(self.valid.y) / (3 * len(self.rows.y))
+        possible = self.steps + int(deadline.seconds_left() / max(per_step, 1e-9))
+        if possible < self.last:
+            self.planned = self.last = max(possible, self.steps)
+            self.cut = True
+
+
+def _groups(network: Network) -> list[dict[str, object]]:
+    """Put the parameters into groups of one rate and decay."""
+    groups: dict[tuple[float, float], list[Tensor]] = {}
+    for name, spec in network.specs.items():
+        if not spec.learned:
+            continue
+        factor, decay = _RATES.get(spec.role, _OTHER_RATE), 0.0
+        if spec.role in _DECAYING and not name.startswith("numbers/"):
+            root = math.sqrt(max(spec.fan_in, 1))
+            factor, decay = 1 / root, root  # a step shrinks by the product of both
+        groups.setdefault((factor, decay), []).append(network[name])
+    return [{"params": params, "factor": factor, "decay": decay} for (factor, decay), params in groups.items()]
+
+
+def _losses(scores: Tensor, y: Tensor, recipe: Recipe) -> Tensor:
+    """Return each row's loss, the mean over the members: they learn as if each were alone."""
+    n_rows, k, n_outputs = scores.shape
+    if y.is_floating_point():
+        error = scores[:, :, 0] - y[:, None]
+        return (error.abs() if recipe.absolute else 0.5 * error**2).mean(dim=1)
+    each = functional.cross_entropy(
+        scores.reshape(n_rows * k, n_outputs),
+        y.repeat_interleave(k),
+        reduction="none",
+        label_smoothing=recipe.label_smoothing,
+    )
+    return each.view(n_rows, k).mean(dim=1)
+
+
+def _answers(scores: Tensor, *, classify: bool) -> Tensor:
+    """Return the mean of the members' probabilities or values, (n_rows, n_outputs)."""
+    return (torch.softmax(scores, dim=2) if classify else scores).mean(dim=1)
+
+
+def _block(architecture: Architecture) -> int:
+    """Return how many rows are predicted at a time."""
+    widest = max(block.width for block in architecture.blocks)
+    return max(64, min(8192, _BLOCK_NUMBERS // (widest * architecture.members)))
+
+
+@torch.no_grad()
+def predict(
+    architecture: Architecture, shape: InputShape, weights: Mapping[str, Array], columns: Columns, *, classify: bool
+) -> Array:
+    """Return probabilities or values, float64 of shape (n_rows, n_outputs).
+
+    On one thread, whatever there are: products that are split between threads differ in their last bits.
+    """
+    with _steady(1):
+        network = loaded_network(architecture, shape, weights)
+        answers = []
+        for start in range(0, max(len(columns), 1), _block(architecture)):
+            part = columns.take(slice(start, start + _block(architecture)))  # type: ignore[arg-type]
+            inputs = (torch.as_tensor(np.ascontiguousarray(x)) for x in (part.numbers, part.flags, part.codes))
+            answers.append(_answers(network(*inputs), classify=classify).double().numpy())
+    return np.concatenate(answers)
