@@ -43,7 +43,7 @@ _LARGEST_NETWORK = 2**28  # numbers; what a model file may ask for
 
 # Regularised simple networks, from narrow to wide, then members that share their weights, then other blocks.
 NETWORKS = (
-    "pbld3 cat8 k1 | dense256 selu none d0.15 | dense256 selu none d0.15 | dense256 selu none d0.15",
+    "pbld3 cat8 k1 | dense256 selu none d0.3 | dense256 selu none d0.3 | dense256 selu none d0.3",
     "pwl16 cat8 k16 | dense128 relu none d0.1 | dense128 relu none d0.1",
     "none cat8 k1 | dense64 relu none d0 | dense64 relu none d0",
     "pbld3 cat8 k1 | dense128 silu none d0.1 | dense128 silu none d0.1",
@@ -91,14 +91,14 @@ def defaults(shape: Shape) -> tuple[Hyperparameters, ...]:
         "weight_decay": 0.02,
         "dropout": 1.0,
         "batch_size": 64 if shape.n_rows < 3_000 else 128 if shape.n_rows < 20_000 else 256,
-        "schedule": "cosine",
+        "schedule": "coslog4",
         "label_smoothing": 0.0,
         "epochs": _epochs(shape),
     }
     return (
         first,
-        {**first, "architecture": NETWORKS[7] if many else NETWORKS[1]},
-        {**first, "architecture": NETWORKS[2]},
+        {**first, "architecture": NETWORKS[7] if many else NETWORKS[1], "schedule": "cosine"},
+        {**first, "architecture": NETWORKS[2], "schedule": "cosine"},
     )
 
 
@@ -306,7 +306,7 @@ FAMILY = standardised(
     Family(
         name="neural",
         package="torch",
-        modules=("torch", "safetensors"),
+        modules=("torch", "safetensors.numpy", "automl_cli.neural.training"),
         encodings=("native", "generated"),
         space=space,
         defaults=defaults,

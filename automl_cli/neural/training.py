@@ -4,7 +4,6 @@ import contextlib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
 
 import numpy as np
 import torch
@@ -14,10 +13,11 @@ from torch.nn import functional
 from automl_cli.features.matrix import Array
 from automl_cli.neural.architecture import Architecture
 from automl_cli.neural.counts import InputShape, cost
+from automl_cli.neural.counts import Tensor as Spec
 from automl_cli.neural.modules import Network, loaded_network, new_network
 from automl_cli.neural.recipe import SCHEDULES, Columns, Examples, Means, Recipe, Trained, flat_cos
 
-_BETAS = (0.9, 0.95)
+_BETAS, _EPSILON = (0.9, 0.95), 1e-8
 _LONGEST_GRADIENT = 1.0
 _FIRST_LOOK = 8  # steps after which the seconds of one are known well enough
 _STEPS_BETWEEN_LOOKS = 8
@@ -31,20 +31,18 @@ _BLOCK_NUMBERS = 2**22  # of one layer's output at a time, when predicting
 
 
 @contextlib.contextmanager
-def _steady(threads: int) -> Iterator[None]:
-    """Fix what the result could depend on: the threads, and torch's choice among algorithms."""
+def _threads(n: int) -> Iterator[None]:
+    """Fix the threads, on which the last bits depend.
+
+    Nothing else does on a processor: every operation of a network is one of torch's deterministic ones. (To ask torch
+    for these alone imports its compiler.)
+    """
     before = torch.get_num_threads()
-    strict, memory = torch.are_deterministic_algorithms_enabled(), cast(Any, torch.utils.deterministic)
-    filled = memory.fill_uninitialized_memory
-    torch.set_num_threads(max(1, threads))
-    torch.use_deterministic_algorithms(True)
-    memory.fill_uninitialized_memory = False  # with NaN, for debugging
+    torch.set_num_threads(max(1, n))
     try:
         yield
     finally:
         torch.set_num_threads(before)
-        torch.use_deterministic_algorithms(strict)
-        memory.fill_uninitialized_memory = filled
 
 
 def train(
@@ -72,7 +70,7 @@ def train(
         Not one epoch ended with a finite loss.
     """
     device = "cuda" if torch.cuda.is_available() and cost(architecture, shape) * len(rows.y) > _WORTH_A_GPU else "cpu"
-    with _steady(means.threads) if device == "cpu" else contextlib.nullcontext():
+    with _threads(means.threads):
         network = new_network(architecture, shape, device=device, seed=means.seed)
         _fit_to_rows(network, rows)
         if initial:
@@ -125,8 +123,7 @@ class _Training:
         self.last = min(means.exactly or recipe.epochs, recipe.epochs) * self.steps_per_epoch
         self.cut = False
         self.started = means.deadline.elapsed()
-        self.optimizer = torch.optim.AdamW(_groups(network), lr=0.0, betas=_BETAS, fused=True)
-        self.learned = list(network.parameters())
+        self.optimizer = _AdamW(network)
         self.orders = torch.Generator("cpu").manual_seed(means.seed + 1)
 
     def run(self) -> Trained:
@@ -163,16 +160,11 @@ class _Training:
     def _step(self, rows: Tensor) -> None:
         done = self.steps / max(self.planned, 1)
         rate, falling = self.recipe.rate * SCHEDULES[self.recipe.schedule](done), flat_cos(done)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["factor"]
-            group["weight_decay"] = falling * self.recipe.weight_decay * group["decay"]
         self.network.dropout = self.recipe.dropout * falling
         inputs, y, weight = self.rows.batch(rows)
         loss = (_losses(self.network(*inputs), y, self.recipe) * weight).mean()
-        self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.learned, _LONGEST_GRADIENT)
-        self.optimizer.step()
+        self.optimizer.step(rate, falling * self.recipe.weight_decay)
 
     @torch.no_grad()
     def _validation(self) -> float:
@@ -212,18 +204,56 @@ class _Training:
             self.cut = True
 
 
-def _groups(network: Network) -> list[dict[str, object]]:
-    """Put the parameters into groups of one rate and decay."""
-    groups: dict[tuple[float, float], list[Tensor]] = {}
-    for name, spec in network.specs.items():
-        if not spec.learned:
-            continue
-        factor, decay = _RATES.get(spec.role, _OTHER_RATE), 0.0
-        if spec.role in _DECAYING and not name.startswith("numbers/"):
-            root = math.sqrt(max(spec.fan_in, 1))
-            factor, decay = 1 / root, root  # a step shrinks by the product of both
-        groups.setdefault((factor, decay), []).append(network[name])
-    return [{"params": params, "factor": factor, "decay": decay} for (factor, decay), params in groups.items()]
+class _AdamW:
+    """AdamW (Loshchilov, Hutter, ICLR 2019) on one vector, in which all parameters lie.
+
+    torch.optim would do; but making its first optimizer imports torch's compiler, which takes as long as torch itself.
+
+    Attributes
+    ----------
+    flat, gradient : float32 (n_parameters,)
+        The network's parameters and their gradients are views of these.
+    rates : float32 (n_parameters,)
+        Factor of the rate.
+    decays : float32 (n_parameters,)
+        1 where a step shrinks the parameter.
+    """
+
+    def __init__(self, network: Network) -> None:
+        learned = [(network[name], _rate_of(name, spec)) for name, spec in network.specs.items() if spec.learned]
+        sizes = [parameter.numel() for parameter, _ in learned]
+        self.flat = torch.cat([parameter.detach().flatten() for parameter, _ in learned])
+        self.gradient, self.first, self.second = (torch.zeros_like(self.flat) for _ in range(3))
+        self.rates, self.decays, self.steps = torch.ones_like(self.flat), torch.zeros_like(self.flat), 0
+        parts = zip(
+            *(vector.split(sizes) for vector in (self.flat, self.gradient, self.rates, self.decays)), strict=True
+        )
+        for (parameter, (rate, decays)), (value, gradient, rates, decay) in zip(learned, parts, strict=True):
+            parameter.data, parameter.grad = value.view_as(parameter), gradient.view_as(parameter)
+            rates.fill_(rate)
+            decay.fill_(float(decays))
+
+    @torch.no_grad()
+    def step(self, rate: float, weight_decay: float) -> None:
+        """Move the parameters against their gradient, which is used up."""
+        self.steps += 1
+        norm = float(self.gradient.norm())
+        if norm > _LONGEST_GRADIENT:
+            self.gradient.mul_(_LONGEST_GRADIENT / norm)
+        self.first.lerp_(self.gradient, 1 - _BETAS[0])
+        self.second.mul_(_BETAS[1]).addcmul_(self.gradient, self.gradient, value=1 - _BETAS[1])
+        self.flat.addcmul_(self.flat, self.decays, value=-rate * weight_decay)
+        size = torch.sqrt(self.second, out=self.gradient).div_(math.sqrt(1 - _BETAS[1] ** self.steps)).add_(_EPSILON)
+        moved = torch.div(self.first, size, out=size).mul_(self.rates)
+        self.flat.sub_(moved, alpha=rate / (1 - _BETAS[0] ** self.steps))
+        self.gradient.zero_()
+
+
+def _rate_of(name: str, spec: Spec) -> tuple[float, bool]:
+    """Return the factor of a tensor's rate, and whether it decays."""
+    if spec.role in _DECAYING and not name.startswith("numbers/"):
+        return 1 / math.sqrt(max(spec.fan_in, 1)), True
+    return _RATES.get(spec.role, _OTHER_RATE), False
 
 
 def _losses(scores: Tensor, y: Tensor, recipe: Recipe) -> Tensor:
@@ -260,7 +290,7 @@ def predict(
 
     On one thread, whatever there are: products that are split between threads differ in their last bits.
     """
-    with _steady(1):
+    with _threads(1):
         network = loaded_network(architecture, shape, weights)
         answers = []
         for start in range(0, max(len(columns), 1), _block(architecture)):
