@@ -14,6 +14,7 @@ from automl_cli.families.family import Family, Shape, without_encoding
 from automl_cli.features.frame import FrameSchema, frame_from_table, frame_schema
 from automl_cli.features.matrix import Array
 from automl_cli.machine import usable_cores
+from automl_cli.neural import NEURAL
 from automl_cli.parts import Part
 from automl_cli.plan import Resources, share_cores
 from automl_cli.rundata import RunData, open_rundata, save_rundata
@@ -26,6 +27,8 @@ from automl_cli.trial import Trial, read_journal
 
 PLACES = ("out", "run_dir", "sign_key", "require_signature")
 """Options that are paths."""
+NO_NETWORKS = "off"
+SHORTEST_FOR_NETWORKS = 180.0  # seconds: in less, boosters gain more
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,9 @@ class FitOptions:
         What the model's file may hold, and what predicting a row with it may take.
     compact : bool
         Whether the model is one fitted model.
+    nas : str
+        How networks are searched, one of `automl_cli.nas.STRATEGIES` or `NO_NETWORKS`; empty: where the time is enough
+        and the extra is installed, a bandit shares it among strategies.
     """
 
     data: str
@@ -105,6 +111,7 @@ class FitOptions:
     max_bytes: int | None = None
     max_row_seconds: float | None = None
     compact: bool = False
+    nas: str = ""
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -192,7 +199,8 @@ class FitOptions:
         chosen = {name: str(getattr(self, name)) for name in (*names, *roles)}
         without = ", ".join(sorted(self.without))
         kinds = str(sorted(self.kinds.items()))
-        return {**chosen, "kinds": kinds, "timed": str(self.seconds is not None), "without": without}
+        networks = {"nas": self.nas} if self.nas else {}
+        return {**chosen, "kinds": kinds, "timed": str(self.seconds is not None), "without": without, **networks}
 
 
 @dataclass(frozen=True)
@@ -240,6 +248,27 @@ def choose_families(include: Sequence[str], exclude: Sequence[str]) -> dict[str,
     if not chosen:
         raise UsageError("--include and --exclude leave no model family", hint="families are " + ", ".join(installed))
     return chosen
+
+
+def families_of(options: FitOptions) -> dict[str, Family]:
+    """Return the families that a fit searches: networks only where there is time for them, or they were asked for.
+
+    Raises
+    ------
+    UsageError, MissingExtra
+        See `choose_families`; or networks are to be searched and left out as well.
+    """
+    searched = options.nas not in ("", NO_NETWORKS)
+    if searched and (NEURAL in options.exclude or (options.include and NEURAL not in options.include)):
+        raise UsageError(f"--nas {options.nas} searches networks, which are left out", hint=f"--include {NEURAL} too")
+    families = choose_families(options.include, options.exclude)
+    if searched and NEURAL not in families:
+        raise MissingExtra("searching networks needs torch", hint=f"pip install 'automl-cli[{NEURAL}]'")
+    short = options.seconds is not None and options.seconds < SHORTEST_FOR_NETWORKS
+    unwanted = options.nas == NO_NETWORKS or (short and not searched)
+    if unwanted and NEURAL not in options.include and len(families) > 1:
+        families.pop(NEURAL, None)
+    return families
 
 
 def signer_of(options: FitOptions) -> Signer | None:

@@ -6,11 +6,13 @@ from automl_cli.background import Background
 from automl_cli.clock import Deadline
 from automl_cli.experience.records import Recalled
 from automl_cli.job import FitOptions, Job
+from automl_cli.nas import make_strategy, network_search
+from automl_cli.neural import NEURAL
 from automl_cli.optimizer import Bandit, Optimizer, Portfolio, RandomSearch, Smac, family_optimizer
 from automl_cli.parts import Part
 from automl_cli.patience import RECALLED, WINNER
 from automl_cli.plan import SHORTEST_FOR_SMAC
-from automl_cli.search import LAG
+from automl_cli.search import LAG, Rules
 from automl_cli.space import build_space, default_pipelines, to_configuration, to_pipeline
 from automl_cli.trial import Pipeline
 from automl_cli.warmstart import SHORTEST_LIMIT, Memory, winners_of
@@ -53,9 +55,23 @@ def _first(options: FitOptions, job: Job, deadline: Deadline) -> list[Pipeline]:
     return [p for p in (known[:1] if Part.PORTFOLIO in options.without else known) if p not in tried]
 
 
+def _networks(options: FitOptions, job: Job, deadline: Deadline) -> Optimizer:
+    """Return what searches networks: a strategy that was named, or a bandit among them."""
+    name = options.nas or "auto"
+    return network_search(
+        job.families[NEURAL],
+        job.shape,
+        lambda space, fits: make_strategy(name, space, seed=options.seed, fits=fits),
+        n_folds=len(job.plan.folds),
+        seconds=(lambda: Rules.share * deadline.seconds_left()) if deadline.limited else None,
+    )
+
+
 def learner_of(options: FitOptions, job: Job, deadline: Deadline) -> Optimizer:
     """Return what proposes after the portfolio."""
     families, shape = job.families, job.shape
+    if set(families) == {NEURAL} and Part.SMAC not in options.without:
+        return _networks(options, job, deadline)
     if Part.SMAC in options.without or (deadline.limited and deadline.total < SHORTEST_FOR_SMAC):
         return RandomSearch(build_space(families, shape), to_pipeline, seed=options.seed)
     if Part.BANDIT in options.without:
@@ -65,5 +81,7 @@ def learner_of(options: FitOptions, job: Job, deadline: Deadline) -> Optimizer:
         for name, family in families.items()
         if family.offered(shape)
     }
+    if NEURAL in arms:
+        arms[NEURAL] = _networks(options, job, deadline)
     # Seconds may decide only where the run is not reproducible anyway.
     return Bandit(arms, timed=deadline.limited)

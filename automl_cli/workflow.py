@@ -22,7 +22,7 @@ from automl_cli.executors import PRELOAD, ExecutorKind, ProcessExecutor, Setup, 
 from automl_cli.experience.records import Recalled
 from automl_cli.features.matrix import Array
 from automl_cli.files import check_writable, locked, refuse_to_overwrite
-from automl_cli.job import FitOptions, Job, choose_families, manifest_of, prepare, read_data, signer_of
+from automl_cli.job import FitOptions, Job, families_of, manifest_of, prepare, read_data, signer_of
 from automl_cli.machine import usable_cores, usable_memory
 from automl_cli.members import Chosen, OofCache
 from automl_cli.optimizer import Optimizer
@@ -160,7 +160,7 @@ def fit(
     refuse_to_overwrite(options.out, [Path(options.data), *filter(None, [options.sign_key])])
     if options.dask is not None and options.run_dir is None:
         raise UsageError("--dask needs a --run-dir that all machines see", hint="name a folder on a shared disk")
-    families = choose_families(options.include, options.exclude)
+    families = families_of(options)
     signer = signer or signer_of(options)
     identity = options.identity()
     memory = memory_of(options)

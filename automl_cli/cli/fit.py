@@ -15,6 +15,7 @@ from automl_cli.cli.options import (
     Kinds,
     Quiet,
     RequireSignature,
+    Strategy,
     parse_kinds,
     parse_parts,
     print_json,
@@ -160,6 +161,14 @@ def fit(
     folds: Annotated[
         int | None, typer.Option("--folds", min=2, max=20, envvar="AUTOML_FOLDS", help="Default: by rows and time.")
     ] = None,
+    nas: Annotated[
+        Strategy | None,
+        typer.Option(
+            "--nas",
+            envvar="AUTOML_NAS",
+            help="Search networks this way too, or not at all (off). Default: where torch and three minutes are there.",
+        ),
+    ] = None,
     kind: Kinds = None,
     ignore: Ignore = None,
     weight_column: Annotated[
@@ -276,7 +285,7 @@ def fit(
     options = FitOptions(
         data=data,
         target=target,
-        out=champion or out or Path(_stem(data) + ".automl"),
+        out=champion or out or Path(stem_of(data) + ".automl"),
         seconds=seconds,
         n_trials=trials,
         patience=patience,
@@ -306,6 +315,7 @@ def fit(
         max_bytes=None if max_size is None else parse_size(max_size),
         max_row_seconds=None if max_latency is None else parse_latency(max_latency),
         compact=compact,
+        nas="" if nas is None else str(nas),
     )
     return run_fit(options, deadline, log_file=log_file, quiet=quiet, json=json, explain=explain_warm_start)
 
@@ -359,10 +369,10 @@ def run_fit(
     return interrupts.exit_code or (CHAMPION_KEPT if was_kept else 0)
 
 
-def _stem(data: str) -> str:
+def stem_of(data: str) -> str:
     """Return a file's name without its endings.
 
-    >>> _stem("tables/data.csv.gz"), _stem("-")
+    >>> stem_of("tables/data.csv.gz"), stem_of("-")
     ('data', 'model')
     """
     return "model" if data == "-" else Path(data).name.split(".")[0] or "model"

@@ -1,5 +1,7 @@
 """``automl inspect``: what a model file says about itself."""
 
+from typing import Annotated
+
 import typer
 
 from automl_cli.cli.options import Debug, Json, Model, RequireSignature, print_json, trusted_by
@@ -10,6 +12,9 @@ def inspect(
     context: typer.Context,
     model: Model,
     require_signature: RequireSignature = None,
+    architecture: Annotated[
+        bool, typer.Option("--architecture", envvar="AUTOML_ARCHITECTURE", help="Draw the model's networks.")
+    ] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> int:
@@ -20,6 +25,11 @@ def inspect(
     with open_artifact(model, trusted_by(require_signature)) as artifact:
         manifest = artifact.manifest.data
         signed_by = {found.key.fingerprint: found.key in artifact.verified for found in artifact.signatures()}
+    if architecture and not json:
+        from automl_cli.console.drawing import tell_networks
+
+        tell_networks(artifact.manifest)
+        return 0
     if json:
         found = [{"key": key, "verified": verified} for key, verified in signed_by.items()]
         print_json({**manifest, "signatures": found})

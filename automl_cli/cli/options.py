@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterable
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -61,6 +62,18 @@ def trusted_by(keys: Path | None) -> "TrustedKeys | None":
     from automl_cli.artifact import read_trusted
 
     return None if keys is None else read_trusted(keys)
+
+
+class Strategy(StrEnum):
+    """How networks are searched."""
+
+    AUTO = "auto"
+    EVOLUTION = "evolution"
+    MUTATION = "mutation"
+    RANDOM = "random"
+    REINFORCE = "reinforce"
+    RECURRENT = "recurrent"
+    OFF = "off"
 
 
 def parse_kinds(items: Iterable[str]) -> dict[str, Any]:

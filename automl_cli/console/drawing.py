@@ -1,11 +1,18 @@
 """A network drawn with letters, from its inputs down to its outputs."""
 
-from automl_cli.neural.architecture import Architecture, Block
+from rich.text import Text
+
+from automl_cli.artifact import Manifest
+from automl_cli.console.streams import make_console
+from automl_cli.errors import BadArtifact, UsageError
+from automl_cli.harmless import harmless
+from automl_cli.neural import NEURAL
+from automl_cli.neural.architecture import Architecture, Block, parse_architecture
 from automl_cli.neural.counts import InputShape, cost, parameters
 
 NUMBERS = {
-    "none": "as they are, scaled",
-    "pbld": "waves, {size} dimensions each",
+    "none": "scaled",
+    "pbld": "as waves, {size} dimensions each",
     "pwl": "piecewise linear, {size} dimensions each",
 }
 
@@ -14,7 +21,7 @@ def drawing(architecture: Architecture, shape: InputShape) -> str:
     """Draw a network: a box for each block, arrows where data flows, skips named beside them.
 
     >>> print(drawing(Architecture((Block("dense", 64, "silu"), Block("dense", 32, skip=1))), InputShape(3, (5,), 2)))
-    3 numbers as they are, scaled    1 category in up to 8 dimensions
+    3 numbers, scaled; 1 category in up to 8 dimensions
                     │
     ┌───────────────┴───────────────┐
     │ 1  dense, 64 wide, silu       │
@@ -25,7 +32,7 @@ def drawing(architecture: Architecture, shape: InputShape) -> str:
     └───────────────┬───────────────┘
                     │
                 2 classes
-    2,992 parameters, 2,923 multiply-adds a row
+    2,685 parameters, 2,567 multiply-adds a row
     """
     texts = [f"{number}  {_words(block)}" for number, block in enumerate(architecture.blocks, 1)]
     width = max(29, *(len(text) for text in texts))
@@ -48,15 +55,45 @@ def drawing(architecture: Architecture, shape: InputShape) -> str:
     return "\n".join([*lines, counts])
 
 
+def tell_networks(manifest: Manifest, *, most: int | None = None) -> None:
+    """Print a model's networks, the heaviest first.
+
+    Raises
+    ------
+    UsageError
+        It has none.
+    BadArtifact
+        One reads like none.
+    """
+    networks = [member for member in manifest.members if member.pipeline.family == NEURAL]
+    if not networks:
+        raise UsageError("this model holds no network", hint="automl nas finds one")
+    schema = manifest.frame_schema
+    console = make_console(answer=True)
+    for member in sorted(networks, key=lambda member: -abs(member.weight))[:most]:
+        text = str(member.pipeline.hyperparameters.get("architecture"))
+        try:
+            architecture = parse_architecture(text)
+        except ValueError as error:
+            raise BadArtifact(f"the model's network {text[:80]!r} cannot be read", hint="fit again") from error
+        levels = tuple(n + 1 for n in schema.n_categories)
+        shape = InputShape(len(schema.numeric) + len(schema.datetime), levels, manifest.n_outputs)
+        console.print(
+            Text(f"\n#{member.number}, {member.weight:.1%} of the model, {len(member.folds)} fitted", style="bold")
+        )
+        console.print(Text(harmless(drawing(architecture, shape))))
+        console.print(Text(str(architecture), style="dim"))
+
+
 def _inputs(architecture: Architecture, shape: InputShape) -> str:
     numbers = NUMBERS[architecture.numbers].format(size=architecture.number_size)
     parts = []
     if shape.n_numbers:
-        parts.append(f"{_counted(shape.n_numbers, 'number', 'numbers')} {numbers}")
+        parts.append(f"{_counted(shape.n_numbers, 'number', 'numbers')}, {numbers}")
     if shape.levels:
         categories = _counted(len(shape.levels), "category", "categories")
         parts.append(f"{categories} in up to {architecture.category_size} dimensions")
-    return "    ".join(parts)
+    return "; ".join(parts)
 
 
 def _words(block: Block) -> str:

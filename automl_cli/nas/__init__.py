@@ -19,6 +19,7 @@ from automl_cli.nas.decisions import (
 from automl_cli.nas.evolution import Evolution
 from automl_cli.nas.halving import Halving, random_search
 from automl_cli.nas.mutation import Mutation
+from automl_cli.nas.optimizer import NetworkSearch, network_search
 from automl_cli.nas.policy import Factorised, Policy
 from automl_cli.nas.recurrent import Recurrent
 from automl_cli.nas.reinforce import Reinforce
@@ -38,6 +39,7 @@ __all__ = [
     "Fits",
     "Halving",
     "Mutation",
+    "NetworkSearch",
     "Policy",
     "Recurrent",
     "Reinforce",
@@ -52,6 +54,7 @@ __all__ = [
     "anything",
     "at_most",
     "make_strategy",
+    "network_search",
     "parse_candidate",
     "random_search",
     "space_of_table",

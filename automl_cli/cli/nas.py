@@ -1,0 +1,83 @@
+"""``automl nas``: find a network for a table."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from automl_cli.cli.fit import DEFAULT_TIME, TaskChoice, begin_imports, run_fit, stem_of
+from automl_cli.cli.options import Data, Debug, Json, Quiet, Strategy
+from automl_cli.cli.settings import check_settings, parse_seconds
+from automl_cli.clock import Deadline, process_age
+
+
+def nas(
+    context: typer.Context,
+    data: Data,
+    target: Annotated[str, typer.Option("--target", "-t", envvar="AUTOML_TARGET", help="The column to predict.")],
+    time: Annotated[
+        str | None,
+        typer.Option(
+            "--time",
+            metavar="60s|10m|2h",
+            envvar="AUTOML_TIME",
+            help=f"Limit of the whole command. Without it and --trials: {DEFAULT_TIME}.",
+        ),
+    ] = None,
+    trials: Annotated[
+        int | None,
+        typer.Option("--trials", min=1, envvar="AUTOML_TRIALS", help="End after so many networks."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", envvar="AUTOML_OUT", help="The model file. Default: <data stem>.automl here."),
+    ] = None,
+    strategy: Annotated[
+        Strategy,
+        typer.Option("--nas", envvar="AUTOML_NAS", help="How networks are searched; auto shares the time among all."),
+    ] = Strategy.AUTO,
+    task: Annotated[
+        TaskChoice | None, typer.Option("--task", envvar="AUTOML_TASK", help="Default: seen from the target.")
+    ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option("--metric", envvar="AUTOML_METRIC", help="What to optimise. Default: roc_auc, log_loss or rmse."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, envvar="AUTOML_SEED", help="Chance of folds and networks.")] = 0,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> int:
+    """Search networks for a table within a time limit, draw the best one and save them as one model file."""
+    check_settings(context)
+    if time is None and trials is None:
+        time = DEFAULT_TIME
+        if not quiet:
+            typer.echo(f"no --time given: {DEFAULT_TIME} it is", err=True)
+    seconds = None if time is None else parse_seconds(time)
+    deadline = Deadline.after(seconds, elapsed=process_age())
+    begin_imports(local=True)
+    from automl_cli.job import FitOptions
+    from automl_cli.metrics import TaskKind
+    from automl_cli.neural import NEURAL
+
+    options = FitOptions(
+        data=data,
+        target=target,
+        out=out or Path(stem_of(data) + ".automl"),
+        seconds=seconds,
+        n_trials=trials,
+        task=None if task is None else TaskKind(task),
+        metric=metric,
+        seed=seed,
+        include=(NEURAL,),
+        nas="auto" if strategy is Strategy.OFF else str(strategy),
+    )
+    code = run_fit(options, deadline, quiet=quiet, json=json, explain=False)
+    if not (quiet or json):
+        from automl_cli.artifact import open_artifact
+        from automl_cli.console.drawing import tell_networks
+
+        with open_artifact(options.out) as artifact:
+            tell_networks(artifact.manifest, most=1)
+    return code

@@ -1,0 +1,127 @@
+"""`automl nas` and `--nas`: networks are searched, drawn and saved; without torch one line says what is missing."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from automl_cli.errors import MissingExtra, UsageError
+from automl_cli.families import find_families
+from automl_cli.families.family import Shape
+from automl_cli.job import FitOptions, families_of
+from automl_cli.metrics import TaskKind
+from automl_cli.nas import STRATEGIES, Suggestion, make_strategy, network_search
+from automl_cli.trial import Pipeline
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+SHAPE = Shape(TaskKind.BINARY, 400, 5, 1, 2, n_numeric=4)
+WITH_TORCH = find_families(include_missing=True)["neural"].installed()
+needs_torch = pytest.mark.skipif(not WITH_TORCH, reason="extra: neural")
+
+
+def search(strategy: str, *, seconds: Callable[[], float] | None = None):
+    family = find_families(include_missing=True)["neural"]
+    make = lambda space, fits: make_strategy(strategy, space, seed=1, fits=fits)  # noqa: E731
+    return network_search(family, SHAPE, make, n_folds=5, seconds=seconds)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_strategy_proposes_pipelines_and_hears_what_they_lost(name: str) -> None:
+    first, again = search(name), search(name)
+    for number in range(12):
+        pipeline, origin = first.ask()
+        assert (pipeline, origin) == again.ask()
+        assert pipeline.family == "neural"
+        assert origin.startswith("nas ")
+        assert 1 <= int(pipeline.hyperparameters["epochs"]) <= 150
+        for one in (first, again):
+            one.tell(pipeline, 0.3 + 0.01 * (number % 5) if number % 4 else None, 1.0)
+
+
+def test_the_portfolios_networks_are_known_to_the_strategy() -> None:
+    heard = []
+
+    class Listening:
+        def ask(self) -> Suggestion:
+            raise AssertionError
+
+        def tell(self, suggestion: Suggestion, loss: float | None, cost: float) -> None:
+            heard.append((str(suggestion.candidate.architecture), suggestion.fidelity, loss))
+
+    family = find_families(include_missing=True)["neural"]
+    optimizer = network_search(family, SHAPE, lambda space, fits: Listening(), n_folds=5)
+    default = dict(family.defaults(SHAPE)[0])
+    optimizer.tell(Pipeline("neural", "native", default), 0.2, 1.0)
+    optimizer.tell(Pipeline("neural", "native", {**default, "architecture": "nonsense"}), 0.2, 1.0)
+    optimizer.tell(Pipeline("lightgbm", "native", {}), 0.1, 1.0)
+    assert heard == [(default["architecture"], 1.0, 0.2)]
+
+
+def test_where_seconds_are_few_only_small_networks_are_proposed() -> None:
+    def length_of_text(seconds: float) -> float:
+        optimizer = search("mutation", seconds=lambda: seconds)
+        return float(np.mean([len(str(optimizer.ask()[0].hyperparameters["architecture"])) for _ in range(20)]))
+
+    assert length_of_text(8.0) < length_of_text(10_000.0)
+
+
+def options(**more: object) -> FitOptions:
+    return FitOptions(data="d.csv", target="y", out=Path("m.automl"), **more)  # type: ignore[arg-type]
+
+
+def test_networks_are_searched_where_there_is_time_or_they_are_asked_for() -> None:
+    assert ("neural" in families_of(options(seconds=300.0))) == WITH_TORCH
+    assert "neural" not in families_of(options(seconds=60.0))
+    assert "neural" not in families_of(options(nas="off"))
+    with pytest.raises(UsageError, match="left out"):
+        families_of(options(nas="random", exclude=("neural",)))
+    if WITH_TORCH:
+        assert "neural" in families_of(options(seconds=60.0, nas="random"))
+    else:
+        with pytest.raises(MissingExtra, match="torch"):
+            families_of(options(seconds=60.0, nas="random"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("nas")
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(160, 2)).round(3)
+    kind = rng.choice(["a", "b"], 160)
+    y = np.where(x[:, 0] * np.where(kind == "a", 1, -1) + 0.2 * rng.normal(size=160) > 0, "yes", "no")
+    lines = [f"{a},{b},{k},{label}" for (a, b), k, label in zip(x, kind, y, strict=True)]
+    (folder / "d.csv").write_text("\n".join(["x,z,kind,y", *lines]) + "\n")
+    return folder
+
+
+@needs_torch
+def test_networks_are_found_drawn_and_saved(command: Command, folder: Path) -> None:
+    done = command("nas", "d.csv", "-t", "y", "--time", "20s", "--nas", "evolution", "-o", "m.automl", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "┌" in done.stdout
+    assert "multiply-adds" in done.stdout
+    drawn = command("inspect", "m.automl", "--architecture", cwd=folder)
+    assert drawn.returncode == 0
+    assert "2 classes" in drawn.stdout
+    members = json.loads(command("inspect", "m.automl", "--json", cwd=folder).stdout)["members"]
+    assert {member["family"] for member in members} == {"neural"}
+    assert command("predict", "m.automl", "d.csv", cwd=folder).stdout.count("\n") == 161
+
+
+@pytest.mark.skipif(WITH_TORCH, reason="torch is installed")
+def test_without_torch_one_line_says_how_to_get_it(command: Command, folder: Path) -> None:
+    for line in (("nas", "d.csv", "-t", "y"), ("fit", "d.csv", "-t", "y", "--nas", "evolution")):
+        done = command(*line, "--trials", 1, cwd=folder)
+        assert done.returncode == 2
+        assert "pip install 'automl-cli[neural]'" in done.stderr
+
+
+def test_a_model_without_networks_has_nothing_to_draw(command: Command, folder: Path) -> None:
+    cheap = ("--trials", 1, "--folds", 2, "--include", "linear", "-q", "-o", "linear.automl")
+    assert command("fit", "d.csv", "-t", "y", *cheap, cwd=folder).returncode == 0
+    done = command("inspect", "linear.automl", "--architecture", cwd=folder)
+    assert done.returncode == 2
+    assert "holds no network" in done.stderr
