@@ -28,10 +28,10 @@ import numpy as np
 from automl_cli.nas import (
     STRATEGIES,
     Candidate,
+    Evolution,
     Space,
     SpaceExhausted,
     Strategy,
-    anything,
     make_strategy,
     random_search,
 )
@@ -177,7 +177,25 @@ def contenders(fidelities: Sequence[float]) -> dict[str, Callable[[int], Strateg
 
     low = set(FIDELITIES) <= set(fidelities)
     names = [name for name in STRATEGIES if low or name not in ("random", "auto")]
-    return {YARDSTICK: lambda seed: random_search(SPACE, seed=seed, fits=anything)} | {n: named(n) for n in names}
+    return {
+        YARDSTICK: lambda seed: random_search(SPACE, seed=seed),
+        **{name: named(name) for name in names},
+        "evolution, half crossed": lambda seed: Evolution(SPACE, seed=seed, crossing=0.5),
+        "evolution, 16 and 3": lambda seed: Evolution(SPACE, seed=seed, population=16, sample=3),
+    }
+
+
+def rank_correlations(table: Trained) -> dict[float, float]:
+    """Return Spearman's correlation of what was lost at each fidelity with the regret."""
+    from scipy.stats import spearmanr
+
+    candidates = list(table.regret)
+    judged = [table.regret[candidate] for candidate in candidates]
+    return {
+        fidelity: float(spearmanr([np.mean(table.losses[c, fidelity]) for c in candidates], judged).statistic)
+        for fidelity in sorted({fidelity for _, fidelity in table.losses})
+        if all((c, fidelity) in table.losses for c in candidates)
+    }
 
 
 def interval(differences: np.ndarray, draws: int = 2000) -> tuple[float, float]:
@@ -321,7 +339,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     tables = [synthetic_table(seed) for seed in range(3)] if args.synthetic else tables_of(read_lines(args.table))
     if not tables:
         parser.error(f"{args.table} has no complete table: build it first, or try --synthetic")
-    print(f"{len(tables)} tables, {args.seeds} seeds\n")
+    print("rank correlation of losses at each share of the rows with the test of whole trainings:")
+    for table in tables:
+        print(f"- {table.name}: " + ", ".join(f"{share:g}: {r:.2f}" for share, r in rank_correlations(table).items()))
+    print(f"\n{len(tables)} tables, {args.seeds} seeds\n")
     for text in report(replay(tables, args.budgets, args.seeds), args.budgets):
         print(text)
 
