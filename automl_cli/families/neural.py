@@ -145,7 +145,7 @@ class NeuralModel:
 
         del threads
         classify, columns = len(self.classes) > 0, self.inputs.transform(data)
-        answers = predict(self.architecture, self.shape, self.weights, columns, classify=classify)
+        answers: Array = predict(self.architecture, self.shape, self.weights, columns, classify=classify)
         if not classify:
             return np.clip(answers, self.low, self.high)
         certain = spread(answers, self.classes, self.n_outputs)
@@ -276,7 +276,7 @@ def _load_weights(path: Path, architecture: Architecture, shape: InputShape) -> 
     if sum(tensor.size for tensor in wanted.values()) > _LARGEST_NETWORK:
         raise bad_model(path, "far too large")
     try:
-        weights = from_bytes(read_native(path, starts=b""))
+        weights: Mapping[str, Array] = from_bytes(read_native(path, starts=b""))
     except (SafetensorError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise bad_model(path, "it cannot be read") from error
     if {name: array.shape for name, array in weights.items()} != {name: t.shape for name, t in wanted.items()}:

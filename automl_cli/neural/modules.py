@@ -259,7 +259,8 @@ def loaded_network(architecture: Architecture, shape: InputShape, weights: Mappi
     """Return a network that predicts with given weights, all of the right shapes."""
     network = Network(architecture, shape, torch.Generator("cpu"))
     network.take(weights)
-    return network.eval()
+    network.eval()
+    return network
 
 
 __all__ = ["Network", "input_width", "loaded_network", "new_network"]
