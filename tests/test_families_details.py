@@ -178,7 +178,7 @@ def test_the_units_of_the_target_do_not_matter(name, scale):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(300, 2))
     y = np.tanh(X[:, 0])
-    limits = Limits(1, 0, seconds=5, rounds=40 if name in BOOSTERS else None)
+    limits = Limits(1, 0, seconds=5, rounds=40 if name in (*BOOSTERS, "neural") else None)
     data, scaled = halves(X, y, REGRESSION), halves(X, y * scale, REGRESSION)
     predictions = fit(name, scaled, limits).predict(data.valid, 1) / scale
     np.testing.assert_allclose(predictions, fit(name, data, limits).predict(data.valid, 1), atol=0.05)
