@@ -1,6 +1,6 @@
 """Whether an adaptation is taken: with labels in the target by paired folds, without by two scores that must agree."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,53 +124,69 @@ def row_losses(y: Array, outputs: Array, kind: TaskKind) -> Array:
     return np.asarray(-np.log(np.clip(outputs[np.arange(len(y)), y], 1e-15, 1.0)))
 
 
-def weighted_gain(before: Array, after: Array, weights: Array) -> Gain:
-    """Compare losses of source rows as if they were the target's: sum w (before - after) / sum w [1]_.
+def weighted_gain(before: Array, after: Array, weights: Array, weights_after: Array | None = None) -> Gain:
+    """Compare losses of source rows as if they were the target's: sum w before / sum w - sum w after / sum w [1]_.
 
     Parameters
     ----------
     before, after : ndarray of shape (n_source,)
         Losses by row, out of fold; see `row_losses`.
     weights : ndarray of shape (n_source,)
-        p_T(x) / p_S(x), not flattened.
+        p_T(x) / p_S(x), not flattened; p_T(y) / p_S(y) for a label shift.
+    weights_after : ndarray of shape (n_source,) or None
+        Those of moved rows, for an adaptation that moves them.
 
     Notes
     -----
-    The error is that of a ratio of means (by its linear terms). It is right where p(y | x) is the same in both domains.
+    The error is that of ratios of means (by their linear terms). It is right where the weights are, and where what they
+    leave of the distribution is the same in both domains.
 
     References
     ----------
     .. [1] Sugiyama, Krauledat and Müller, Covariate shift adaptation by importance weighted cross validation, JMLR
        2007.
     """
-    gains = before - after
-    total = float(weights.sum())
-    mean = float(weights @ gains) / total
-    error = float(np.sqrt(((weights * (gains - mean)) ** 2).sum())) / total
-    return Gain(mean, error, _normal_tail(mean, error))
+    shares = weights / weights.sum()
+    shares_after = shares if weights_after is None else weights_after / weights_after.sum()
+    means = float(shares @ before), float(shares_after @ after)
+    error = float(np.linalg.norm(shares * (before - means[0]) - shares_after * (after - means[1])))
+    return Gain(means[0] - means[1], error, _normal_tail(means[0] - means[1], error))
 
 
 def circular_losses(
-    pseudo: Array, y_source: Array, fit: LabelFit, *, source: Array, target: Array, kind: TaskKind
+    pseudo: Array,
+    y_source: Array,
+    fit: LabelFit,
+    *,
+    source: Array,
+    target: Array,
+    kind: TaskKind,
+    weights: Array | None = None,
+    undo: Callable[[Array], Array] | None = None,
 ) -> Array:
     """Return the loss of each source row by a model that was taught by the target's predicted labels alone [1]_.
 
-    A model of the source labels the target; what those labels teach should lead back to the source's own.
+    A model of the source labels the target; what those labels teach should lead back to the source's own. The way back
+    must be adapted as the way there was, in reverse.
 
     Parameters
     ----------
     pseudo : ndarray of shape (n_target, n_outputs)
         Predictions for the target rows by the candidate.
     source, target : ndarray of int64
-        Positions in the table.
+        Positions in the table; source rows are moved where the candidate moves them.
+    weights : ndarray of shape (n_target,) or None
+        p_S(x) / p_T(x), for a candidate that weighs rows.
+    undo : callable or None
+        From the target's shares of classes back to the source's, for one that corrects them.
 
     References
     ----------
     .. [1] Bruzzone and Marconcini, Domain adaptation problems, TPAMI 2010.
     """
     made = pseudo[:, 0] if kind is TaskKind.REGRESSION else pseudo.argmax(axis=1)
-    outputs = fit(target, made, np.ones(len(target)))(source)
-    return row_losses(y_source, outputs, kind)
+    outputs = fit(target, made, np.ones(len(target)) if weights is None else weights)(source)
+    return row_losses(y_source, outputs if undo is None else undo(outputs), kind)
 
 
 def paired_gain(before: Array, after: Array) -> Gain:

@@ -50,6 +50,10 @@ class LabelShift:
         """p_T(y) / p_S(y), shape (n_classes,); 1 for a class that the source lacks."""
         return np.where(self.before > 0, self.after / np.where(self.before > 0, self.before, 1.0), 1.0)
 
+    def reversed(self) -> "LabelShift":
+        """Return the way back, for true probabilities of the target."""
+        return LabelShift(self.after, self.before)
+
     def correct(self, probabilities: Array) -> Array:
         """Return the probabilities that a source model would give, had it met the target's shares: p w, normalised."""
         true = probabilities if self.calibration is None else self.calibration.apply(probabilities)
