@@ -1,6 +1,6 @@
 """What each way of transfer gains on simulated shifts whose answer is known, beside what labels in the target would.
 
-    python -m benchmarks.shifts [--seeds 10] [--sizes 1000x5 300x10] [--learners linear trees]
+    python -m benchmarks.shifts [--seeds 6] [--sizes 1000x5 400x10] [--learners linear trees]
 
 Tables of two classes are drawn from a seed: a source with labels, a target of half as many rows, and 2,000 target rows
 that are scored by log loss. The oracle is fitted on as many labelled target rows as the source has. For each kind of
@@ -17,6 +17,8 @@ with 40 labels in the target ("none" is a model of these)
 """
 
 import argparse
+import functools
+import itertools
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -32,14 +34,14 @@ from threadpoolctl import threadpool_limits
 from automl_cli.metrics import METRICS, Array, TaskKind
 from automl_cli.transfer.align import fit_coral, fit_quantile_map, fit_subspace
 from automl_cli.transfer.boost import tradaboost
-from automl_cli.transfer.density import finished, mean_one, ratio_weights
+from automl_cli.transfer.density import mean_one, ratio_weights
 from automl_cli.transfer.domain import tell_apart
 from automl_cli.transfer.judge import (
     circular_losses,
     fold_losses,
+    judge_label_shift,
     judge_with_labels,
     judge_without_labels,
-    paired_gain,
     repeated_folds,
     row_losses,
     weighted_gain,
@@ -49,13 +51,24 @@ from automl_cli.transfer.labels import fit_bbse, fit_mlls
 from automl_cli.transfer.learner import Fit
 from automl_cli.transfer.probabilities import raw_outputs
 from automl_cli.transfer.selftrain import self_train
-from automl_cli.transfer.shift import Side, find_shift
-from automl_cli.transfer.source import cross_fitted, fit_recalibration
+from automl_cli.transfer.shift import FAR, Side, find_shift
+from automl_cli.transfer.source import cross_fitted, cross_fitted_with, fit_recalibration
 
 KIND = TaskKind.BINARY
 N_TEST = 2_000
 N_LABELLED = 40
 loss = METRICS["log_loss"].loss
+
+
+@dataclass(frozen=True)
+class Way:
+    """A candidate without labels: how source rows are moved and weighted, and what is done to the probabilities."""
+
+    X: Array
+    weights: Array | None = None
+    correct: Callable[[Array], Array] = lambda p: p
+    undo: Callable[[Array], Array] | None = None
+    scored_by: Array | None = None  # weights of the source rows when they stand for the target's
 
 
 @dataclass(frozen=True)
@@ -70,6 +83,21 @@ class Draw:
     truth: Array
     more: Array
     more_truth: Array
+
+    @functools.cached_property
+    def moves(self) -> dict[str, Way]:
+        """What does not depend on a learner."""
+        apart = tell_apart(self.X, self.Z)
+        full = ratio_weights(apart)
+        return {
+            "weights, boosted": Way(self.X, full, scored_by=full),
+            "weights, boosted, flattened by 0.5": Way(self.X, ratio_weights(apart, gamma=0.5), scored_by=full),
+            "weights, logistic": Way(self.X, ratio_weights(tell_apart(self.X, self.Z, learner="logistic"))),
+            "weights, KLIEP": Way(self.X, kliep_weights(self.X, self.Z)),
+            "weights, KMM": Way(self.X, kmm_weights(self.X, self.Z)),
+            "CORAL": Way(fit_coral(self.X, self.Z).move(self.X)),
+            "quantile map": Way(fit_quantile_map(self.X, self.Z).move(self.X)),
+        }
 
 
 Model = Callable[[Array], Array]
@@ -125,53 +153,36 @@ def draw(kind: str, n: int, d: int, seed: int) -> Draw:
     return Draw(*(array for part in parts for array in part))
 
 
-@dataclass(frozen=True)
-class Way:
-    """A transductive candidate: how source rows are moved and weighted, and what is done to the probabilities."""
-
-    X: Array
-    weights: Array | None = None
-    correct: Callable[[Array], Array] = lambda p: p
-    scored_by: Array | None = None  # weights of the source rows when they stand for the target's
-    weights_back: Array | None = None
-    undo: Callable[[Array], Array] | None = None
-
-
 def ways(d: Draw, learner: Learner) -> dict[str, Way]:
-    home, away = cross_fitted(fit_of(d.X, d.y, learner), np.arange(len(d.X))), learner(d.X, d.y, None)(d.Z)
-    apart = tell_apart(d.X, d.Z)
-    full = ratio_weights(apart)
-    coral, quantiles = fit_coral(d.X, d.Z).move(d.X), fit_quantile_map(d.X, d.Z).move(d.X)
+    home, away = both_sides(d, learner)
     bbse, mlls = fit_bbse(home, d.y, away), fit_mlls(home, d.y, away)
-    moved = ratio_weights(tell_apart(coral, d.Z))
+    by_label = mean_one(mlls.weights[d.y] + 1e-9)
     return {
-        "weights, boosted": Way(d.X, full, scored_by=full, weights_back=finished(np.exp(-apart.target))),
-        "weights, boosted, flattened by 0.5": Way(d.X, ratio_weights(apart, gamma=0.5), scored_by=full),
-        "weights, logistic": Way(d.X, ratio_weights(tell_apart(d.X, d.Z, learner="logistic")), scored_by=full),
-        "weights, KLIEP": Way(d.X, kliep_weights(d.X, d.Z), scored_by=full),
-        "weights, KMM": Way(d.X, kmm_weights(d.X, d.Z), scored_by=full),
-        "CORAL": Way(coral, scored_by=moved),
-        "quantile map": Way(quantiles, scored_by=moved),
-        "label shares, BBSE": Way(d.X, correct=bbse.correct, scored_by=mean_one(bbse.weights[d.y] + 1e-9)),
-        "label shares, MLLS": Way(
-            d.X,
-            correct=mlls.correct,
-            scored_by=mean_one(mlls.weights[d.y] + 1e-9),
-            undo=mlls.reversed().correct,
-        ),
+        **d.moves,
+        "label shares, BBSE": Way(d.X, correct=bbse.correct),
+        "label shares, MLLS": Way(d.X, correct=mlls.correct, undo=mlls.reversed().correct, scored_by=by_label),
     }
 
 
-JUDGED = {"label": ("label shares, MLLS",), "covariate": ("weights, boosted", "CORAL")}
+def both_sides(d: Draw, learner: Learner) -> tuple[Array, Array]:
+    """Return probabilities of source and target rows, by the same models, none of which has seen the row."""
+    table = np.concatenate([d.X, d.Z])
+    source, target = np.arange(len(d.X)), np.arange(len(d.X), len(table))
+    return cross_fitted_with(fit_of(table, d.y, learner), source, target)
+
+
+JUDGED = {"label": ("label shares, MLLS",), "covariate": ("weights, boosted", "weights, boosted, flattened by 0.5")}
 
 
 def judged(d: Draw, learner: Learner, found: dict[str, Way]) -> Way:
     """Return the way, of those that suit the kind of shift, that both scores find better than none; or none."""
     n, n_target = len(d.X), len(d.Z)
-    home = cross_fitted(fit_of(d.X, d.y, learner), np.arange(n))
-    sides = Side(d.X, d.y, home), Side(d.Z, outputs=learner(d.X, d.y, None)(d.Z))
-    kinds = find_shift(*sides, kind=KIND, names=[str(j) for j in range(d.X.shape[1])]).kinds
-    suitable = [name for kind in kinds for name in JUDGED[kind]]
+    home, away = both_sides(d, learner)
+    sides = Side(d.X, d.y, home), Side(d.Z, outputs=away)
+    shift = find_shift(*sides, kind=KIND, names=[str(j) for j in range(d.X.shape[1])])
+    suitable = [name for kind in shift.kinds for name in JUDGED[kind]]
+    if shift.domain_auc[0] > FAR:
+        suitable = [name for name in suitable if not name.startswith("weights")]
     none = Way(d.X)
     labels = np.concatenate([d.y, np.zeros(n_target, dtype=np.int64)])
 
@@ -188,9 +199,7 @@ def judged(d: Draw, learner: Learner, found: dict[str, Way]) -> Way:
         weights = np.ones(n) if way.weights is None else way.weights
         home = way.correct(cross_fitted(lambda at, w: fit(at, labels[at], w), source, weights))
         away = way.correct(fit(source, d.y, weights)(target))
-        circle = circular_losses(
-            away, d.y, fit, source=source, target=target, kind=KIND, weights=way.weights_back, undo=way.undo
-        )
+        circle = circular_losses(away, d.y, fit, source=source, target=target, kind=KIND, undo=way.undo)
         return row_losses(d.y, home, KIND), circle
 
     before, circle = scores(none)
@@ -199,11 +208,12 @@ def judged(d: Draw, learner: Learner, found: dict[str, Way]) -> Way:
         way = found[name]
         own, own_circle = scores(way)
         assert way.scored_by is not None
-        by = found["weights, boosted"].scored_by if name == "CORAL" else way.scored_by
-        weighted = weighted_gain(before, own, by, way.scored_by)
-        circular = paired_gain(circle, own_circle)
-        if judge_without_labels(circular, weighted).accepted and circular.mean > gain:
-            best, gain = way, circular.mean
+        weighted = weighted_gain(before, own, way.scored_by)
+        circular = weighted_gain(circle, own_circle, way.scored_by)
+        by_label = name == "label shares, MLLS"
+        verdict = judge_label_shift(shift.kinds, weighted) if by_label else judge_without_labels(circular, weighted)
+        if verdict.accepted and weighted.mean > gain:
+            best, gain = way, weighted.mean
     return best
 
 
@@ -305,23 +315,22 @@ SETTINGS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--sizes", nargs="+", default=["1000x5", "300x10"], help="source rows x columns")
+    parser.add_argument("--seeds", type=int, default=6)
+    parser.add_argument("--sizes", nargs="+", default=["1000x5", "400x10"], help="source rows x columns")
     parser.add_argument("--learners", nargs="+", choices=LEARNERS, default=list(LEARNERS))
     parser.add_argument("--kinds", nargs="+", choices=SETTINGS, default=list(SETTINGS))
     options = parser.parse_args()
     began = time.process_time()
     for kind in options.kinds:
+        losses: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in options.learners}
+        for size, seed in itertools.product(options.sizes, range(options.seeds)):
+            d = draw(kind, *map(int, size.split("x")), seed)
+            with threadpool_limits(1):
+                for name in options.learners:
+                    for way, outputs in SETTINGS[kind](d, LEARNERS[name]):
+                        losses[name][way].append(loss(d.truth, outputs, None))
         for name in options.learners:
-            losses: dict[str, list[float]] = defaultdict(list)
-            for size in options.sizes:
-                n, columns = map(int, size.split("x"))
-                for seed in range(options.seeds):
-                    d = draw(kind, n, columns, seed)
-                    with threadpool_limits(1):
-                        for way, outputs in SETTINGS[kind](d, LEARNERS[name]):
-                            losses[way].append(loss(d.truth, outputs, None))
-            print_table(kind, name, {way: np.array(values) for way, values in losses.items()})
+            print_table(kind, name, {way: np.array(values) for way, values in losses[name].items()})
     print(f"\n{time.process_time() - began:.0f} seconds of one core")
 
 

@@ -1,5 +1,6 @@
 """Transfer: every estimator against a closed form or an implementation of another kind."""
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -261,6 +262,15 @@ class TestAlign:
         assert np.nanstd(moved[:, 0]) == pytest.approx(new[:, 0].std(), rel=0.05)
         assert np.allclose(moved[:, 1], 7) and np.allclose(moved[:, 2], moved[:, 3], atol=0.1)
 
+    def test_single_precision_and_many_rows(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Values far from zero, as float32, of which every third row is looked at."""
+        monkeypatch.setattr(align, "MOST_ROWS", 2_000)
+        old, new = 1_000 + normal(9, 6_000, 2), 1_003 + 2 * normal(10, 6_000, 2)
+        for fit in (align.fit_coral, align.fit_quantile_map):
+            moved = fit(old.astype(np.float32), new.astype(np.float32)).move(old.astype(np.float32))
+            assert np.allclose(moved.mean(axis=0), 1_003, atol=SIGMAS * 2 * np.sqrt(2 / 2_000))
+            assert np.allclose(moved.std(axis=0), 2, rtol=SIGMAS / np.sqrt(2_000))
+
     def test_the_turn_is_the_least_squares_one(self) -> None:
         rng = np.random.default_rng(4)
         old, new = (rng.normal(size=(300, 6)) @ rng.normal(size=(6, 6)) for _ in range(2))
@@ -311,7 +321,8 @@ class TestLabels:
             (1 - share) ** 2 * p[y == 0].var() / (y == 0).sum(),
         ]
         assert abs(found.after[1] - share) < SIGMAS * np.sqrt(sum(parts)) / gap
-        assert found.after[1] == pytest.approx((q.mean() - p[y == 0].mean()) / gap, abs=1e-9)
+        exact = (q.mean() - p[y == 0].mean()) / gap
+        assert found.after[1] == pytest.approx((n * exact + y.mean()) / (n + 1), abs=1e-9)
 
     @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
     def test_the_em_finds_the_shares_within_its_standard_error(self, share: float) -> None:
@@ -490,8 +501,10 @@ class TestSource:
             known = set(rows.tolist())
             return lambda asked: np.array([[float(row in known)] for row in asked])
 
-        rows = np.arange(100, 117)
+        rows, others = np.arange(100, 117), np.arange(3)
         assert (source.cross_fitted(fit, rows) == 0).all()
+        own, there = source.cross_fitted_with(fit, rows, others)
+        assert own.shape == (17, 1) and there.shape == (3, 1) and not own.any() and not there.any()
 
 
 class TestSelfTraining:
@@ -587,6 +600,15 @@ class TestShift:
             calls += p is not None and p < 0.05
         assert calls <= 60 * 0.05 + SIGMAS * np.sqrt(60 * 0.05 * 0.95)
 
+    @pytest.mark.parametrize("n", [1, 10])
+    def test_a_target_of_few_rows_and_one_class_is_told_nothing_wrong(self, n: int) -> None:
+        X, y = two_classes(1, 300, 0.4, d=3)
+        Z, z = two_classes(2, n, 0.0, d=3)
+        home, there = shift.Side(X, y, true_posterior(X, 0.4)), shift.Side(Z, z, true_posterior(Z, 0.4))
+        found = shift.find_shift(home, there, kind=TaskKind.BINARY, names=self.NAMES)
+        assert found.n_target == n and found.sentences() and "concept" not in found.kinds
+        json.dumps(found.to_json())
+
     def test_a_regression(self) -> None:
         X, Z = normal(1, 1_000, 3), normal(2, 300, 3)
         y, z = X[:, 0] + 0.1 * normal(3, 1_000)[:, 0], 2 * Z[:, 0] + 0.1 * normal(4, 300)[:, 0]
@@ -667,6 +689,31 @@ class TestJudge:
             assert not verdict.accepted
         assert verdict.reason == "no gain is seen by circular validation"
         assert verdict.to_json()["gains"]["weighted"]["mean"] == 1.0
+
+    def test_shares_of_classes_are_corrected_where_nothing_else_has_moved(self) -> None:
+        sure, unsure = judge.Gain(1.0, 0.5, 0.02), judge.Gain(1.0, 1.5, 0.3)
+        assert judge.judge_label_shift(("label",), sure).accepted
+        for kinds, gain in (((), sure), (("covariate",), sure), (("label", "concept"), sure), (("label",), unsure)):
+            assert not judge.judge_label_shift(kinds, gain).accepted
+
+    def test_what_was_corrected_there_is_undone_on_the_way_back(self) -> None:
+        X, y = two_classes(6, 400, 0.5)
+        Z, z = two_classes(7, 400, 0.9)
+        rows, at_home, away = np.concatenate([X, Z]), np.arange(400), np.arange(400, 800)
+
+        def fit(at: Array, made: Array, weights: Array):
+            model = LogisticRegression().fit(rows[at], made, sample_weight=weights)
+            return lambda at: model.predict_proba(rows[at])
+
+        way = labels.LabelShift(np.array([0.5, 0.5]), np.array([0.1, 0.9]))
+        plain, undone = (
+            judge.circular_losses(np.eye(2)[z], y, fit, source=at_home, target=away, kind=TaskKind.BINARY, undo=undo)
+            for undo in (None, way.reversed().correct)
+        )
+        assert undone.mean() < plain.mean()
+        assert undone.mean() == pytest.approx(
+            judge.row_losses(y, true_posterior(X, 0.5), TaskKind.BINARY).mean(), rel=0.1
+        )
 
     def test_labels_that_lead_back_are_better_than_labels_that_do_not(self) -> None:
         (X, y), (Z, _) = two_classes(2, 300, 0.5), two_classes(3, 300, 0.5)

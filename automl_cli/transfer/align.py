@@ -13,6 +13,8 @@ from automl_cli.features.matrix import Array
 ROUNDING = 1e-10  # a column that varies less, relative to its mean, is constant
 RIDGE = 1e-3
 """Added to the variances of standardised columns, so that columns that repeat each other can be told apart."""
+MOST_ROWS = 200_000
+"""Of a domain, evenly spread, that means, covariances and quantiles are taken of."""
 N_KNOTS = 101
 FEW_VALUES = 10
 """A column of at most so many values is a category in disguise: quantiles do not move it."""
@@ -39,7 +41,8 @@ class Moments:
 
     @classmethod
     def of(cls, X: Array) -> "Moments":
-        """Measure rows of shape (n_rows, n_columns), NaN where missing."""
+        """Measure rows of shape (n_rows, n_columns), NaN where missing; of many rows some."""
+        X = _some(X)
         present = ~np.isnan(X)
         counts = present.sum(axis=0)
         mean = np.where(present, X, 0.0).sum(axis=0) / np.maximum(counts, 1)
@@ -204,6 +207,7 @@ def fit_quantile_map(source: Array, target: Array) -> QuantileMap:
     """
     knots = []
     at = np.linspace(0, 1, N_KNOTS)
+    source, target = _some(source), _some(target)
     for column in range(source.shape[1]):
         old, new = (X[~np.isnan(X[:, column]), column] for X in (source, target))
         if min(len(np.unique(old)), len(np.unique(new))) <= FEW_VALUES:
@@ -212,3 +216,7 @@ def fit_quantile_map(source: Array, target: Array) -> QuantileMap:
         reached = np.bincount(tie, weights=np.quantile(new, at)) / np.bincount(tie)
         knots.append((column, values, reached))
     return QuantileMap(tuple(knots))
+
+
+def _some(X: Array) -> Array:
+    return np.asarray(X[:: -(-len(X) // MOST_ROWS) or 1], dtype=np.float64)

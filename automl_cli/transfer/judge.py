@@ -124,8 +124,8 @@ def row_losses(y: Array, outputs: Array, kind: TaskKind) -> Array:
     return np.asarray(-np.log(np.clip(outputs[np.arange(len(y)), y], 1e-15, 1.0)))
 
 
-def weighted_gain(before: Array, after: Array, weights: Array, weights_after: Array | None = None) -> Gain:
-    """Compare losses of source rows as if they were the target's: sum w before / sum w - sum w after / sum w [1]_.
+def weighted_gain(before: Array, after: Array, weights: Array) -> Gain:
+    """Compare losses of source rows as if they were the target's: sum w (before - after) / sum w [1]_.
 
     Parameters
     ----------
@@ -133,24 +133,22 @@ def weighted_gain(before: Array, after: Array, weights: Array, weights_after: Ar
         Losses by row, out of fold; see `row_losses`.
     weights : ndarray of shape (n_source,)
         p_T(x) / p_S(x), not flattened; p_T(y) / p_S(y) for a label shift.
-    weights_after : ndarray of shape (n_source,) or None
-        Those of moved rows, for an adaptation that moves them.
 
     Notes
     -----
-    The error is that of ratios of means (by their linear terms). It is right where the weights are, and where what they
-    leave of the distribution is the same in both domains.
+    The error is that of a ratio of means (by its linear terms). It is right where the weights are, and where what they
+    leave of the distribution is the same in both domains. Of moved rows that is what an alignment supposes: their loss
+    cannot speak against it.
 
     References
     ----------
     .. [1] Sugiyama, Krauledat and Müller, Covariate shift adaptation by importance weighted cross validation, JMLR
        2007.
     """
-    shares = weights / weights.sum()
-    shares_after = shares if weights_after is None else weights_after / weights_after.sum()
-    means = float(shares @ before), float(shares_after @ after)
-    error = float(np.linalg.norm(shares * (before - means[0]) - shares_after * (after - means[1])))
-    return Gain(means[0] - means[1], error, _normal_tail(means[0] - means[1], error))
+    gains, shares = before - after, weights / weights.sum()
+    mean = float(shares @ gains)
+    error = float(np.linalg.norm(shares * (gains - mean)))
+    return Gain(mean, error, _normal_tail(mean, error))
 
 
 def circular_losses(
@@ -161,13 +159,12 @@ def circular_losses(
     source: Array,
     target: Array,
     kind: TaskKind,
-    weights: Array | None = None,
     undo: Callable[[Array], Array] | None = None,
 ) -> Array:
     """Return the loss of each source row by a model that was taught by the target's predicted labels alone [1]_.
 
-    A model of the source labels the target; what those labels teach should lead back to the source's own. The way back
-    must be adapted as the way there was, in reverse.
+    A model of the source labels the target; what those labels teach should lead back to the source's own. The losses
+    are to be weighed as those of `weighted_gain`: far from the target its rows can teach nothing.
 
     Parameters
     ----------
@@ -175,8 +172,6 @@ def circular_losses(
         Predictions for the target rows by the candidate.
     source, target : ndarray of int64
         Positions in the table; source rows are moved where the candidate moves them.
-    weights : ndarray of shape (n_target,) or None
-        p_S(x) / p_T(x), for a candidate that weighs rows.
     undo : callable or None
         From the target's shares of classes back to the source's, for one that corrects them.
 
@@ -185,7 +180,7 @@ def circular_losses(
     .. [1] Bruzzone and Marconcini, Domain adaptation problems, TPAMI 2010.
     """
     made = pseudo[:, 0] if kind is TaskKind.REGRESSION else pseudo.argmax(axis=1)
-    outputs = fit(target, made, np.ones(len(target)) if weights is None else weights)(source)
+    outputs = fit(target, made, np.ones(len(target)))(source)
     return row_losses(y_source, outputs if undo is None else undo(outputs), kind)
 
 
@@ -202,6 +197,20 @@ def judge_without_labels(circular: Gain, weighted: Gain) -> Verdict:
         return Verdict(True, "circular validation and importance-weighted losses agree that it gains", gains)
     what = {"circular": "circular validation", "weighted": "the importance-weighted loss"}
     return Verdict(False, f"no gain is seen by {' or '.join(what[name] for name in unsure)}", gains)
+
+
+def judge_label_shift(kinds: Sequence[str], weighted: Gain) -> Verdict:
+    """Take a correction for the classes' shares where nothing but these has moved, and weighted losses gain.
+
+    ``kinds`` are those of `automl_cli.transfer.shift.Shift`. Circular validation is not asked: labels that were made
+    with any shares lead back to the source's own nearly as well.
+    """
+    gains = {"weighted": weighted}
+    if tuple(kinds) != ("label",):
+        return Verdict(False, "more than the shares of the classes has changed", gains)
+    if not weighted.sure:
+        return Verdict(False, "no gain is seen by the importance-weighted loss", gains)
+    return Verdict(True, "nothing but the shares of the classes has changed, and the weighted loss gains", gains)
 
 
 def fold_losses(y: Array, outputs: Sequence[Array], folds: Sequence[Fold], loss: Loss) -> list[float]:

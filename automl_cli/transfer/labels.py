@@ -102,7 +102,8 @@ def fit_bbse(source: Array, y: Array, target: Array) -> LabelShift:
     away = target.mean(axis=0) - joint.sum(axis=1)
     weights[there] += np.linalg.pinv(joint[:, there], rcond=ILL_CONDITIONED) @ away
     after = np.clip(weights, 0, None) * before
-    return LabelShift(before, after / after.sum() if after.sum() > 0 else before)
+    after = after / after.sum() if after.sum() > 0 else before
+    return LabelShift(before, _with_one_more(after, before, len(target)))
 
 
 def fit_mlls(source: Array, y: Array, target: Array) -> LabelShift:
@@ -118,7 +119,13 @@ def fit_mlls(source: Array, y: Array, target: Array) -> LabelShift:
     """
     calibration = fit_offsets(source, y)
     before = class_shares(y, source.shape[1])
-    return LabelShift(before, likeliest_shares(calibration.apply(target), before), calibration)
+    after = likeliest_shares(calibration.apply(target), before)
+    return LabelShift(before, _with_one_more(after, before, len(target)), calibration)
+
+
+def _with_one_more(after: Array, before: Array, n_rows: int) -> Array:
+    """Count one more row, in the source's shares: no class is held to be impossible."""
+    return np.asarray((n_rows * after + before) / (n_rows + 1))
 
 
 def likeliest_shares(probabilities: Array, before: Array) -> Array:

@@ -112,7 +112,7 @@ class Side:
     y : ndarray of shape (n_rows,) or None
         Class indices or values, where they are known.
     outputs : ndarray of shape (n_rows, n_outputs) or None
-        Of a model of the source: out-of-fold for source rows.
+        Of models of the source that have not seen the row, the same for both sides: see `cross_fitted_with`.
     """
 
     X: Array

@@ -16,7 +16,7 @@ ROUNDS = 50
 def cross_fitted(fit: Fit, rows: Array, weights: Array | None = None, *, folds: int = FOLDS, seed: int = 0) -> Array:
     """Predict rows each by a model that has not seen it, so that a column of predictions is as good as on new rows.
 
-    Needed for source rows in a table that holds both domains. Target rows are predicted by a model of all source rows.
+    Needed for source rows in a table that holds both domains.
 
     Parameters
     ----------
@@ -28,18 +28,41 @@ def cross_fitted(fit: Fit, rows: Array, weights: Array | None = None, *, folds: 
     -------
     ndarray of shape (len(rows), n_outputs)
     """
+    return cross_fitted_with(fit, rows, rows[:0], weights, folds=folds, seed=seed)[0]
+
+
+def cross_fitted_with(
+    fit: Fit, rows: Array, others: Array, weights: Array | None = None, *, folds: int = FOLDS, seed: int = 0
+) -> tuple[Array, Array]:
+    """Predict rows as `cross_fitted` does, and each of the others by one of the same models.
+
+    Where two tables' predictions are compared they must come from the same models: their mean, or a model of all rows,
+    is surer of itself, which looks like a shift.
+
+    Parameters
+    ----------
+    others : ndarray of int64
+        Positions of rows that none of the models sees: the target's.
+
+    Returns
+    -------
+    ndarray of shape (len(rows), n_outputs), ndarray of shape (len(others), n_outputs)
+    """
     weights = np.ones(len(rows)) if weights is None else weights
     folds = min(folds, len(rows))
     if folds < 2:
         raise ValueError("one row cannot be predicted from the others")
-    part = np.random.default_rng(seed).permutation(np.arange(len(rows)) % folds)
-    found: Array | None = None
+    rng = np.random.default_rng(seed)
+    part, dealt = (rng.permutation(np.arange(len(of)) % folds) for of in (rows, others))
+    found: list[Array] = []
     for k in range(folds):
-        outputs = fit(rows[part != k], weights[part != k])(rows[part == k])
-        found = np.empty((len(rows), outputs.shape[1])) if found is None else found
-        found[part == k] = outputs
-    assert found is not None
-    return found
+        seen = part != k
+        outputs = fit(rows[seen], weights[seen])(np.concatenate([rows[~seen], others[dealt == k]]))
+        if not found:
+            found = [np.empty((len(of), outputs.shape[1])) for of in (rows, others)]
+        n_own = len(rows) - int(seen.sum())
+        found[0][~seen], found[1][dealt == k] = outputs[:n_own], outputs[n_own:]
+    return found[0], found[1]
 
 
 @dataclass(frozen=True, eq=False)
