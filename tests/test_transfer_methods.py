@@ -307,6 +307,24 @@ class TestAlign:
         assert (np.diff(moved[there, 0][order]) >= 0).all()
 
 
+def test_empty_constant_and_infinite_columns_are_survived_by_all() -> None:
+    old, new = normal(1, 200, 4), normal(2, 80, 4)
+    old[:, 1], new[:, 1] = np.nan, np.nan
+    old[:, 2], new[:, 2] = 3.0, 4.0
+    old[5, 0] = np.inf
+    for learner in domain.LEARNERS:
+        assert np.isfinite(domain.tell_apart(old, new, learner=learner).source).all()
+    for weigh in (kernels.kliep_weights, kernels.kmm_weights):
+        weights = weigh(old, new)
+        assert np.isfinite(weights).all() and weights.mean() == pytest.approx(1, abs=1e-6)
+    for fit in (align.fit_coral, align.fit_quantile_map):
+        moved = fit(old, new).move(old)
+        assert (np.isnan(moved) == np.isnan(old)).all() and np.isfinite(moved[:, [0, 2, 3]]).all()
+    assert np.isfinite(align.fit_subspace(old, new).of_source(old)).all()
+    empty = np.full((30, 1), np.nan)
+    assert domain.tell_apart(empty, empty).auc[0] == 0.5
+
+
 class TestLabels:
     @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
     def test_bbse_finds_the_shares_within_its_standard_error(self, share: float) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from automl_cli.features.matrix import Array
+from automl_cli.transfer.domain import finite
 
 ROUNDING = 1e-10  # a column that varies less, relative to its mean, is constant
 RIDGE = 1e-3
@@ -76,7 +77,7 @@ class Coral:
 
         A missing value counts as the mean where it is mixed with other columns, and is missing again afterwards.
         """
-        moved = np.array(X, dtype=np.float64)
+        moved = np.array(finite(X), dtype=np.float64)
         block = moved[:, self.columns]
         new = np.nan_to_num(block - self.from_mean) @ self.matrix + self.to_mean
         moved[:, self.columns] = np.where(np.isnan(block), np.nan, new)
@@ -146,12 +147,12 @@ class Subspace:
 
     def of_source(self, X: Array) -> Array:
         """Return features of source rows, shape (n_rows, n_directions); missing values count as means."""
-        scaled = np.nan_to_num((X[:, self.columns] - self.source_mean) / self.source_scale)
+        scaled = np.nan_to_num((finite(X[:, self.columns]) - self.source_mean) / self.source_scale)
         return np.asarray(scaled @ self.source_basis @ self.turn)
 
     def of_target(self, X: Array) -> Array:
         """Return features of target rows, shape (n_rows, n_directions)."""
-        scaled = np.nan_to_num((X[:, self.columns] - self.target_mean) / self.target_scale)
+        scaled = np.nan_to_num((finite(X[:, self.columns]) - self.target_mean) / self.target_scale)
         return np.asarray(scaled @ self.target_basis)
 
 
@@ -219,4 +220,4 @@ def fit_quantile_map(source: Array, target: Array) -> QuantileMap:
 
 
 def _some(X: Array) -> Array:
-    return np.asarray(X[:: -(-len(X) // MOST_ROWS) or 1], dtype=np.float64)
+    return np.asarray(finite(X[:: -(-len(X) // MOST_ROWS) or 1]), dtype=np.float64)

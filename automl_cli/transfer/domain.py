@@ -7,6 +7,7 @@ from types import MappingProxyType
 import numpy as np
 
 from automl_cli.features.matrix import Array
+from automl_cli.features.numeric import LARGEST
 from automl_cli.metrics import roc_auc_losses
 from automl_cli.transfer.probabilities import STEEPEST
 
@@ -59,7 +60,7 @@ def tell_apart(
     Parameters
     ----------
     source, target : ndarray of shape (n_source, n_features), (n_target, n_features)
-        NaN is missing.
+        Of columns that both tables have: a column that one lacks tells all. NaN is missing.
     categorical : tuple of int
         Features that hold codes 0, 1, ...; used by ``boosted`` alone.
     learner : str
@@ -85,6 +86,7 @@ def tell_apart(
     folds = min(FOLDS, len(source), len(target))
     if folds < 2:
         return Domain(np.zeros(len(source)), np.zeros(len(target)), (0.5, 0.0, 1.0))
+    source, target = finite(source), finite(target)
     rng = np.random.default_rng(seed)
     kept = [_sampled(len(X), most_rows, rng) for X in (source, target)]
     X = np.concatenate([source[kept[0]], target[kept[1]]])
@@ -165,14 +167,18 @@ def boosted(X: Array, is_target: Array, categorical: tuple[int, ...], seed: int)
     """Learn by few small trees; see `Learner`."""
     from sklearn.ensemble import HistGradientBoostingClassifier  # noqa: PLC0415  (loads slowly)
 
-    coded = [j for j in categorical if np.nanmax(X[:, j], initial=0) < MOST_LEVELS]
+    used = np.flatnonzero((~np.isnan(X)).any(axis=0))  # scikit-learn refuses a column without a value
+    if not len(used):
+        return lambda rows: np.zeros(len(rows))
+    X = X[:, used]
+    coded = [i for i, j in enumerate(used) if j in categorical and np.nanmax(X[:, i]) < MOST_LEVELS]
     model = HistGradientBoostingClassifier(
         max_iter=60, max_leaf_nodes=8, min_samples_leaf=10, learning_rate=0.1, early_stopping=False, random_state=seed,
         categorical_features=coded or None,
     ).fit(X, is_target)  # fmt: skip
     # not by weights of the rows: with them scikit-learn takes far longer to find its bins than to grow the trees
     prior = float(np.log(is_target.sum() / (~is_target).sum()))
-    return lambda rows: np.asarray(model.decision_function(rows) - prior)
+    return lambda rows: np.asarray(model.decision_function(rows[:, used]) - prior)
 
 
 def logistic(X: Array, is_target: Array, categorical: tuple[int, ...], seed: int) -> LogOdds:
@@ -232,6 +238,7 @@ class Standard:
     @classmethod
     def fit(cls, X: Array) -> "Standard":
         """Learn from rows of shape (n_rows, n_features), NaN where missing."""
+        X = finite(X)
         present = ~np.isnan(X)
         n = np.maximum(present.sum(axis=0), 1)
         mean = np.where(present, X, 0.0).sum(axis=0, dtype=np.float64) / n
@@ -241,7 +248,12 @@ class Standard:
 
     def apply(self, X: Array) -> Array:
         """Return float64 of the same shape, without NaN."""
-        return np.asarray(np.nan_to_num((X - self.mean) * self.scale))
+        return np.asarray(np.nan_to_num((finite(X) - self.mean) * self.scale))
+
+
+def finite(X: Array) -> Array:
+    """Pull infinities in to `LARGEST`; NaN stays, and a copy is made only where there are any."""
+    return np.clip(X, -LARGEST, LARGEST) if np.isinf(X).any() else X
 
 
 def _sampled(n_rows: int, most: int, rng: np.random.Generator) -> Array:
