@@ -87,8 +87,9 @@ class Shift:
         if large:
             more = f" and {len(large) - MOST_SHOWN} more" if len(large) > MOST_SHOWN else ""
             said.append(f"Columns that moved: {', '.join(large[:MOST_SHOWN])}{more}.")
+        same = "" if "concept" in self.kinds else ", of the same meaning as far as can be seen"
         meaning = {
-            "covariate": "Other rows than before, of the same meaning as far as can be seen: a covariate shift.",
+            "covariate": f"Other rows than before{same}: a covariate shift.",
             "label": "The classes have other shares: a label shift.",
             "concept": "Rows of the same values have another target than before: a concept shift.",
         }
@@ -136,6 +137,8 @@ def find_shift(
     shares have moved, the target's predictions are a mixture of those of the source's classes, and source rows that are
     drawn in the new shares can no longer be told from the target's. Otherwise it is a covariate shift. With labels in
     the target, it is (also) a concept shift where a model of the source errs there in a way that it does not at home.
+    Rows that belong together, such as visits of one patient, must not be split between the folds of ``outputs``: they
+    make a model look better at home than it is, and the target strange.
     """
     domain = tell_apart(source.X, target.X, categorical=categorical, seed=seed)
     differs = domain.auc[1] > SAME
