@@ -14,14 +14,22 @@ from automl_cli.features.frame import frame_from_table
 from automl_cli.features.matrix import Array
 from automl_cli.metrics import METRICS
 from automl_cli.prediction import bootstrapped, check_reference, metric_fits, schema_of_features, weights_of
-from automl_cli.reference import ColumnReference, Reference, binned, bins_of_codes, bins_of_numbers, counts_by_bin
+from automl_cli.reference import (
+    ColumnReference,
+    Reference,
+    binned,
+    bins_of_codes,
+    bins_of_numbers,
+    compared,
+    counts_by_bin,
+)
 from automl_cli.table import Notice, Table, read_with_schema
 from automl_cli.task import known_labels, read_truth
+from automl_cli.transfer.domain import auc_interval
 
 LEVEL = 0.01  # of false discoveries among all columns
 LARGE = 0.1  # Jensen-Shannon distance, 0 (the same) to 1 (nothing in common): a normal moved by a quarter of its width
 LARGE_PREDICTIONS = 0.25  # of the averaged model's against those of single folds, which spread more
-LEAST_EXPECTED = 5.0
 LEAST_ROWS = 30
 MOST_DOMAIN_ROWS = 2_000
 TOLD_APART = 0.6  # AUC that a classifier of old and new rows must surely exceed
@@ -166,7 +174,7 @@ def _column_drifts(bins: Array, references: Sequence[ColumnReference]) -> tuple[
     from scipy.stats import false_discovery_control  # noqa: PLC0415  (loads slowly)
 
     counts = [counts_by_bin(bins[:, i], reference) for i, reference in enumerate(references)]
-    measured = [_compared(np.array(ref.counts), now) for ref, now in zip(references, counts, strict=True)]
+    measured = [compared(np.array(ref.counts), now) for ref, now in zip(references, counts, strict=True)]
     if not measured:
         return ()
     adjusted = false_discovery_control([p for _, p in measured])
@@ -184,26 +192,6 @@ def _drift(reference: ColumnReference, now: Array, size: float, p: float) -> Col
     large = LARGE_PREDICTIONS if reference.name == PREDICTIONS else LARGE
     drifted = p < LEVEL and size > large and reference.kind != "datetime"  # time goes on
     return ColumnDrift(reference.name, size, p, missing_before, missing_now, unknown, drifted)
-
-
-def _compared(before: Array, now: Array) -> tuple[float, float]:
-    """Return the Jensen-Shannon distance of two tables of counts, and the p-value of a chi-squared test."""
-    from scipy.spatial.distance import jensenshannon  # noqa: PLC0415
-    from scipy.stats import chi2_contingency  # noqa: PLC0415
-
-    if not before.sum() or not now.sum():
-        return 0.0, 1.0
-    # bins of which fewer than five rows are expected are one: the test holds for larger counts only (Cochran 1954)
-    together = before + now
-    rare = together * (min(before.sum(), now.sum()) / together.sum()) < LEAST_EXPECTED
-    pairs = np.stack([before, now])
-    pairs = np.column_stack([pairs[:, ~rare], pairs[:, rare].sum(axis=1)])
-    pairs = pairs[:, pairs.sum(axis=0) > 0]
-    if pairs.shape[1] < 2:
-        return 0.0, 1.0
-    shares = pairs / pairs.sum(axis=1, keepdims=True)
-    size = float(np.nan_to_num(jensenshannon(*shares, base=2)))
-    return size, float(chi2_contingency(pairs).pvalue)
 
 
 def domain_auc(old: Array, new: Array, *, seed: int = 0) -> tuple[float, float, float]:
@@ -232,11 +220,7 @@ def domain_auc(old: Array, new: Array, *, seed: int = 0) -> tuple[float, float, 
     )  # fmt: skip
     folds = StratifiedKFold(4, shuffle=True, random_state=seed)
     auc = float(roc_auc_score(y, cross_val_predict(model, X, y, cv=folds, method="predict_proba")[:, 1]))
-    n_old, n_new = (len(part) for part in parts)
-    q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
-    variance = auc * (1 - auc) + (n_new - 1) * (q1 - auc**2) + (n_old - 1) * (q2 - auc**2)
-    half = 1.96 * float(np.sqrt(max(0.0, variance) / (n_old * n_new)))
-    return auc, max(0.0, auc - half), min(1.0, auc + half)
+    return auc_interval(auc, *(len(part) for part in parts))
 
 
 def _prediction_drift(reference: Reference, outputs: Array) -> ColumnDrift | None:
@@ -249,7 +233,7 @@ def _prediction_drift(reference: Reference, outputs: Array) -> ColumnDrift | Non
     else:
         bins = bins_of_numbers(outputs[:, -1], np.array(before.edges))
     counts = counts_by_bin(bins, before)
-    return _drift(before, counts, *_compared(np.array(before.counts), counts))
+    return _drift(before, counts, *compared(np.array(before.counts), counts))
 
 
 def _scored(artifact: Artifact, table: Table, outputs: Array, weight: Array | None) -> dict[str, Any]:

@@ -14,6 +14,7 @@ MOST_LEVELS = 50  # of a category that are told apart; the others are one
 MOST_ROWS = 2_000
 MOST_CELLS = 200_000  # of the sample of rows
 MOST_QUANTILE_ROWS = 100_000  # that edges are taken from
+LEAST_EXPECTED = 5.0  # rows of a bin, in a test
 OTHERS, UNKNOWN, ABSENT = 0, 1, 2
 """Bins of a category after its frequent levels: its other levels, values that training did not know, none."""
 
@@ -148,6 +149,26 @@ def binned(frame: Frame, columns: "list[ColumnReference] | tuple[ColumnReference
 def counts_by_bin(bins: Array, reference: ColumnReference) -> Array:
     """Count the rows in each of a column's bins."""
     return np.bincount(bins, minlength=len(reference.counts))[: len(reference.counts)]
+
+
+def compared(before: Array, now: Array) -> tuple[float, float]:
+    """Return the Jensen-Shannon distance of two tables of counts, and the p-value of a chi-squared test."""
+    from scipy.spatial.distance import jensenshannon  # noqa: PLC0415  (loads slowly)
+    from scipy.stats import chi2_contingency  # noqa: PLC0415
+
+    if not before.sum() or not now.sum():
+        return 0.0, 1.0
+    # bins of which fewer than five rows are expected are one: the test holds for larger counts only (Cochran 1954)
+    together = before + now
+    rare = together * (min(before.sum(), now.sum()) / together.sum()) < LEAST_EXPECTED
+    pairs = np.stack([before, now])
+    pairs = np.column_stack([pairs[:, ~rare], pairs[:, rare].sum(axis=1)])
+    pairs = pairs[:, pairs.sum(axis=0) > 0]
+    if pairs.shape[1] < 2:
+        return 0.0, 1.0
+    shares = pairs / pairs.sum(axis=1, keepdims=True)
+    size = float(np.nan_to_num(jensenshannon(*shares, base=2)))
+    return size, float(chi2_contingency(pairs).pvalue)
 
 
 def values_beyond(frame: Frame, reference: Reference) -> dict[str, int]:
