@@ -216,7 +216,6 @@ def domain_auc(old: Array, new: Array, *, seed: int = 0) -> tuple[float, float, 
     y = np.repeat([0, 1], [len(part) for part in parts])
     model = HistGradientBoostingClassifier(
         max_iter=60, max_leaf_nodes=8, min_samples_leaf=10, learning_rate=0.1, early_stopping=False, random_state=seed,
-        class_weight="balanced",
     )  # fmt: skip
     folds = StratifiedKFold(4, shuffle=True, random_state=seed)
     auc = float(roc_auc_score(y, cross_val_predict(model, X, y, cv=folds, method="predict_proba")[:, 1]))
