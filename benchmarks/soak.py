@@ -128,13 +128,13 @@ def _lines(path: str) -> int:
 
 def predict_inside(model: Path, table: Path, n: int) -> dict[str, list[int]]:
     """Predict so often in this process; return handles, threads and bytes after the first hundred, halfway and last."""
-    from automl_cli.prediction import predict
+    from automl_cli.prediction import Asked, predict
 
     process = psutil.Process()
     found: dict[str, list[int]] = {"open handles": [], "threads": [], "memory, MB": []}
     stops = (min(WARM, n), max(min(WARM, n), n // 2), n)
     for number in range(1, n + 1):
-        predict(model, str(table), proba=True, carry=("a",), threads=2)
+        predict(model, str(table), Asked(proba=True, carry=("a",)), threads=2)
         for _ in range(stops.count(number)):
             gc.collect()
             found["open handles"].append(process.num_fds())
