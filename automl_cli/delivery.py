@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from automl_cli.anytime import ModelSoFar
+from automl_cli.anytime import SUMMARY_BYTES, ModelSoFar
 from automl_cli.artifact import NOTHING, Attachment, Signer, open_artifact
 from automl_cli.attached import Kept, attachments
 from automl_cli.background import Background
@@ -74,22 +74,29 @@ def _usual_footprint(chosen: Chosen, fitted: Mapping[int, tuple[Path, ...]], run
 def _make_small(ending: Ending, model: ModelSoFar, costs: Costs) -> Delivered:
     """Fit the single models, measure the file, and choose anew where it is more than was thought."""
     draft = ending.run_folder / "draft.automl"
-    found, tried = Cost(), set()
+    found, tried = Cost(), dict[object, Cost]()
     try:
         for attempt in range(MOST_ATTEMPTS):
             small = _small(model)
+            if attempt and _is_late(ending, model):
+                costs.by_fold |= small.singles - costs.refitted.keys()
+                return _delivered(ending, model, small.cost, measured=False)
             found = small.cost
             if not _fit_singles(replace(ending, chosen=small.chosen), small, costs):
                 model.choose()  # what the new models take is known by now
                 continue
             folders = costs.single_folders(small)
             if (key := (small.chosen.members, tuple(sorted(folders.items())))) in tried:
+                # Nothing else is left to try: what the file keeps of its table goes before the model does.
+                found = tried[key]
+                bare = found.n_bytes - model.later_bytes(costs.ceiling) + SUMMARY_BYTES
+                if costs.ceiling.fits(replace(found, n_bytes=bare)):
+                    return _delivered(ending, model, found, measured=False)
                 break
-            tried.add(key)
             found, measured = _measure(ending, model, draft, small)
+            tried[key] = found
             if costs.ceiling.fits(found):
-                fitted = {number: (folder,) for number, folder in folders.items()}
-                return Delivered(fitted, _footprint(ending, model, found, measured=measured))
+                return _delivered(ending, model, found, measured=measured)
             _correct(small, costs, found)
             # Else one candidate after another might be tried that is a little too much, and never a much smaller one.
             costs.caution *= 1.0 if attempt == 0 else CAUTION
@@ -97,6 +104,18 @@ def _make_small(ending: Ending, model: ModelSoFar, costs: Costs) -> Delivered:
         raise _not_met(costs.ceiling, found)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _is_late(ending: Ending, model: ModelSoFar) -> bool:
+    """Whether there is no time to write and weigh once more before the model is saved."""
+    spare = ending.spare_seconds()
+    return spare is not None and spare < model.write_seconds() + 2 * model.weighing_seconds
+
+
+def _delivered(ending: Ending, model: ModelSoFar, found: Cost, *, measured: bool) -> Delivered:
+    folders = _costs(model).single_folders(_small(model))
+    fitted = {number: (folder,) for number, folder in folders.items()}
+    return Delivered(fitted, _footprint(ending, model, found, measured=measured))
 
 
 def _costs(model: ModelSoFar) -> Costs:

@@ -135,6 +135,11 @@ class FitOptions:
         if twice is not None:
             raise UsageError(f"column {twice!r} is given two roles", hint="name another column for one of them")
 
+    @property
+    def networks_wanted(self) -> bool:
+        """Whether networks are to be searched whatever the time."""
+        return self.nas not in ("", NO_NETWORKS)
+
     def check_present(self, table: Table) -> None:
         """Refuse a role of a column that is not in the table.
 
@@ -258,13 +263,19 @@ def families_of(options: FitOptions) -> dict[str, Family]:
     UsageError, MissingExtra
         See `choose_families`; or networks are to be searched and left out as well.
     """
-    searched = options.nas not in ("", NO_NETWORKS)
+    searched = options.networks_wanted
     if searched and (NEURAL in options.exclude or (options.include and NEURAL not in options.include)):
         raise UsageError(f"--nas {options.nas} searches networks, which are left out", hint=f"--include {NEURAL} too")
+    if options.nas == NO_NETWORKS and NEURAL in options.include:
+        raise UsageError(f"--nas off leaves out what --include {NEURAL} asks for", hint="give one of them")
+    without = sorted(options.without & {Part.SMAC, Part.BANDIT})
+    if searched and without:
+        raise UsageError(f"--nas {options.nas} is a part of what --without {without[0]} leaves out", hint="give one")
     families = choose_families(options.include, options.exclude)
     if searched and NEURAL not in families:
         raise MissingExtra("searching networks needs torch", hint=f"pip install 'automl-cli[{NEURAL}]'")
-    short = options.seconds is not None and options.seconds < SHORTEST_FOR_NETWORKS
+    # Where trials are counted the model must not depend on which extras are installed.
+    short = options.seconds is None or options.seconds < SHORTEST_FOR_NETWORKS
     unwanted = options.nas == NO_NETWORKS or (short and not searched)
     if unwanted and NEURAL not in options.include and len(families) > 1:
         families.pop(NEURAL, None)
@@ -332,6 +343,9 @@ def prepare(options: FitOptions, table: Table, families: Mapping[str, Family], r
     offered = {name: family for name, family in families.items() if family.offered(shape)}
     if Part.GENERATED in options.without:
         offered = {name: without_encoding(family, "generated") for name, family in offered.items()}
+    if options.networks_wanted and NEURAL not in offered:
+        what = f"{shape.n_rows:,} rows and {shape.n_columns:,} columns"
+        raise UsageError(f"{table.source} is no table for networks ({what})", hint="use automl fit without --nas")
     if not offered:
         raise UsageError("none of the chosen families can learn this table", hint="include another family")
     _check_resumable(options, run, table.fingerprint)

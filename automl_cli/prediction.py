@@ -192,7 +192,9 @@ def predict_into(
     notices = (*aligned.notices, *gather(remarks))
     odd = [notice.message for notice in notices if notice.topic in STRICT]
     if asked.strict and odd:
-        raise SchemaMismatch(f"{data} is unlike the training: {'; '.join(odd)}", hint="mend it, or leave --strict out")
+        raise SchemaMismatch(
+            f"{aligned.content.name} is unlike the training: {'; '.join(odd)}", hint="mend it, or leave --strict out"
+        )
     return Done(n_rows, notices, explained)
 
 

@@ -70,9 +70,10 @@ def _networks(options: FitOptions, job: Job, deadline: Deadline) -> Optimizer:
 def learner_of(options: FitOptions, job: Job, deadline: Deadline) -> Optimizer:
     """Return what proposes after the portfolio."""
     families, shape = job.families, job.shape
-    if set(families) == {NEURAL} and Part.SMAC not in options.without:
+    if set(families) == {NEURAL} and not options.without & {Part.SMAC, Part.BANDIT}:
         return _networks(options, job, deadline)
-    if Part.SMAC in options.without or (deadline.limited and deadline.total < SHORTEST_FOR_SMAC):
+    short = deadline.limited and deadline.total < SHORTEST_FOR_SMAC
+    if Part.SMAC in options.without or (short and not options.networks_wanted):
         return RandomSearch(build_space(families, shape), to_pipeline, seed=options.seed)
     if Part.BANDIT in options.without:
         return Smac(build_space(families, shape), to_pipeline, to_configuration, seed=options.seed)

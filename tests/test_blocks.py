@@ -135,6 +135,31 @@ def test_no_rows(tmp_path: Path) -> None:
         pieces(tmp_path / "data.csv", 1)
 
 
+@pytest.mark.parametrize("quote", ['"', ""])
+@pytest.mark.parametrize("trained", [".", ","])
+def test_the_files_own_decimal_mark_counts_in_pieces_and_for_carried_columns(
+    tmp_path: Path, quote: str, trained: str
+) -> None:
+    schema = Schema((Column("n", Kind.NUMERIC, "", decimal=trained), Column("t", Kind.TEXT, "")))
+    path = tmp_path / "data.csv"
+    path.write_text("n;t\n" + f"956,25;{quote}a{quote}\n0,5;{quote}b{quote}\n" * 40)
+    for n_bytes in (60, 1 << 20):
+        for carried in ((), ("n",)):
+            blocks = list(align(path, schema, verbatim=carried).blocks(n_bytes))
+            np.testing.assert_array_equal(np.concatenate([b.table.numbers("n") for b in blocks]), [956.25, 0.5] * 40)
+            assert not any(block.remarks for block in blocks)
+
+
+def test_booleans_are_the_same_in_every_format(tmp_path: Path) -> None:
+    schema = Schema((Column("f", Kind.BOOLEAN, "", categories=("False", "True")),))
+    pa.parquet.write_table(pa.table({"f": [True, False, None]}), tmp_path / "data.parquet")
+    (tmp_path / "data.csv").write_text("f,x\nTrue,1\nFalse,1\n,1\n")
+    for name in ("data.parquet", "data.csv"):
+        (block,) = align(tmp_path / name, schema).blocks(1 << 20)
+        assert block.table.codes("f").tolist() == [1, 0, -1]
+        assert not block.remarks
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(text, st.floats(allow_nan=False)), min_size=1, max_size=20), st.integers(1, 20))
 def test_blocks_are_written_as_the_whole_and_read_back(rows: list[tuple], n: int) -> None:

@@ -14,6 +14,7 @@ from automl_cli.families.family import Shape
 from automl_cli.job import FitOptions, families_of
 from automl_cli.metrics import TaskKind
 from automl_cli.nas import STRATEGIES, Suggestion, make_strategy, network_search
+from automl_cli.parts import Part
 from automl_cli.trial import Pipeline
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -60,6 +61,28 @@ def test_the_portfolios_networks_are_known_to_the_strategy() -> None:
     assert heard == [(default["architecture"], 1.0, 0.2)]
 
 
+def test_counted_trials_give_the_same_networks_whatever_they_took() -> None:
+    slow, fast = search("auto"), search("auto")
+    for number in range(16):
+        pipeline, _ = slow.ask()
+        assert pipeline == fast.ask()[0]
+        slow.tell(pipeline, 0.4 - 0.01 * (number % 7), 50.0 / (1 + number))
+        fast.tell(pipeline, 0.4 - 0.01 * (number % 7), 0.1)
+
+
+def test_short_trainings_are_known_again_after_a_resume() -> None:
+    first, resumed = search("random"), search("random")
+    told = []
+    for number in range(12):
+        pipeline, _ = first.ask()
+        told.append((pipeline, 0.5 - 0.01 * number))
+        first.tell(*told[-1], 1.0)
+    for pipeline, loss in told:
+        resumed.tell(pipeline, loss, 1.0)
+    epochs = {int(optimizer.ask()[0].hyperparameters["epochs"]) for optimizer in (first, resumed)}
+    assert len(epochs) == 1  # the best of the short ones goes on, in both
+
+
 def test_where_seconds_are_few_only_small_networks_are_proposed() -> None:
     def length_of_text(seconds: float) -> float:
         optimizer = search("mutation", seconds=lambda: seconds)
@@ -76,6 +99,11 @@ def test_networks_are_searched_where_there_is_time_or_they_are_asked_for() -> No
     assert ("neural" in families_of(options(seconds=300.0))) == WITH_TORCH
     assert "neural" not in families_of(options(seconds=60.0))
     assert "neural" not in families_of(options(nas="off"))
+    assert "neural" not in families_of(options(n_trials=5))
+    with pytest.raises(UsageError, match="off"):
+        families_of(options(nas="off", include=("neural", "linear")))
+    with pytest.raises(UsageError, match="smac"):
+        families_of(options(nas="random", without=frozenset({Part.SMAC})))
     with pytest.raises(UsageError, match="left out"):
         families_of(options(nas="random", exclude=("neural",)))
     if WITH_TORCH:

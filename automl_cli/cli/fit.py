@@ -15,7 +15,7 @@ from automl_cli.cli.options import (
     Kinds,
     Quiet,
     RequireSignature,
-    Strategy,
+    StrategyOrOff,
     parse_kinds,
     parse_parts,
     print_json,
@@ -162,7 +162,7 @@ def fit(
         int | None, typer.Option("--folds", min=2, max=20, envvar="AUTOML_FOLDS", help="Default: by rows and time.")
     ] = None,
     nas: Annotated[
-        Strategy | None,
+        StrategyOrOff | None,
         typer.Option(
             "--nas",
             envvar="AUTOML_NAS",
@@ -344,7 +344,7 @@ def run_fit(
     from automl_cli.cli.signals import Interrupts
     from automl_cli.console.eventlog import logged
     from automl_cli.console.live import show
-    from automl_cli.errors import NoModel
+    from automl_cli.errors import LimitNotMet, NoModel
     from automl_cli.files import refuse_to_overwrite
     from automl_cli.retraining import Retrained, retrain
     from automl_cli.workflow import Event, fit
@@ -358,8 +358,8 @@ def run_fit(
             events = logged(events, log_file, deadline)
         try:
             last = show(events, deadline, quiet=quiet, explain=explain)
-        except NoModel:
-            if interrupts.exit_code:
+        except NoModel as error:
+            if interrupts.exit_code and not isinstance(error, LimitNotMet):
                 typer.echo("automl: interrupted before there was a model", err=True)
                 return interrupts.exit_code
             raise

@@ -6,6 +6,7 @@ import typer
 
 from automl_cli.cli.options import Debug, Json, Model, RequireSignature, print_json, trusted_by
 from automl_cli.cli.settings import check_settings
+from automl_cli.errors import UsageError
 
 
 def inspect(
@@ -25,7 +26,9 @@ def inspect(
     with open_artifact(model, trusted_by(require_signature)) as artifact:
         manifest = artifact.manifest.data
         signed_by = {found.key.fingerprint: found.key in artifact.verified for found in artifact.signatures()}
-    if architecture and not json:
+    if architecture and json:
+        raise UsageError("--architecture draws, which JSON cannot hold", hint="give one of them")
+    if architecture:
         from automl_cli.console.drawing import tell_networks
 
         tell_networks(artifact.manifest)

@@ -32,7 +32,7 @@ def nas(
         Path | None,
         typer.Option("--out", "-o", envvar="AUTOML_OUT", help="The model file. Default: <data stem>.automl here."),
     ] = None,
-    strategy: Annotated[
+    nas: Annotated[
         Strategy,
         typer.Option("--nas", envvar="AUTOML_NAS", help="How networks are searched; auto shares the time among all."),
     ] = Strategy.AUTO,
@@ -71,7 +71,7 @@ def nas(
         metric=metric,
         seed=seed,
         include=(NEURAL,),
-        nas="auto" if strategy is Strategy.OFF else str(strategy),
+        nas=str(nas),
     )
     code = run_fit(options, deadline, quiet=quiet, json=json, explain=False)
     if not (quiet or json):

@@ -73,6 +73,17 @@ class Strategy(StrEnum):
     RANDOM = "random"
     REINFORCE = "reinforce"
     RECURRENT = "recurrent"
+
+
+class StrategyOrOff(StrEnum):
+    """The same, or not at all."""
+
+    AUTO = "auto"
+    EVOLUTION = "evolution"
+    MUTATION = "mutation"
+    RANDOM = "random"
+    REINFORCE = "reinforce"
+    RECURRENT = "recurrent"
     OFF = "off"
 
 

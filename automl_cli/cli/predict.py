@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import io
 import shutil
 import sys
 import tempfile
@@ -91,7 +92,7 @@ def predict(
 
     if strict and allow_missing:
         raise UsageError("--strict refuses what --allow-missing allows", hint="give one of them")
-    carry = tuple(name for name in next(csv.reader([columns]), []) if name)
+    carry = _names(columns)
     asked = Asked(proba, carry, threshold, strict, fill=allow_missing, n_reasons=n_reasons)
     threads = threads or usable_cores()
     with _opened(out, whole=strict) as file:
@@ -103,6 +104,14 @@ def predict(
         if out is not None and str(out) != "-":
             typer.echo(f"{done.n_rows:,} predictions written to {out}", err=True)
     return 0
+
+
+def _names(columns: str) -> tuple[str, ...]:
+    """Read names as a line of CSV; one that holds a comma or a line break stands in quotes."""
+    try:
+        return tuple(name for row in csv.reader(io.StringIO(columns, newline="")) for name in row if name)
+    except csv.Error as error:
+        raise UsageError(f"--columns cannot be read ({error})", hint='put a name with a comma in "') from error
 
 
 @contextlib.contextmanager

@@ -7,6 +7,8 @@ import numpy as np
 from automl_cli.nas.decisions import Fits, Indices, Space, anything
 from automl_cli.nas.strategy import Earlier, Suggestion, best_first, new_one, pop_new
 
+FIDELITIES = (1 / 16, 1 / 4, 1.0)
+
 
 class Halving:
     """Asynchronous successive halving [1]_ over candidates drawn at random.
@@ -41,7 +43,7 @@ class Halving:
         space: Space,
         *,
         seed: int,
-        fidelities: tuple[float, ...] = (1 / 16, 1 / 4, 1.0),
+        fidelities: tuple[float, ...] = FIDELITIES,
         eta: int = 4,
         fits: Fits = anything,
         earlier: Earlier = (),

@@ -1,10 +1,12 @@
 """The search over networks as an optimizer of a fit: what a strategy suggests becomes a pipeline."""
 
+import math
 from collections.abc import Callable, Mapping
 
 from automl_cli.families.family import Family, Shape
 from automl_cli.nas.costs import Costs, Work, work_of
 from automl_cli.nas.decisions import Candidate, Fits, Space, Training, anything, space_of_table
+from automl_cli.nas.halving import FIDELITIES
 from automl_cli.nas.strategy import Strategy, Suggestion
 from automl_cli.neural import NEURAL
 from automl_cli.neural.architecture import parse_architecture
@@ -23,14 +25,16 @@ class NetworkSearch:
         Must suggest candidates of ``space`` only.
     fixed : mapping
         Hyperparameters of the family that are not searched, ``epochs`` of a whole training among them.
-    costs : Costs
-        Learns what trials take.
+    costs : Costs or None
+        Learns what trials take; None where trials are counted: then nothing may depend on seconds, and what a trial
+        costs is its fidelity.
     """
 
     def __init__(
-        self, strategy: Strategy, space: Space, fixed: Mapping[str, Value], encoding: str, costs: Costs
+        self, strategy: Strategy, space: Space, fixed: Mapping[str, Value], encoding: str, costs: Costs | None
     ) -> None:
         self._strategy, self._space, self._costs = strategy, space, costs
+        self._best = math.inf
         self._fixed, self._encoding, self._epochs = dict(fixed), encoding, int(fixed["epochs"])
         self._pending: dict[Pipeline, Suggestion] = {}
 
@@ -46,12 +50,16 @@ class NetworkSearch:
         suggestion = self._pending.pop(pipeline, None) or self._suggestion(pipeline)
         if suggestion is None:
             return
-        self._strategy.tell(suggestion, loss, seconds)
-        if loss is not None:
+        self._strategy.tell(suggestion, loss, seconds if self._costs is not None else suggestion.fidelity)
+        if loss is None or loss > self._best:
+            return
+        # The best so far was not given up before its last fold; what others took may be a part.
+        self._best = loss
+        if self._costs is not None:
             self._costs.learn(suggestion.candidate, suggestion.fidelity, seconds)
 
     def _pipeline(self, suggestion: Suggestion) -> Pipeline:
-        epochs = max(1, round(suggestion.fidelity * self._epochs))
+        epochs = self._epochs_of(suggestion.fidelity)
         hyperparameters = {**self._fixed, **suggestion.candidate.hyperparameters(), "epochs": epochs}
         return Pipeline(NEURAL, self._encoding, hyperparameters)
 
@@ -68,10 +76,18 @@ class NetworkSearch:
                 batch_size=int(found["batch_size"]),
             )
             candidate = Candidate(parse_architecture(str(found["architecture"])), training)
-            share = int(found["epochs"]) / self._epochs
+            fidelity = self._fidelity(int(found["epochs"]))
         except (KeyError, ValueError):
             return None
-        return Suggestion(candidate, min(1.0, share)) if self._space.holds(candidate) else None
+        return Suggestion(candidate, fidelity) if self._space.holds(candidate) else None
+
+    def _fidelity(self, epochs: int) -> float:
+        """Return the fidelity that so many epochs stand for."""
+        known = {self._epochs_of(fidelity): fidelity for fidelity in FIDELITIES}
+        return known.get(epochs, min(1.0, epochs / self._epochs))
+
+    def _epochs_of(self, fidelity: float) -> int:
+        return max(1, round(fidelity * self._epochs))
 
 
 def network_search(
@@ -104,6 +120,6 @@ def network_search(
         once = work_of(candidate, cost(candidate.architecture, inputs), rows=rows, epochs=epochs)
         return Work(n_folds * once.steps, n_folds * once.operations)
 
-    costs = Costs(work)
-    fits = anything if seconds is None else costs.ends_within(seconds)
+    costs = None if seconds is None else Costs(work)
+    fits = anything if costs is None or seconds is None else costs.ends_within(seconds)
     return NetworkSearch(strategy(space, fits), space, fixed, family.encodings[0], costs)

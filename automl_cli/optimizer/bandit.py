@@ -89,7 +89,9 @@ class Bandit:
 
     def tell(self, pipeline: Pipeline, loss: float | None, seconds: float) -> None:
         """Credit the pipeline's family, and teach that family's optimizer; other families hear nothing."""
-        arm = self._arms[pipeline.family]
+        arm = self._arms.get(pipeline.family)
+        if arm is None:  # of an interrupted run that had another family
+            return
         arm.pending.discard(pipeline)
         arm.losses.append(loss if loss is not None and math.isfinite(loss) else None)
         arm.seconds.append(seconds)

@@ -17,6 +17,8 @@ from automl_cli.table.reading import layout_of, meant_markers, read_raw, without
 from automl_cli.table.schema import CODED, UNUSED, Column, Kind, Notice, Remark, Schema, gather
 from automl_cli.table.source import Content, open_content
 
+TRUTH = {"true", "false"}
+
 
 @dataclass(frozen=True)
 class Block:
@@ -77,7 +79,7 @@ class Aligned:
             raw = cells.column(column.name)
             if pa.types.is_string(raw.type):
                 raw = without_markers(raw, column.categories)
-            array, odd = _as_trained(column, raw)
+            array, odd = _as_trained(column, raw, self.layout.decimal)
             arrays.append(array)
             remarks += odd
         for column in self.absent:
@@ -249,11 +251,13 @@ def _carried(name: str, schema: Schema) -> Column:
     return schema.column(name) if name in schema else Column(name, Kind.TEXT, "carried along")
 
 
-def _as_trained(column: Column, cells: pa.ChunkedArray) -> tuple[pa.ChunkedArray, list[Remark]]:
+def _as_trained(column: Column, cells: pa.ChunkedArray, decimal: str = "") -> tuple[pa.ChunkedArray, list[Remark]]:
     if column.kind in CODED:
         return _as_codes(column, cells)
     if column.kind is Kind.NUMERIC:
-        return to_numbers(column.name, cells, column.decimal)
+        # Texts by the file's decimal mark or by the training's, whichever reads more of them.
+        marks = dict.fromkeys((decimal or column.decimal, column.decimal)) if pa.types.is_string(cells.type) else "."
+        return min((to_numbers(column.name, cells, mark) for mark in marks), key=lambda found: found[0].null_count)
     if column.kind is Kind.DATETIME:
         return to_times(column.name, cells, column.datetime_format)
     return cells, []
@@ -261,6 +265,8 @@ def _as_trained(column: Column, cells: pa.ChunkedArray) -> tuple[pa.ChunkedArray
 
 def _as_codes(column: Column, cells: pa.ChunkedArray) -> tuple[pa.ChunkedArray, list[Remark]]:
     values = pa.array(column.categories, pa.string())
+    if {category.lower() for category in column.categories} == TRUTH:  # each format writes them its own way
+        values, cells = pc.utf8_lower(values), pc.utf8_lower(cells)
     codes = (
         pc.index_in(cells, value_set=values) if len(values) else pa.chunked_array([pa.nulls(len(cells), pa.int32())])
     )

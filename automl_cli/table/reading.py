@@ -366,14 +366,18 @@ def _plain(column: pa.ChunkedArray, as_text: bool, file: str, name: str, *, raw:
         column = column.cast(kind.value_type)
         kind = column.type
     if pa.types.is_nested(kind):
-        raise BadData(f"column {name!r} of {file} holds {kind} in a cell", hint=f"leave it out with --ignore {name}")
+        raise BadData(
+            f"column {name!r} of {file} holds {kind} in a cell",
+            hint="write it as text or as numbers, or leave the column out",
+        )
     texts = pa.types.is_large_string(kind) or pa.types.is_string(kind) or pa.types.is_string_view(kind)
     if texts or pa.types.is_boolean(kind) or as_text or pa.types.is_binary(kind):
         try:
             column = column.cast(pa.string())
         except pa.ArrowException as error:
             raise BadData(
-                f"column {name!r} of {file} cannot be read as text", hint=f"leave it out with --ignore {name}"
+                f"column {name!r} of {file} cannot be read as text",
+                hint="write it as text or as numbers, or leave the column out",
             ) from error
         return column if raw else without_markers(column)
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
