@@ -8,10 +8,12 @@ usage: python -m benchmarks.soak [--fits 100] [--predictions 1000] [--inside 100
 """
 
 import argparse
+import contextlib
 import gc
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -50,23 +52,31 @@ class Place:
         for folder in (self.work, self.tmp, self.home):
             folder.mkdir()
         self.shared_before = _shared()
+        self.ours: set[int] = set()  # all processes that commands had
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("AUTOML_")},
             "PYTHONPATH": str(Path(__file__).parents[1]),
             "TMPDIR": str(self.tmp),
             "HOME": str(self.home),
             MARK: self.token,
+            "OMP_WAIT_POLICY": "PASSIVE",  # threads that wait for each other on a busy machine must sleep
             **{f"XDG_{name}_HOME": str(self.home / name.lower()) for name in ("CACHE", "CONFIG", "DATA", "STATE")},
         }
 
     def automl(self, *line: str) -> None:
         """Run a command that must succeed."""
-        done = subprocess.run(
-            [sys.executable, "-m", "automl_cli", *line], cwd=self.work, env=self.environment, capture_output=True,
-            text=True, check=False,
-        )  # fmt: skip
-        if done.returncode:
-            raise RuntimeError(f"automl {' '.join(line)} ended with {done.returncode}: {done.stderr[-500:]}")
+        with tempfile.TemporaryFile("w+") as said:
+            process = psutil.Popen(
+                [sys.executable, "-m", "automl_cli", *line], cwd=self.work, env=self.environment,
+                stdout=said, stderr=said,
+            )  # fmt: skip
+            while process.poll() is None:
+                with contextlib.suppress(psutil.Error):
+                    self.ours |= {process.pid, *(child.pid for child in process.children(recursive=True))}
+                time.sleep(0.05)
+            if process.returncode:
+                said.seek(0)
+                raise RuntimeError(f"automl {' '.join(line)} ended with {process.returncode}: {said.read()[-500:]}")
 
     def measure(self) -> dict[str, int]:
         """Count what is there once what is ending has ended."""
@@ -106,9 +116,14 @@ class Place:
                 continue
         return found
 
+    def may_be_ours(self, name: str) -> bool:
+        """Whether a name says that one of our processes made it, or nothing."""
+        pid = _pid_of(name)
+        return pid is None or pid in self.ours
+
     def lost(self) -> set[str]:
-        """Find names in shared memory that are new and that no process holds: other programs' are held by them."""
-        fresh = _shared() - self.shared_before
+        """Find names in shared memory that are new, that no process holds, and that no other program's process made."""
+        fresh = {name for name in _shared() - self.shared_before if self.may_be_ours(name)}
         for process in psutil.process_iter() if fresh else ():
             try:
                 held = {Path(part.path).name for part in process.memory_maps(grouped=True)}
@@ -116,6 +131,11 @@ class Place:
             except psutil.Error:
                 continue
         return fresh
+
+
+def _pid_of(name: str) -> int | None:
+    found = re.search(r"-(\d+)-", name)
+    return int(found[1]) if found else None
 
 
 def _shared() -> set[str]:
