@@ -10,6 +10,7 @@ import numpy as np
 from automl_cli.calibration import PLAIN, Decision, Learned, learn_decision
 from automl_cli.ensemble import Gain, combine, complete_models, greedy_weights, measure_gain
 from automl_cli.evaluate import read_oof, trial_folder
+from automl_cli.families import find_families
 from automl_cli.features.matrix import Array
 from automl_cli.metrics import METRICS, Metric
 from automl_cli.rundata import RunData
@@ -23,6 +24,7 @@ MOST_MODEL_BYTES = 300 * 10**6  # of one trial: a forest of many classes takes g
 MOST_BYTES = 192 * 2**20  # of out-of-fold predictions held at once
 # metrics of ranks: the models of two folds need not be on one scale, which ranks of all rows together would punish
 BY_FOLD = ("roc_auc", "average_precision")
+WORTH = 0.003  # of the loss, that members which are slow to predict must gain
 FIRST_PICKS = 10  # of a mix that is good enough to learn thresholds from
 FEWEST_PARTS = 5  # of the rows, where one fold has to be divided to judge what is learned on its predictions
 
@@ -137,6 +139,9 @@ def choose_members(
     so that it contributes as much as it did on the rows that were weighed. Where no trial is complete, the one with the
     most folds is the model.
 
+    Members of a family that is slow to predict must be worth it: without them the loss would have to be larger by
+    `WORTH`.
+
     Parameters
     ----------
     calibrate : bool
@@ -147,8 +152,23 @@ def choose_members(
     members_to_be = candidates(trials, cache)
     if not members_to_be:
         return None
-    data = cache.data
     oof = cache.stack(members_to_be)
+    chosen = _chosen_among(members_to_be, oof, cache.data, calibrate=calibrate, stacking=stacking)
+    families = find_families(include_missing=True)
+    slow = {name for name, family in families.items() if family.slow_to_predict}
+    quick = [k for k, trial in enumerate(members_to_be) if trial.proposal.pipeline.family not in slow]
+    used = {trial.proposal.pipeline.family for trial, _ in chosen.members}
+    if not used & slow or not any(members_to_be[k].complete for k in quick):
+        return chosen
+    others = [members_to_be[k] for k in quick]
+    without = _chosen_among(others, oof[quick], cache.data, calibrate=calibrate, stacking=stacking)
+    return chosen if chosen.mean_loss < (1 - WORTH) * without.mean_loss else without
+
+
+def _chosen_among(
+    members_to_be: Sequence[Success], oof: Array, data: RunData, *, calibrate: bool, stacking: bool
+) -> Chosen:
+    """Weigh these trials by their out-of-fold predictions, shape (n_trials, n_rows, n_outputs)."""
     y, weight = data.validated()
     folds = np.repeat(np.arange(len(data.folds)), [len(valid) for _, valid in data.folds])
     rows = np.flatnonzero(np.isfinite(oof).all(axis=2).any(axis=0))

@@ -133,6 +133,8 @@ class Family:
     seconds: Callable[[Shape, Hyperparameters], float]
     offered: Callable[[Shape], bool] = lambda shape: True
     """Whether the family is offered for a problem of this shape at all."""
+    slow_to_predict: bool = False
+    """Whether predicting takes many times what other families take, as where training rows are looked at."""
     modules: tuple[str, ...] = ()
     """What a fit imports: a worker does so once, before the seconds of a trial are counted."""
     contributions: Callable[[Any, Matrix, int], Array] | None = None

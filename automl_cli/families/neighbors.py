@@ -242,5 +242,6 @@ FAMILY = standardised(
         load=load,
         seconds=seconds,
         offered=offered,
+        slow_to_predict=True,
     )
 )
