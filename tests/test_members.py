@@ -202,6 +202,20 @@ def test_weights_of_rows_decide_who_is_better(tmp_path: Path) -> None:
         assert weights_of(trials, run, data) == {expected: 1.0}
 
 
+def test_neighbours_are_members_only_where_they_are_worth_their_time(tmp_path: Path) -> None:
+    data = run_data()
+    off = 0.5 * np.random.default_rng(7).normal(size=N_ROWS)
+    trials = [finished(tmp_path, data, 0, TRUTH + off, family="linear")]
+    # of two that together cancel out, one is slow: it gains a lot and stays
+    slow = finished(tmp_path, data, 1, TRUTH - off, family="neighbors")
+    assert weights_of([*trials, slow], tmp_path, data).keys() == {0, 1}
+    # one that errs as a member does but for a hair gains next to nothing
+    same = finished(tmp_path, data, 2, TRUTH + 0.9995 * off, family="neighbors")
+    assert weights_of([*trials, same], tmp_path, data) == {0: 1.0}
+    # alone it is better than no model
+    assert weights_of([same], tmp_path, data) == {2: 1.0}
+
+
 def test_the_order_in_which_trials_ended_does_not_matter(tmp_path: Path) -> None:
     data = run_data()
     trials = [finished(tmp_path, data, k, noisy(k, 0.2 + 0.1 * k)) for k in range(5)]
