@@ -22,6 +22,7 @@ from automl_cli.repeats import repeat_seconds
 from automl_cli.small import Ceiling, Cost, Costs, Small, choose_small
 from automl_cli.summary import artifact_members, ensemble_gain, leaderboard
 from automl_cli.trial import Success, Trial
+from automl_cli.trimming import trimmed
 
 logger = logging.getLogger(__name__)
 REFIT_SHARE = 0.15  # of the limit, where the members are refitted on all rows at the end
@@ -109,7 +110,7 @@ class ModelSoFar:
             refits = max(refits, sum(2.0 * trial.seconds / len(trial.losses) for trial, _ in self.chosen.members))
         elif self.small is not None:
             refits = min(self._single_seconds(self.small), REFIT_SHARE * self.deadline.total) + MEASURING_SECONDS
-        return 1.5 * self.weighing_seconds + 1.25 * writing + max(refits, self.repeat_seconds())
+        return 2.0 * self.weighing_seconds + 1.25 * writing + max(refits, self.repeat_seconds())
 
     @staticmethod
     def _single_seconds(small: Small) -> float:
@@ -166,6 +167,25 @@ class ModelSoFar:
 
     def _in_order(self) -> list[Trial]:
         return sorted(self.trials, key=lambda trial: trial.proposal.number)
+
+    def settle(self) -> Chosen | None:
+        """Weigh for the last time; dear members that gain next to nothing are left out where there is time to ask."""
+        chosen = self.weigh()
+        if chosen is None or self.costs is not None:
+            return chosen
+        left = self.deadline.seconds_left() - reserve_seconds(self.deadline.total, self.write_seconds())
+        if self.deadline.limited and left < 0.5 * self.weighing_seconds:
+            return chosen
+        # Where trials are counted nothing may depend on what they took: bytes say about how much there is to walk.
+        timed = self.deadline.limited and all(trial.row_seconds is not None for trial, _ in chosen.members)
+
+        def price(trial: Success) -> float:
+            seconds = sum(trial.row_seconds or ()) * len(trial.losses)
+            return seconds if timed else float(self.cache.model_bytes(trial))
+
+        with threadpool_limits(1):
+            self.chosen = trimmed(chosen, self.cache, price, calibrate=self.calibrate, stacking=self.stacking)
+        return self.chosen
 
     def due(self) -> bool:
         """Whether the model in the run's folder should be refreshed now."""

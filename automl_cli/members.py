@@ -153,7 +153,7 @@ def choose_members(
     if not members_to_be:
         return None
     oof = cache.stack(members_to_be)
-    chosen = _chosen_among(members_to_be, oof, cache.data, calibrate=calibrate, stacking=stacking)
+    chosen = chosen_among(members_to_be, oof, cache.data, calibrate=calibrate, stacking=stacking)
     families = find_families(include_missing=True)
     slow = {name for name, family in families.items() if family.slow_to_predict}
     quick = [k for k, trial in enumerate(members_to_be) if trial.proposal.pipeline.family not in slow]
@@ -161,11 +161,11 @@ def choose_members(
     if not used & slow or not any(members_to_be[k].complete for k in quick):
         return chosen
     others = [members_to_be[k] for k in quick]
-    without = _chosen_among(others, oof[quick], cache.data, calibrate=calibrate, stacking=stacking)
+    without = chosen_among(others, oof[quick], cache.data, calibrate=calibrate, stacking=stacking)
     return chosen if chosen.mean_loss < (1 - WORTH) * without.mean_loss else without
 
 
-def _chosen_among(
+def chosen_among(
     members_to_be: Sequence[Success], oof: Array, data: RunData, *, calibrate: bool, stacking: bool
 ) -> Chosen:
     """Weigh these trials by their out-of-fold predictions, shape (n_trials, n_rows, n_outputs)."""

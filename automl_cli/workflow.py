@@ -239,7 +239,7 @@ def _search_and_save(
     phases.end("search")
     overhead = cost.overhead(phases.seconds["search"], deadline.total if early is None else math.inf)
     yield Entered("weighing")
-    chosen = model.weigh()
+    chosen = model.settle()
     if chosen is None:
         raise _no_model(model.trials, options)
     ending = Ending(executor, chosen, job.run.folder.resolve(), deadline, model.write_seconds(), interrupted)

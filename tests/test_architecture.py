@@ -52,6 +52,7 @@ LAYERS = (
     "calibration",
     "stacking",
     "members",
+    "trimming",
     "repeats",
     "importance",
     "worker",

@@ -20,6 +20,7 @@ from automl_cli.splits import ValidationPlan
 from automl_cli.stacking import MEAN
 from automl_cli.task import TaskKind
 from automl_cli.trial import Failure, Pipeline, Proposal, Success, Trial
+from automl_cli.trimming import trimmed
 
 N_ROWS = 40
 EMPTY = Frame(FrameSchema(), np.zeros((N_ROWS, 0)), np.zeros((N_ROWS, 0), dtype=np.int32), np.zeros((N_ROWS, 0)))
@@ -214,6 +215,23 @@ def test_neighbours_are_members_only_where_they_are_worth_their_time(tmp_path: P
     assert weights_of([*trials, same], tmp_path, data) == {0: 1.0}
     # alone it is better than no model
     assert weights_of([same], tmp_path, data) == {2: 1.0}
+
+
+def test_dear_members_that_gain_next_to_nothing_are_left_out(tmp_path: Path) -> None:
+    data = run_data()
+    off = 0.5 * np.random.default_rng(7).normal(size=N_ROWS)
+    one, other = (finished(tmp_path, data, k, TRUTH + sign * off) for k, sign in enumerate((1, -0.9)))
+    hair = finished(tmp_path, data, 2, TRUTH + 0.02 * off + 0.0001 * noisy(3, 1.0))
+    cache = OofCache(tmp_path, data)
+    chosen = choose_members([one, other, hair], cache)
+    assert chosen is not None
+    same = trimmed(chosen, cache, lambda trial: 1.0)
+    assert {t.proposal.number for t, _ in same.members} <= {t.proposal.number for t, _ in chosen.members}
+    assert same.mean_loss <= 1.001 * chosen.mean_loss
+    pair = choose_members([one, other], cache)
+    assert pair is not None
+    dear = trimmed(pair, cache, lambda trial: 100.0 if trial is one else 1.0)
+    assert {t.proposal.number for t, _ in dear.members} == {0, 1}  # without it the other's error would stay
 
 
 def test_the_order_in_which_trials_ended_does_not_matter(tmp_path: Path) -> None:
