@@ -81,9 +81,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     arguments = parser.parse_args()
     index = index_of(arguments.tables)
-    print(
-        "| table | error | trimmed | ratio | us a row | trimmed | ratio | MB | trimmed |\n|---|---|---|---|---|---|---|---|---|"
-    )
+    print("| table | error | trimmed | ratio | us a row | trimmed | ratio | MB | trimmed |\n" + "|---" * 9 + "|")
     ratios = []
     for name in arguments.names or index:
         for seed in arguments.seeds:
