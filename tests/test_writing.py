@@ -43,7 +43,7 @@ def test_nothing_is_quoted_without_need() -> None:
 
 
 def test_a_missing_cell_differs_from_an_empty_text() -> None:
-    assert written({"a": pa.array(["x", None, ""]), "b": pa.array([1, 2, 3])}) == 'a,b\n"x",1\n,2\n"",3\n'
+    assert written({"a": pa.array(["x", None, ""]), "b": pa.array([1, 2, 3])}) == 'a,b\nx,1\n,2\n"",3\n'
 
 
 @pytest.mark.parametrize("cells", [["a,b", "c"], ['say "hi"', "c"], ["two\nlines", "c"]])

@@ -37,6 +37,7 @@ from automl_cli.trial import Pipeline
 Attachment = tuple[Mapping[str, Any], bytes]
 NOTHING: Mapping[str, Attachment] = MappingProxyType({})
 LIBRARIES = ("numpy", "pyarrow", "scikit-learn", "lightgbm", "xgboost", "catboost", "torch")
+MOST_INDENTED = 2_000  # columns
 SAMPLE_BYTES = 1 << 16
 RELATIVE_SPEED = 0.7  # of models and the disk, beside what is tried of this machine
 MOST_SAMPLES = 8  # of a file whose packed size is asked for
@@ -117,7 +118,9 @@ def write_artifact(
         "libraries": library_versions(),
         "members": [_entry(member, blobs) for member in sorted(members, key=lambda member: member.number)],
     }
-    text = json.dumps(_plain(data), ensure_ascii=False, allow_nan=False, indent=1).encode("utf-8", "surrogatepass")
+    # Indented for people to read, unless there is so much that nobody does: json then takes ten times as long.
+    indent = 1 if len(manifest["schema"]) <= MOST_INDENTED else None
+    text = json.dumps(_plain(data), ensure_ascii=False, allow_nan=False, indent=indent).encode("utf-8", "surrogatepass")
     digest = hashlib.sha256(text).hexdigest()
     parse_manifest(text, digest)  # what no reader would accept must not replace a model that works
     n_bytes = len(text) + sum(map(_size, blobs.values()))

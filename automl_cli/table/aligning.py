@@ -75,8 +75,9 @@ class Aligned:
         """Bring raw cells to the kinds of the training: the used columns, then the absent ones."""
         remarks: list[Remark] = []
         arrays = []
+        by_name = dict(zip(cells.column_names, cells.columns, strict=True))  # looking each up takes long in wide tables
         for column in self.used:
-            raw = cells.column(column.name)
+            raw = by_name[column.name]
             if pa.types.is_string(raw.type):
                 raw = without_markers(raw, column.categories)
             array, odd = _as_trained(column, raw, self.layout.decimal)
