@@ -126,8 +126,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @needs_torch
-def test_networks_are_found_drawn_and_saved(command: Command, folder: Path) -> None:
-    done = command("nas", "d.csv", "-t", "y", "--time", "20s", "--nas", "evolution", "-o", "m.automl", cwd=folder)
+def test_networks_are_found_drawn_and_saved(automl: Command, command: Command, folder: Path) -> None:
+    done = automl("nas", "d.csv", "-t", "y", "--time", "20s", "--nas", "evolution", "-o", "m.automl", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "┌" in done.stdout
     assert "multiply-adds" in done.stdout
