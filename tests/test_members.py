@@ -13,7 +13,7 @@ from automl_cli.ensemble import greedy_weights
 from automl_cli.evaluate import trial_folder
 from automl_cli.features.frame import Frame, FrameSchema
 from automl_cli.features.matrix import Array
-from automl_cli.members import MOST_CANDIDATES, OofCache, candidates, choose_members
+from automl_cli.members import MOST_CANDIDATES, Chosen, OofCache, candidates, choose_members
 from automl_cli.metrics import METRICS
 from automl_cli.rundata import RunData
 from automl_cli.splits import ValidationPlan
@@ -232,6 +232,16 @@ def test_dear_members_that_gain_next_to_nothing_are_left_out(tmp_path: Path) -> 
     assert pair is not None
     dear = trimmed(pair, cache, lambda trial: 100.0 if trial is one else 1.0)
     assert {t.proposal.number for t, _ in dear.members} == {0, 1}  # without it the other's error would stay
+
+
+def test_of_two_members_that_say_the_same_the_dear_one_goes(tmp_path: Path) -> None:
+    data = run_data()
+    off = 0.5 * np.random.default_rng(7).normal(size=N_ROWS)
+    one, other = (finished(tmp_path, data, k, TRUTH + part * off) for k, part in enumerate((1.0, 0.9999)))
+    chosen = Chosen(((one, 0.5), (other, 0.5)), one.loss, one.losses)
+    for dear, left in ((one, 1), (other, 0)):
+        kept = trimmed(chosen, OofCache(tmp_path, data), lambda trial, dear=dear: 100.0 if trial is dear else 1.0)
+        assert [trial.proposal.number for trial, _ in kept.members] == [left]
 
 
 def test_the_order_in_which_trials_ended_does_not_matter(tmp_path: Path) -> None:
