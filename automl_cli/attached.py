@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from automl_cli.artifact import Attachment
+from automl_cli.features.frame import joined
 from automl_cli.features.matrix import Array
 from automl_cli.members import Chosen, OofCache, out_of_fold
 from automl_cli.reference import ColumnReference, Reference, column_reference
@@ -24,8 +25,11 @@ class Kept:
 
 
 def kept_of(data: RunData, classes: tuple[str, ...]) -> Kept:
-    """Hash and measure a run's rows."""
-    return Kept(SeenRows.of(data.frame, np.asarray(data.y), classes), Reference.of(data.frame))
+    """Hash the rows that a run learns from, a source's too, and measure its own."""
+    frame, y = data.frame, np.asarray(data.y)
+    if data.source is not None:
+        frame, y = joined([frame, data.source.frame]), np.concatenate([y, data.source.y])
+    return Kept(SeenRows.of(frame, y, classes), Reference.of(data.frame))
 
 
 def attachments(kept: Kept | None, chosen: Chosen, cache: OofCache) -> Mapping[str, Attachment]:

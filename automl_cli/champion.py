@@ -12,8 +12,9 @@ from automl_cli.errors import BadData, UsageError
 from automl_cli.features.frame import Frame, frame_from_table
 from automl_cli.features.matrix import Array
 from automl_cli.features.rowhash import salted_hashes
-from automl_cli.job import FitOptions, task_of
+from automl_cli.job import task_of
 from automl_cli.metrics import Metric, TaskKind
+from automl_cli.options import FitOptions
 from automl_cli.prediction import schema_of_features
 from automl_cli.seen import SeenRows
 from automl_cli.table import Table, read_with_schema

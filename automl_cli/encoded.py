@@ -6,26 +6,22 @@ link to the files of the encoder. ``RUN/encoded/fold_0/text_parts/`` holds what 
 
 import json
 import logging
-import os
 import shutil
-import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import inf
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
-from automl_cli.features.encodings import ENCODINGS
+from automl_cli.adapting import source_model_folder, target_columns, training_frame, training_targets
 from automl_cli.features.frame import Frame
 from automl_cli.features.matrix import Array, Matrix, as_matrix
 from automl_cli.features.text import KnownText, TextParts, read_text_parts, save_text_parts
-from automl_cli.files import locked
+from automl_cli.files import once
 from automl_cli.rowtime import row_seconds
 from automl_cli.rundata import RunData
+from automl_cli.sourced import find_encoding, source_files, with_columns
+from automl_cli.transfer.adaptation import WITH_OUTPUTS, WITH_ROWS, split_name
 
-T = TypeVar("T")
 logger = logging.getLogger(__name__)
 DISK_SHARE = 0.2  # of the free disk may go into encoded folds; beyond it each worker makes its own
 TEXT = "text_parts"
@@ -73,47 +69,6 @@ def open_encoded(run_folder: Path, data: RunData, encoding: str, fold: int) -> E
     return Encoded(place / "encoder", train, valid, facts["row_seconds"])
 
 
-def once(place: Path, make: Callable[[Path], T]) -> T | None:
-    """Have a folder made by the first process that needs it; the others wait until it is there.
-
-    Parameters
-    ----------
-    make : callable
-        Fills an empty folder that becomes ``place``. Where it raises, or its process is killed, the next one makes it.
-
-    Returns
-    -------
-    What ``make`` returned, or None where it was not called.
-    """
-    if place.exists():
-        return None
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with locked(place.with_suffix(".lock"), str(place), wait_seconds=inf):
-        if place.exists():
-            return None
-        draft = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
-        try:
-            made = make(draft)
-            try:
-                draft.rename(place)
-            except OSError:
-                if not place.exists():  # else somebody was faster, on a disk without locks
-                    raise
-            return made
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
-
-
-def link_files(source: Path, target: Path) -> None:
-    """Fill a new folder ``target`` with links to the files of ``source``, or with copies where there are no links."""
-    target.mkdir()
-    for file in source.iterdir():
-        try:
-            os.link(file, target / file.name)
-        except OSError:
-            shutil.copyfile(file, target / file.name)
-
-
 def _encode_into(draft: Path, root: Path, data: RunData, encoding: str, fold: int) -> tuple[Matrix, Matrix]:
     encoder = draft / "encoder"
     encoder.mkdir()
@@ -129,21 +84,30 @@ def _encode_into(draft: Path, root: Path, data: RunData, encoding: str, fold: in
 
 def _row_seconds(data: RunData, encoding: str, saved: Path) -> float:
     """Return what a row takes that comes from elsewhere: without what the run knows of its texts."""
-    encoder, valid = ENCODINGS[encoding].load(saved), data.every_fold[0][1]
+    encoder, valid = find_encoding(encoding).load(saved), data.every_fold[0][1]
     n_columns = len(data.frame.schema.names)
     return row_seconds(lambda rows: encoder.transform(data.frame.take(valid[rows])), len(valid), n_columns)
 
 
 def _encode(root: Path, data: RunData, encoding: str, fold: int, save_to: Path | None) -> tuple[Matrix, Matrix]:
+    base, adaptation = split_name(encoding)
     train_rows, valid_rows = data.every_fold[fold]
-    train, valid = data.frame.take(train_rows), data.frame.take(valid_rows)
+    train, valid = training_frame(data, train_rows, adaptation), data.frame.take(valid_rows)
     if data.frame.schema.text:
-        train, valid = _with_known_text(root / f"fold_{fold}" / TEXT, train, valid, fold)
+        kind = f"{TEXT}_with_source" if adaptation in WITH_ROWS else TEXT
+        train, valid = _with_known_text(root / f"fold_{fold}" / kind, train, valid, fold)
+    y = training_targets(data, train_rows, adaptation)
     # The seed belongs to the fold, not to the trial: all trials share the encoded fold.
-    encoder, matrix = ENCODINGS[encoding].fit(train, data.y[train_rows], data.kind, data.n_outputs, fold)
+    encoder, matrix = find_encoding(base).fit(train, y, data.kind, data.n_outputs, fold)
+    held = encoder.transform(valid)
     if save_to is not None:
-        ENCODINGS[encoding].save(encoder, save_to)
-    return matrix, encoder.transform(valid)
+        find_encoding(base).save(encoder, save_to)
+    if adaptation in WITH_OUTPUTS:
+        columns = target_columns(root.parent, data)
+        matrix, held = with_columns(matrix, columns[train_rows]), with_columns(held, columns[valid_rows])
+        if save_to is not None:
+            source_files(source_model_folder(root.parent, data) / "files", save_to)
+    return matrix, held
 
 
 def _with_known_text(place: Path, train: Frame, valid: Frame, seed: int) -> tuple[Frame, Frame]:

@@ -14,16 +14,27 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from automl_cli.encoded import Encoded, link_files, open_encoded
+from automl_cli.adapting import (
+    offset_of,
+    prepare_source,
+    source_model_folder,
+    target_columns,
+    training_frame,
+    training_targets,
+    training_weights,
+)
+from automl_cli.encoded import Encoded, open_encoded
 from automl_cli.families import find_families
 from automl_cli.families.family import Family, FoldData, Limits, Model
-from automl_cli.features.encodings import ENCODINGS
 from automl_cli.features.matrix import Array, Matrix
+from automl_cli.files import link_files
 from automl_cli.kept import Keep, Kept
 from automl_cli.machine import return_memory
 from automl_cli.racing import Decision, should_stop
 from automl_cli.rowtime import row_seconds
 from automl_cli.rundata import RunData, open_rundata
+from automl_cli.sourced import Offset, OffsetModel, find_encoding, save_model, source_files, with_columns
+from automl_cli.transfer.adaptation import WITH_OUTPUTS, rows_of, split_name
 from automl_cli.trial import Failure, Proposal, Success, Trial
 
 ENCODED_BYTES = 96 * 2**20  # per worker, most of it shared with the others; beyond it a fold is mapped again, cheaply
@@ -51,17 +62,18 @@ class OpenRun:
 
     def encode(self, encoding: str, fold: int) -> Encoded:
         """Encode a fold, unless a worker has done so before."""
+        rows = rows_of(encoding)
 
         def make() -> tuple[Encoded, int]:
-            made = open_encoded(self.folder, self.data, encoding, fold)
+            made = open_encoded(self.folder, self.data, rows, fold)
             return made, made.n_bytes
 
-        return self.encoded.get((encoding, fold), make)
+        return self.encoded.get((rows, fold), make)
 
     def keep_for(self, encoding: str, fold: int) -> Keep:
         """Return what lets a family keep things that depend on this fold and encoding."""
         # A cluster's workers are threads, and no library says that two may train on one data set at once.
-        return self.binned.under(encoding, fold, threading.get_ident())
+        return self.binned.under(rows_of(encoding), fold, threading.get_ident())
 
 
 @functools.lru_cache(maxsize=1)
@@ -121,31 +133,22 @@ def _fit_fold(
     run: OpenRun, family: Family, proposal: Proposal, fold: int, folder: Path, seconds: float | None
 ) -> float:
     began = time.perf_counter()
-    data = run.data
-    train_rows, valid_rows = data.every_fold[fold]
-    encoded = run.encode(proposal.pipeline.encoding, fold)
-    fold_data = FoldData(
-        kind=data.kind,
-        n_outputs=data.n_outputs,
-        train=encoded.train,
-        y=data.y[train_rows],
-        weight=None if data.weight is None else data.weight[train_rows],
-        valid=encoded.valid,
-        y_valid=data.y[valid_rows],
-        weight_valid=None if data.weight is None else data.weight[valid_rows],
-        loss=data.metric.loss,
-        metric=data.metric.name,
-        keep=run.keep_for(proposal.pipeline.encoding, fold),
-    )
+    data, encoding = run.data, proposal.pipeline.encoding
+    _, valid_rows = data.every_fold[fold]
+    prepare_source(run.folder, data, encoding, seconds)
+    encoded = run.encode(encoding, fold)
+    fold_data, offset = _fold_data(run, encoded, encoding, fold)
     left = None if seconds is None else max(0.05, seconds - (time.perf_counter() - began))
     with threadpool_limits(proposal.threads):
         model = family.fit(fold_data, proposal.pipeline.hyperparameters, Limits(proposal.threads, proposal.seed, left))
+    if offset is not None:
+        model = OffsetModel(model, offset)
     predicting = time.process_time()
     predictions = model.predict(encoded.valid, proposal.threads)
     predicting = time.process_time() - predicting
     if not np.isfinite(predictions).all():
         raise ValueError("the model predicts values that are not finite")
-    loss = float(data.metric.loss(fold_data.y_valid, predictions, fold_data.weight_valid))
+    loss = float(data.metric.loss(data.y[valid_rows], predictions, fold_data.weight_valid))
     facts = {
         "family": proposal.pipeline.family,
         "encoding": proposal.pipeline.encoding,
@@ -159,6 +162,30 @@ def _fit_fold(
         facts["row_seconds"] = [encoded.row_seconds, _row_seconds(model, encoded.valid, predicting)]
     _write_fold(folder / f"fold_{fold}", family, model, encoded.encoder, predictions, facts)
     return loss
+
+
+def _fold_data(run: OpenRun, encoded: Encoded, encoding: str, fold: int) -> tuple[FoldData, Offset | None]:
+    """Return what a model of one fold learns from and stops on, and what its values are the difference to, if any."""
+    data, adaptation = run.data, split_name(encoding)[1]
+    train_rows, valid_rows = data.every_fold[fold]
+    y, y_valid = training_targets(data, train_rows, adaptation), data.y[valid_rows]
+    offset = offset_of(run.folder, data, train_rows, adaptation)
+    if offset is not None:
+        y, y_valid = y - offset.of(encoded.train)[:, 0], y_valid - offset.of(encoded.valid)[:, 0]
+    fold_data = FoldData(
+        kind=data.kind,
+        n_outputs=data.n_outputs,
+        train=encoded.train,
+        y=y,
+        weight=training_weights(run.folder, data, train_rows, adaptation),
+        valid=encoded.valid,
+        y_valid=y_valid,
+        weight_valid=None if data.weight is None else data.weight[valid_rows],
+        loss=data.metric.loss,
+        metric=data.metric.name,
+        keep=run.keep_for(encoding, fold),
+    )
+    return fold_data, offset
 
 
 def _row_seconds(model: Model, valid: Matrix, took: float) -> float:
@@ -178,7 +205,7 @@ def _write_fold(
     draft = folder.with_suffix(".draft")
     shutil.rmtree(draft, ignore_errors=True)  # left by a worker that was killed
     (draft / "model").mkdir(parents=True)
-    family.save(model, draft / "model")
+    save_model(family, model, draft / "model")
     link_files(encoder, draft / "encoder")
     np.save(draft / "oof.npy", predictions if predictions.shape[1] == 1 else predictions.astype(np.float32))
     (draft / "fold.json").write_text(json.dumps(facts))
@@ -298,19 +325,27 @@ def refit(trial: Success, run_folder: str, seconds: float | None) -> Path:
     run = open_run(run_folder)
     data, proposal = run.data, trial.proposal
     family = find_families()[proposal.pipeline.family]
-    y = np.asarray(data.y)
-    encoding = ENCODINGS[proposal.pipeline.encoding]
-    encoder, train = encoding.fit(data.frame, y, data.kind, data.n_outputs, len(data.folds))
+    base, adaptation = split_name(proposal.pipeline.encoding)
+    encoding, rows = find_encoding(base), np.arange(data.n_rows)
+    y = training_targets(data, rows, adaptation)
+    encoder, train = encoding.fit(training_frame(data, rows, adaptation), y, data.kind, data.n_outputs, len(data.folds))
+    if adaptation in WITH_OUTPUTS:
+        train = with_columns(train, target_columns(run.folder, data))
+    offset = offset_of(run.folder, data, rows, adaptation)
+    if offset is not None:
+        y = y - offset.of(train)[:, 0]
     rounds = [n for n in trial.rounds if n > 0]
+    last = slice(max(0, data.n_rows - LAST_ROWS), data.n_rows)  # the source's rows come behind
+    weight = training_weights(run.folder, data, rows, adaptation)
     fold_data = FoldData(
         kind=data.kind,
         n_outputs=data.n_outputs,
         train=train,
         y=y,
-        weight=None if data.weight is None else np.asarray(data.weight),
-        valid=Matrix(train.X[-LAST_ROWS:], train.categorical, train.names),  # watched, but nothing depends on it
-        y_valid=y[-LAST_ROWS:],
-        weight_valid=None if data.weight is None else np.asarray(data.weight)[-LAST_ROWS:],
+        weight=weight,
+        valid=Matrix(train.X[last], train.categorical, train.names),  # watched, but nothing depends on it
+        y_valid=y[last],
+        weight_valid=None if weight is None else weight[last],
         loss=data.metric.loss,
         metric=data.metric.name,
     )
@@ -324,6 +359,8 @@ def refit(trial: Success, run_folder: str, seconds: float | None) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "model").mkdir(parents=True)
     (folder / "encoder").mkdir()
-    family.save(model, folder / "model")
+    save_model(family, model if offset is None else OffsetModel(model, offset), folder / "model")
     encoding.save(encoder, folder / "encoder")
+    if adaptation in WITH_OUTPUTS:
+        source_files(source_model_folder(run.folder, data) / "files", folder / "encoder")
     return folder

@@ -5,15 +5,18 @@ import errno
 import fcntl
 import logging
 import os
+import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from math import inf
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from automl_cli.errors import AutomlError, Locked, NoSpace, UsageError
 
+T = TypeVar("T")
 logger = logging.getLogger(__name__)
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -181,3 +184,44 @@ def locked(
                 time.sleep(pause)
                 pause = min(2 * pause, 0.1)
         yield
+
+
+def once(place: Path, make: Callable[[Path], T]) -> T | None:
+    """Have a folder made by the first process that needs it; the others wait until it is there.
+
+    Parameters
+    ----------
+    make : callable
+        Fills an empty folder that becomes ``place``. Where it raises, or its process is killed, the next one makes it.
+
+    Returns
+    -------
+    What ``make`` returned, or None where it was not called.
+    """
+    if place.exists():
+        return None
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with locked(place.with_suffix(".lock"), str(place), wait_seconds=inf):
+        if place.exists():
+            return None
+        draft = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
+        try:
+            made = make(draft)
+            try:
+                draft.rename(place)
+            except OSError:
+                if not place.exists():  # else somebody was faster, on a disk without locks
+                    raise
+            return made
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def link_files(source: Path, target: Path) -> None:
+    """Fill a new folder ``target`` with links to the files of ``source``, or with copies where there are no links."""
+    target.mkdir()
+    for file in source.iterdir():
+        try:
+            os.link(file, target / file.name)
+        except OSError:
+            shutil.copyfile(file, target / file.name)

@@ -8,9 +8,9 @@ import numpy as np
 
 from automl_cli.evaluate import open_run, trial_folder
 from automl_cli.families import find_families
-from automl_cli.features.encodings import ENCODINGS
 from automl_cli.features.frame import Frame
 from automl_cli.features.matrix import Array
+from automl_cli.sourced import find_encoding, load_model
 from automl_cli.trial import Proposal
 
 MOST_ROWS = 1000
@@ -41,8 +41,9 @@ def permutation_importance(proposal: Proposal, run_folder: str, seconds: float |
     started = time.perf_counter()
     run = open_run(run_folder)
     folder = trial_folder(Path(run_folder), proposal.number) / "fold_0"
-    model = find_families()[proposal.pipeline.family].load(folder / "model")
-    encoder = ENCODINGS[proposal.pipeline.encoding].load(folder / "encoder")
+    family, encoding = find_families()[proposal.pipeline.family], proposal.pipeline.encoding
+    model = load_model(family, encoding, folder / "model")
+    encoder = find_encoding(encoding).load(folder / "encoder")
     rng = np.random.default_rng(proposal.seed)
     rows = np.asarray(run.data.folds[0][1])
     most_rows = int(np.clip(MOST_PREDICTIONS // max(1, len(run.data.frame.schema.names)), LEAST_ROWS, MOST_ROWS))

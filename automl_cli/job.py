@@ -1,13 +1,15 @@
-"""One fitting job: what the user asked for, and everything that is fixed before the first trial."""
+"""One fitting job: everything that is fixed before the first trial."""
 
 import difflib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from automl_cli.artifact import Signer, read_signer
+import numpy as np
+
+from automl_cli.artifact import Signer, open_artifact, read_signer
 from automl_cli.errors import BadData, MissingExtra, UsageError
 from automl_cli.families import find_families
 from automl_cli.families.family import Family, Shape, without_encoding
@@ -15,197 +17,20 @@ from automl_cli.features.frame import FrameSchema, frame_from_table, frame_schem
 from automl_cli.features.matrix import Array
 from automl_cli.machine import usable_cores
 from automl_cli.neural import NEURAL
+from automl_cli.options import NO_NETWORKS, FitOptions
 from automl_cli.parts import Part
 from automl_cli.plan import Resources, share_cores
 from automl_cli.rundata import RunData, open_rundata, save_rundata
 from automl_cli.runs import Run
+from automl_cli.sources import Labelled, Sources, few_rows, is_model, lay_out_model, source_rows, split_task
 from automl_cli.splits import ValidationPlan, plan_folds
-from automl_cli.table import Kind, Table, read_table
-from automl_cli.table.fitting import near_names
-from automl_cli.task import Task, TaskKind, make_task
+from automl_cli.table import Kind, Notice, Table, read_table, read_tables, under
+from automl_cli.task import Task, make_task
+from automl_cli.transfer.adaptation import adaptations
 from automl_cli.trial import Trial, read_journal
 
-PLACES = ("out", "run_dir", "sign_key", "require_signature")
-"""Options that are paths."""
-NO_NETWORKS = "off"
+SOURCE_MODEL = "source_model"
 SHORTEST_FOR_NETWORKS = 180.0  # seconds: in less, boosters gain more
-
-
-@dataclass(frozen=True)
-class FitOptions:
-    """What a user can say about a fit; None means: decide from the data.
-
-    Attributes
-    ----------
-    data : str
-        A path, or ``-`` for standard input.
-    seconds : float or None
-        Limit of the whole command, counted from the start of its process.
-    n_trials : int or None
-        With a number and without ``seconds`` the result is reproducible.
-    patience : int or None
-        Trials in a row without a gain after which the search ends.
-    workers : int or None
-        Trials side by side.
-    memory_bytes : int or None
-        Limit of the whole process tree.
-    include, exclude : tuple of str
-        Names of families.
-    run_dir : Path or None
-        Kept after the run where it is named.
-    dask : str or None
-        Address of a scheduler.
-    without : frozenset of Part
-        What is left out of the search, to see what it is worth.
-    experience : str or None
-        Where past runs are remembered: a path, an SQLAlchemy URL or ``off``; None: the user's own store.
-    wait : float
-        Seconds to wait where another run holds the output.
-    keep : int or None
-        How many replaced models stay, where ``out`` is a champion that only a better model may replace; else None.
-    stands_for : Path or None
-        The model whose place the result may take; then ``out`` is a place that only this process knows.
-    sign_key : Path or None
-        The private key that signs the model.
-    require_signature : Path or None
-        Public keys of which one must have signed the champion.
-    max_bytes, max_row_seconds : int or None, float or None
-        What the model's file may hold, and what predicting a row with it may take.
-    compact : bool
-        Whether the model is one fitted model.
-    nas : str
-        How networks are searched, one of `automl_cli.nas.STRATEGIES` or `NO_NETWORKS`; empty: where the time is enough
-        and the extra is installed, a bandit shares it among strategies.
-    """
-
-    data: str
-    target: str
-    out: Path
-    seconds: float | None = None
-    n_trials: int | None = None
-    patience: int | None = None
-    task: TaskKind | None = None
-    metric: str | None = None
-    positive: str | None = None
-    seed: int = 0
-    workers: int | None = None
-    memory_bytes: int | None = None
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    folds: int | None = None
-    kinds: Mapping[str, Kind] = field(default_factory=dict)
-    ignore: tuple[str, ...] = ()
-    weight_column: str | None = None
-    group_column: str | None = None
-    time_column: str | None = None
-    run_dir: Path | None = None
-    resume: bool = False
-    dask: str | None = None
-    without: frozenset[Part] = frozenset()
-    experience: str | None = None
-    wait: float = 0.0
-    keep: int | None = None
-    stands_for: Path | None = None
-    sign_key: Path | None = None
-    require_signature: Path | None = None
-    max_bytes: int | None = None
-    max_row_seconds: float | None = None
-    compact: bool = False
-    nas: str = ""
-
-    @property
-    def roles(self) -> tuple[str, ...]:
-        """Columns that are no features: the target, weights and groups."""
-        return tuple(name for name in (self.target, self.weight_column, self.group_column) if name is not None)
-
-    def check_roles(self) -> None:
-        """Refuse a column that is given two roles, or one and is ignored.
-
-        Raises
-        ------
-        UsageError
-        """
-        for option, name in self._role_options():
-            if name == self.target:
-                raise UsageError(f"{option} {name!r} is the target", hint="name another column")
-            if name in self.ignore:
-                raise UsageError(f"{option} {name!r} is ignored as well", hint=f"leave out --ignore {name}")
-        names = [name for _, name in self._role_options()]
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            raise UsageError(f"column {twice!r} is given two roles", hint="name another column for one of them")
-
-    @property
-    def networks_wanted(self) -> bool:
-        """Whether networks are to be searched whatever the time."""
-        return self.nas not in ("", NO_NETWORKS)
-
-    def check_present(self, table: Table) -> None:
-        """Refuse a role of a column that is not in the table.
-
-        Raises
-        ------
-        UsageError
-            With the nearest names.
-        """
-        for option, name in self._role_options():
-            if name not in table.schema:
-                problem = f"{table.source} has no column {name!r} for {option}"
-                raise UsageError(problem, hint=near_names(name, table.schema.names))
-
-    def _role_options(self) -> list[tuple[str, str]]:
-        """Return (option, column) of the columns with a role beside the target."""
-        columns = {
-            "--weight-column": self.weight_column,
-            "--group-column": self.group_column,
-            "--time-column": self.time_column,
-        }
-        return [(option, name) for option, name in columns.items() if name is not None]
-
-    def identity(self) -> dict[str, str]:
-        """Return what makes two fits the same job."""
-        data = self.data if self.data == "-" else str(Path(self.data).resolve())
-        return {"data": data, "target": self.target, "out": str((self.stands_for or self.out).resolve())}
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the options as JSON values, with whole paths, so that another process can go on with them."""
-        data = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "stands_for"}
-        for name in PLACES:
-            data[name] = None if data[name] is None else str(data[name].resolve())
-        if self.data != "-":
-            data["data"] = str(Path(self.data).resolve())
-        if self.experience not in (None, "off") and "://" not in str(self.experience):
-            data["experience"] = str(Path(str(self.experience)).resolve())
-        if self.stands_for is not None:
-            data["out"] = str(self.stands_for.resolve())
-        return {**data, "kinds": dict(self.kinds), "without": sorted(self.without)}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "FitOptions":
-        """Read what `to_json` gave; what other versions knew as well is passed over."""
-        known = {name: value for name, value in data.items() if name in cls.__dataclass_fields__}
-        for name in PLACES:
-            known[name] = None if known.get(name) is None else Path(known[name])
-        for name in ("include", "exclude", "ignore"):
-            known[name] = tuple(known.get(name) or ())
-        task = known.get("task")
-        kinds = {name: Kind(kind) for name, kind in (known.get("kinds") or {}).items()}
-        without = frozenset(Part(name) for name in known.get("without") or ())
-        return cls(**{**known, "task": None if task is None else TaskKind(task), "kinds": kinds, "without": without})
-
-    def settings(self) -> dict[str, str]:
-        """Return what must be the same for a run to be resumed.
-
-        Not what only says when it ends, the number of trials and patience: more may be asked of a run than at first.
-        Nor the limits on the model: trials are what they are, and another model may be made of them.
-        """
-        names = ("task", "metric", "positive", "seed", "include", "exclude", "folds", "ignore")
-        roles = ("weight_column", "group_column", "time_column")
-        chosen = {name: str(getattr(self, name)) for name in (*names, *roles)}
-        without = ", ".join(sorted(self.without))
-        kinds = str(sorted(self.kinds.items()))
-        networks = {"nas": self.nas} if self.nas else {}
-        return {**chosen, "kinds": kinds, "timed": str(self.seconds is not None), "without": without, **networks}
 
 
 @dataclass(frozen=True)
@@ -224,6 +49,8 @@ class Job:
     data: RunData
     recorded: Mapping[int, Trial]
     signer: Signer | None = None
+    notices: tuple[Notice, ...] = ()
+    """What was odd about the tables."""
 
 
 def choose_families(include: Sequence[str], exclude: Sequence[str]) -> dict[str, Family]:
@@ -315,7 +142,38 @@ def read_data(options: FitOptions) -> Table:
     )
 
 
-def prepare(options: FitOptions, table: Table, families: Mapping[str, Family], run: Run) -> Job:
+def read_with_sources(options: FitOptions) -> tuple[Table, Sources]:
+    """Read the table that the options name, and what else it may be learned from.
+
+    Raises
+    ------
+    BadData, TargetNotFound, UsageError, BadArtifact
+        See `read_tables` and `open_artifact`.
+    """
+    models = [path for path in options.source if is_model(path)]
+    tables = [path for path in options.source if path not in models]
+    if len(models) > 1:
+        raise UsageError(f"--source names {len(models)} models", hint="one model and any number of tables can be named")
+    if "-" in tables and options.data == "-":
+        raise UsageError("standard input cannot be both the data and a source", hint="name a file for one of them")
+    model = open_artifact(Path(models[0])) if models else None
+    if not tables:
+        return read_data(options), Sources(None, model)
+    table, *others = read_tables(
+        options.data,
+        tables,
+        target=options.target,
+        kinds=options.kinds,
+        ignore=options.ignore,
+        verbatim=verbatim_columns(options),
+    )
+    notices = tuple(notice for other in others for notice in other.notices)
+    return replace(table, notices=(*table.notices, *notices)), Sources(under(others), model)
+
+
+def prepare(
+    options: FitOptions, table: Table, families: Mapping[str, Family], run: Run, sources: Sources | None = None
+) -> Job:
     """Turn the table into a task, fix the folds, and lay the data out for the workers.
 
     Raises
@@ -327,7 +185,13 @@ def prepare(options: FitOptions, table: Table, families: Mapping[str, Family], r
         settings or data.
     """
     options.check_present(table)
+    sources = sources or Sources()
     task, kept = task_of(options, table)
+    found: Labelled | None = None
+    if sources.table is not None:
+        both = under((table, sources.table))
+        found = split_task(task, *task_of(options, both, n_own=table.n_rows), table, sources.table)
+        task, kept = found.task, found.kept
     schema = frame_schema(table.schema, exclude=options.roles)
     if not schema.names:
         raise BadData(
@@ -337,21 +201,20 @@ def prepare(options: FitOptions, table: Table, families: Mapping[str, Family], r
     frame = frame_from_table(table, schema)
     if len(kept) < frame.n_rows:
         frame = frame.take(kept)
+    rows, notices = None, few_rows(task) if options.source else ()
+    if sources.table is not None and found is not None:
+        rows, repeated = source_rows(sources.table, found, frame, schema)
+        notices = (*notices, *found.notices, *repeated)
+    shape = _shape(task, table, schema, 0 if rows is None else len(rows.y), sources)
+    offered = _offered(options, table, families, shape)
     n_columns = len(schema.names)
     plan = plan_folds(task, folds=options.folds, seconds=options.seconds, n_columns=n_columns, seed=options.seed)
-    shape = _shape(task, table, schema)
-    offered = {name: family for name, family in families.items() if family.offered(shape)}
-    if Part.GENERATED in options.without:
-        offered = {name: without_encoding(family, "generated") for name, family in offered.items()}
-    if options.networks_wanted and NEURAL not in offered:
-        what = f"{shape.n_rows:,} rows and {shape.n_columns:,} columns"
-        raise UsageError(f"{table.source} is no table for networks ({what})", hint="use automl fit without --nas")
-    if not offered:
-        raise UsageError("none of the chosen families can learn this table", hint="include another family")
-    _check_resumable(options, run, table.fingerprint)
+    _check_resumable(options, run, "".join((table.fingerprint, *sources.fingerprints)))
     recorded = {trial.proposal.number: trial for trial in read_journal(run.journal)}
+    if sources.model is not None and not (run.data / SOURCE_MODEL).exists():
+        notices = (*notices, *lay_out_model(sources.model, run.data / SOURCE_MODEL, table, schema, task))
     if not recorded:
-        save_rundata(run.data, frame, task, plan)
+        save_rundata(run.data, frame, task, plan, rows)
     data = open_rundata(run.data)
     return Job(
         table=table,
@@ -361,28 +224,51 @@ def prepare(options: FitOptions, table: Table, families: Mapping[str, Family], r
         plan=data.plan,
         shape=shape,
         families=offered,
-        resources=share_cores(shape, usable_cores(), options.workers),
+        resources=share_cores(replace(shape, n_rows=shape.n_rows + shape.n_source), usable_cores(), options.workers),
         run=run,
         data=data,
         recorded=recorded,
+        notices=(*table.notices, *notices),
     )
 
 
-def task_of(options: FitOptions, table: Table) -> tuple[Task, Array]:
-    """Return what is to be predicted, and the positions of the rows that say it; see `make_task`."""
+def _offered(options: FitOptions, table: Table, families: Mapping[str, Family], shape: Shape) -> dict[str, Family]:
+    """Return the families that can learn the table."""
+    offered = {name: family for name, family in families.items() if family.offered(shape)}
+    if Part.GENERATED in options.without:
+        offered = {name: without_encoding(family, "generated") for name, family in offered.items()}
+    if options.networks_wanted and NEURAL not in offered:
+        what = f"{shape.n_rows:,} rows and {shape.n_columns:,} columns"
+        raise UsageError(f"{table.source} is no table for networks ({what})", hint="use automl fit without --nas")
+    if not offered:
+        raise UsageError("none of the chosen families can learn this table", hint="include another family")
+    return offered
+
+
+def task_of(options: FitOptions, table: Table, *, n_own: int | None = None) -> tuple[Task, Array]:
+    """Return what is to be predicted, and the positions of the rows that say it; see `make_task`.
+
+    Parameters
+    ----------
+    n_own : int or None
+        Rows from there on are a source's: they count alike where it has no weights, and no order is asked of them.
+    """
+    weight = None if options.weight_column is None else table.numbers(options.weight_column)
+    if weight is not None and n_own is not None and np.isnan(weight[n_own:]).all():
+        weight[n_own:] = 1.0
     return make_task(
         table.strings(options.target),
         target=options.target,
         kind=options.task,
         metric=options.metric,
         positive=options.positive,
-        weight=None if options.weight_column is None else table.numbers(options.weight_column),
+        weight=weight,
         groups=None if options.group_column is None else table.strings(options.group_column),
         order=None if options.time_column is None else _order(table, options.time_column),
     )
 
 
-def _shape(task: Task, table: Table, schema: FrameSchema) -> Shape:
+def _shape(task: Task, table: Table, schema: FrameSchema, n_source: int, sources: Sources) -> Shape:
     many = [name for name in schema.categorical if table.schema.column(name).kind is Kind.HIGH_CARDINALITY]
     return Shape(
         kind=task.kind,
@@ -392,6 +278,8 @@ def _shape(task: Task, table: Table, schema: FrameSchema) -> Shape:
         n_outputs=task.n_outputs,
         n_numeric=len(schema.numeric),
         n_many=len(many),
+        n_source=n_source,
+        adaptations=adaptations(task.kind, task.metric.name, rows=n_source > 0) if sources.given else (),
     )
 
 

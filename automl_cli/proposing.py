@@ -1,19 +1,21 @@
 """What proposes pipelines in a fit: past winners, what did well on similar tables, the portfolio, then a search."""
 
 import math
+from collections.abc import Sequence
 
 from automl_cli.background import Background
 from automl_cli.clock import Deadline
 from automl_cli.experience.records import Recalled
-from automl_cli.job import FitOptions, Job
+from automl_cli.job import Job
 from automl_cli.nas import make_strategy, network_search
 from automl_cli.neural import NEURAL
 from automl_cli.optimizer import Bandit, Optimizer, Portfolio, RandomSearch, Smac, family_optimizer
+from automl_cli.options import FitOptions
 from automl_cli.parts import Part
 from automl_cli.patience import RECALLED, WINNER
 from automl_cli.plan import SHORTEST_FOR_SMAC
 from automl_cli.search import LAG, Rules
-from automl_cli.space import build_space, default_pipelines, to_configuration, to_pipeline
+from automl_cli.space import build_space, default_pipelines, to_configuration, to_pipeline, with_transfer
 from automl_cli.trial import Pipeline
 from automl_cli.warmstart import SHORTEST_LIMIT, Memory, winners_of
 
@@ -38,14 +40,21 @@ def proposer(
 
     def after_the_first() -> Optimizer:
         recalled = recalling.result_within(MOST_LOOKING if deadline.limited else math.inf) or Recalled()
-        return Portfolio(recalled.pipelines, Portfolio(known, learner.result), origin=RECALLED)
+        return Portfolio(_with_transfer(recalled.pipelines, job), Portfolio(known, learner.result), origin=RECALLED)
 
-    winners = winners_of(memory, job, resume=options.resume)
+    winners = _with_transfer(winners_of(memory, job, resume=options.resume), job)
     if deadline.limited and deadline.total < SHORTEST_LIMIT:  # looking up would be worth less than what it takes
         return Portfolio(winners, Portfolio(known, learner.result), origin=WINNER)
     # where trials are counted, a number that no number of workers changes
     begin = known[: job.resources.workers if deadline.limited else LAG]
     return Portfolio(winners, Portfolio(begin, after_the_first), origin=WINNER)
+
+
+def _with_transfer(pipelines: Sequence[Pipeline], job: Job) -> Sequence[Pipeline]:
+    """Return what was remembered, with and without each way of using the source, if there is one."""
+    if not job.shape.adaptations:
+        return pipelines
+    return with_transfer(pipelines, job.families, job.shape)
 
 
 def _first(options: FitOptions, job: Job, deadline: Deadline) -> list[Pipeline]:

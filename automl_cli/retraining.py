@@ -12,12 +12,14 @@ from automl_cli.artifact import Signer, TrustedKeys, read_trusted
 from automl_cli.champion import Bench, Verdict, judge, read_bench
 from automl_cli.clock import Deadline
 from automl_cli.errors import NoModel, UsageError
+from automl_cli.events import Event
 from automl_cli.files import check_writable, locked, write_whole
-from automl_cli.job import FitOptions, read_data, signer_of
+from automl_cli.job import read_data, signer_of
 from automl_cli.machine import usable_cores
+from automl_cli.options import FitOptions
 from automl_cli.runs import output_lock
 from automl_cli.summary import Summary
-from automl_cli.workflow import Event, HeldOut, fit
+from automl_cli.workflow import HeldOut, fit
 
 JUDGING = 1.0  # seconds, beside what predicting takes
 LEAST_SEARCH = 0.4  # of the time that is left: with less judging would cost more than it is worth

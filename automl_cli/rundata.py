@@ -14,6 +14,23 @@ from automl_cli.task import Task
 
 
 @dataclass(frozen=True)
+class SourceRows:
+    """Rows of another table that may be learned from, and that nothing is ever judged on.
+
+    Attributes
+    ----------
+    frame : Frame
+        Of the schema of the run.
+    y, weight
+        As for `RunData`.
+    """
+
+    frame: Frame
+    y: Array
+    weight: Array | None
+
+
+@dataclass(frozen=True)
 class RunData:
     """What a worker needs to know to evaluate a pipeline.
 
@@ -23,6 +40,7 @@ class RunData:
         Float64 values of a regression, int64 class indices otherwise.
     weight : ndarray of shape (n_rows,) or None
     folds : tuple of (training rows, validation rows)
+    source : SourceRows or None
     """
 
     frame: Frame
@@ -33,6 +51,14 @@ class RunData:
     n_outputs: int
     metric: Metric
     plan: ValidationPlan
+    source: SourceRows | None = None
+
+    @property
+    def needed_source(self) -> SourceRows:
+        """The source, where a pipeline says that there is one."""
+        if self.source is None:
+            raise ValueError("a pipeline learns from a source, and the run has none")
+        return self.source
 
     @property
     def n_rows(self) -> int:
@@ -55,8 +81,12 @@ class RunData:
         return np.asarray(self.y)[rows], None if self.weight is None else np.asarray(self.weight)[rows]
 
 
-def save_rundata(folder: Path, frame: Frame, task: Task, plan: ValidationPlan) -> None:
+def save_rundata(
+    folder: Path, frame: Frame, task: Task, plan: ValidationPlan, source: SourceRows | None = None
+) -> None:
     """Write a run's data into ``folder``, which must be empty or absent."""
+    if source is not None:
+        _save_source(folder / "source", source)
     (folder / "frame").mkdir(parents=True, exist_ok=True)
     frame.save(folder / "frame")
     np.save(folder / "y.npy", task.y)
@@ -74,6 +104,25 @@ def save_rundata(folder: Path, frame: Frame, task: Task, plan: ValidationPlan) -
         "plan": {"reason": plan.reason, "random": plan.random, "refit": plan.refit},
     }
     (folder / "task.json").write_text(json.dumps(facts))
+
+
+def _save_source(folder: Path, source: SourceRows) -> None:
+    (folder / "frame").mkdir(parents=True, exist_ok=True)
+    source.frame.save(folder / "frame")
+    np.save(folder / "y.npy", source.y)
+    if source.weight is not None:
+        np.save(folder / "weight.npy", source.weight)
+
+
+def _open_source(folder: Path) -> SourceRows | None:
+    if not folder.exists():
+        return None
+    weight = folder / "weight.npy"
+    return SourceRows(
+        open_frame(folder / "frame"),
+        np.load(folder / "y.npy", mmap_mode="r"),
+        np.load(weight, mmap_mode="r") if weight.exists() else None,
+    )
 
 
 def open_rundata(folder: Path) -> RunData:
@@ -95,4 +144,5 @@ def open_rundata(folder: Path) -> RunData:
         n_outputs=facts["n_outputs"],
         metric=METRICS[facts["metric"]],
         plan=ValidationPlan(folds, **facts["plan"], repeat=repeat),
+        source=_open_source(folder / "source"),
     )

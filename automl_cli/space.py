@@ -1,6 +1,7 @@
 """From families to one search space, and between its configurations and pipelines: the only door between the two."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from automl_cli.errors import UsageError
 from automl_cli.families.family import Family, Hyperparameters, Shape
 from automl_cli.features.generated.encoder import can_generate
+from automl_cli.transfer.adaptation import WITH_ROWS, with_adaptations
 from automl_cli.trial import Pipeline, Value
 
 if TYPE_CHECKING:
@@ -65,6 +67,9 @@ _FOR_MANY_VALUES = (("lightgbm", 0, "target"), ("extra_trees", 0, "target"))
 _AFTER = 3
 """Rows of the first wave that stay before those."""
 
+# Families differ from one way of using a source to the next, so that the first few trials differ in both.
+_BEGINS_WITH = {"balanced": "catboost", "feature": "linear", "weighted": "extra_trees"}
+
 
 _Row = tuple[str, int, str]
 
@@ -72,11 +77,13 @@ _Row = tuple[str, int, str]
 def usable_encodings(family: Family, shape: Shape) -> tuple[str, ...]:
     """Return the encodings that can make a difference: the family's own first, which always can.
 
-    Without categories all but "generated" are alike; from a single column or in a wide table nothing is made.
+    Without categories all but "generated" are alike; from a single column or in a wide table nothing is made. Where
+    there is a source, each comes with each way of using it as well.
     """
     generated = can_generate(shape.n_rows // 2, shape.n_numeric + shape.n_categorical)  # a fold has half of the rows
     can = {"target": shape.n_categorical > 0, "generated": generated}
-    return (family.encodings[0], *(name for name in family.encodings[1:] if can.get(name, True)))
+    plain = (family.encodings[0], *(name for name in family.encodings[1:] if can.get(name, True)))
+    return with_adaptations(plain, shape.adaptations)
 
 
 def load_space() -> None:
@@ -181,7 +188,33 @@ def default_pipelines(families: Mapping[str, Family], shape: Shape) -> tuple[Pip
         _pipeline(offered[name], shape, default, encoding) for name, default, encoding in rows if name in offered
     )
     # a dictionary keeps the order and the first of equals
-    return tuple(dict.fromkeys(p for p in pipelines if p is not None))
+    plain = tuple(dict.fromkeys(p for p in pipelines if p is not None))
+    return with_transfer(plain, offered, shape) if shape.adaptations else plain
+
+
+def with_transfer(plain: Sequence[Pipeline], families: Mapping[str, Family], shape: Shape) -> tuple[Pipeline, ...]:
+    """Put what uses a source between pipelines that do not: each in turn, so that each is tried early.
+
+    A pipeline that learns from the source's rows is a default for a table of that size.
+    """
+    larger = replace(shape, n_rows=shape.n_rows + shape.n_source)
+    turns: list[list[Pipeline]] = [list(plain)]
+    for adaptation in shape.adaptations:
+        own = [p for p in plain if p.encoding != "generated"] if adaptation in WITH_ROWS else list(plain)
+        begin = next((k for k, p in enumerate(own) if p.family == _BEGINS_WITH.get(adaptation)), 0)
+        own = [*own[begin:], *own[:begin]]
+        turns.append([_adapted(p, adaptation, families[p.family], shape, larger) for p in own])
+    ordered = [turn[k] for k in range(len(plain)) for turn in turns if k < len(turn)]
+    return tuple(dict.fromkeys(ordered))
+
+
+def _adapted(pipeline: Pipeline, adaptation: str, family: Family, shape: Shape, larger: Shape) -> Pipeline:
+    values = dict(pipeline.hyperparameters)
+    if adaptation in WITH_ROWS:
+        small = [dict(default) for default in family.defaults(shape)]
+        if values in small and small.index(values) < len(large := family.defaults(larger)):
+            values = dict(large[small.index(values)])
+    return Pipeline(pipeline.family, f"{pipeline.encoding}:{adaptation}", values)
 
 
 def _newcomers(offered: Iterable[str]) -> list[_Row]:

@@ -13,12 +13,14 @@ from automl_cli.errors import AutomlError
 from automl_cli.experience.records import Dataset, Recalled, evaluation_of
 from automl_cli.families import find_families
 from automl_cli.families.family import Family, Shape
-from automl_cli.job import FitOptions, Job
+from automl_cli.job import Job
 from automl_cli.members import Chosen
 from automl_cli.metafeatures import measure
+from automl_cli.options import FitOptions
 from automl_cli.patience import RECALLED, WINNER
 from automl_cli.remembering import dataset_of, run_of, table_name
 from automl_cli.space import load_space
+from automl_cli.transfer.adaptation import split_name
 from automl_cli.trial import Pipeline, Success, Trial
 
 if TYPE_CHECKING:
@@ -192,7 +194,8 @@ def leave(
 
     Where the time is nearly over, or another process holds the store, the run waits in a file until the next one.
     """
-    if memory.url is None or memory.dataset is None or not trials:
+    plain = [trial for trial in trials if not _adapted(trial)]  # others say nothing of a table without this source
+    if memory.url is None or memory.dataset is None or not plain:
         return
 
     def left() -> float:
@@ -206,12 +209,12 @@ def leave(
         run = run_of(
             job,
             memory.dataset,
-            [evaluation_of(trial, n_folds) for trial in sorted(trials, key=lambda t: t.proposal.number)],
+            [evaluation_of(trial, n_folds) for trial in sorted(plain, key=lambda t: t.proposal.number)],
             origin="fit",
             seconds=deadline.elapsed(),
             limit=options.seconds,
             loss=chosen.mean_loss,
-            members=[trial.proposal.pipeline for trial, _ in ranked],
+            members=[trial.proposal.pipeline for trial, _ in ranked if not _adapted(trial)],
         )
         if memory.problems or left() < LEAST_LEFT:  # said before, or no time to find out
             if memory.store is None:  # digests without the store's salt are nobody's
@@ -228,6 +231,10 @@ def leave(
     except Exception as error:  # the model is saved: nothing may turn that into a failure
         logger.warning("the run could not be remembered", exc_info=True)
         memory.problems.append(f"this run could not be remembered ({type(error).__name__})")
+
+
+def _adapted(trial: Trial) -> bool:
+    return bool(split_name(trial.proposal.pipeline.encoding)[1])
 
 
 def _patience(left: float) -> float:

@@ -18,14 +18,16 @@ from automl_cli.delivery import attached_in_time, deliver, save_small
 from automl_cli.ending import Ending, what_mattered
 from automl_cli.errors import AutomlError, BadData, NoModel, UsageError
 from automl_cli.evaluate import evaluate, finished_trial
+from automl_cli.events import Entered, Event, Improved, Prepared, Remembered
 from automl_cli.executors import PRELOAD, ExecutorKind, ProcessExecutor, Setup, TrialExecutor, open_executor, submitted
 from automl_cli.experience.records import Recalled
 from automl_cli.features.matrix import Array
 from automl_cli.files import check_writable, locked, refuse_to_overwrite
-from automl_cli.job import FitOptions, Job, families_of, manifest_of, prepare, read_data, signer_of
+from automl_cli.job import Job, families_of, manifest_of, prepare, read_with_sources, signer_of
 from automl_cli.machine import usable_cores, usable_memory
 from automl_cli.members import Chosen, OofCache
 from automl_cli.optimizer import Optimizer
+from automl_cli.options import FitOptions
 from automl_cli.parts import Part
 from automl_cli.patience import Patience
 from automl_cli.plan import first_trial_seconds, reserve_seconds
@@ -59,47 +61,6 @@ SHORTEST_SEARCH = 1.0  # seconds; with less no trial can end
 MEMORY_SHARE = 0.85  # of the machine, where the user sets no limit
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """The data is read and the plan is made; the search begins.
-
-    Attributes
-    ----------
-    interrupted : Path or None
-        The folder of an earlier run of the same job that was killed.
-    """
-
-    job: Job
-    interrupted: Path | None
-
-
-@dataclass(frozen=True)
-class Improved:
-    """The model in the run's folder was replaced by a better one."""
-
-    chosen: Chosen
-
-
-@dataclass(frozen=True)
-class Entered:
-    """A phase of the fit began: ``reading``, ``searching``, ``weighing``, ``saving``."""
-
-    phase: str
-
-
-@dataclass(frozen=True)
-class Remembered:
-    """Past runs were looked up.
-
-    Attributes
-    ----------
-    recalled : Recalled
-        What is tried because of them; nothing where nothing is known.
-    """
-
-    recalled: Recalled
-
-
 @dataclass(frozen=True, eq=False)
 class HeldOut:
     """Rows of a table by their position, and the fingerprint of the table in which they have it."""
@@ -119,9 +80,6 @@ class Opening:
         """Wait for them, in a timed run not for long."""
         self.work.result_within(MOST_WAIT if deadline.limited else math.inf)
         return self.memory
-
-
-Event = Entered | Prepared | Happening | Improved | Remembered | Summary
 
 
 def fit(
@@ -173,7 +131,7 @@ def fit(
         before = None if options.resume else interrupted_run(identity)
         opening.begin()
         yield Entered("reading")
-        table = read_data(options)
+        table, sources = read_with_sources(options)
         if held_out is not None:
             if table.fingerprint != held_out.fingerprint:
                 raise BadData(f"{table.source} was changed while it was used", hint="run it again on a file that stays")
@@ -184,7 +142,7 @@ def fit(
             raise NoModel(took, hint="give it more --time")
         stem = Path(options.data).name.split(".")[0] or "table"
         run = stack.enter_context(open_run(options.run_dir, stem=stem, identity=identity, resume=options.resume))
-        job = replace(prepare(options, table, families, run), signer=signer)
+        job = replace(prepare(options, table, families, run, sources), signer=signer)
         run.note({"options": options.to_json()})  # not before: a resumption that is refused must not change them
         phases.end("frame")
         yield Prepared(job, before)
@@ -255,7 +213,12 @@ def _search_and_save(
         summary,
         mattered=shares(mattered),
         n_measured=len(mattered),
-        odd=(*job.table.notices, *_oddities(found, deadline, options), *(() if attached else (UNDESCRIBED,))),
+        odd=(
+            *job.table.notices,
+            *job.notices,
+            *_oddities(found, deadline, options),
+            *(() if attached else (UNDESCRIBED,)),
+        ),
         overhead=overhead,
         peak_memory_bytes=executor.peak_memory(),
         interrupted=stopped_by_user,

@@ -28,7 +28,8 @@ from automl_cli.evaluate import OpenRun
 from automl_cli.families import find_families
 from automl_cli.families.boosting import Stopping
 from automl_cli.families.family import FoldData, Limits
-from automl_cli.job import FitOptions, Job, choose_families, prepare
+from automl_cli.job import Job, choose_families, prepare
+from automl_cli.options import FitOptions
 from automl_cli.runs import open_run
 from automl_cli.space import build_space, default_pipelines, to_pipeline
 from automl_cli.table import read_table

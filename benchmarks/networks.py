@@ -21,8 +21,9 @@ from threadpoolctl import threadpool_limits
 
 from automl_cli.families.family import Family, FoldData, Limits
 from automl_cli.features.encodings import ENCODINGS
-from automl_cli.job import FitOptions, Job, choose_families, prepare
+from automl_cli.job import Job, choose_families, prepare
 from automl_cli.metrics import METRICS
+from automl_cli.options import FitOptions
 from automl_cli.runs import open_run
 from automl_cli.table import read_table
 from automl_cli.task import TaskKind

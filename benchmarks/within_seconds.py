@@ -20,8 +20,9 @@ from threadpoolctl import threadpool_limits
 from automl_cli.clock import Deadline
 from automl_cli.evaluate import OpenRun
 from automl_cli.families.family import FoldData, Limits
-from automl_cli.job import FitOptions, Job, choose_families, prepare
+from automl_cli.job import Job, choose_families, prepare
 from automl_cli.metrics import METRICS
+from automl_cli.options import FitOptions
 from automl_cli.runs import open_run
 from automl_cli.table import read_table
 from automl_cli.task import TaskKind

@@ -11,10 +11,11 @@ import pyarrow as pa
 import pytest
 
 from automl_cli import encoded
-from automl_cli.encoded import link_files, once, open_encoded
+from automl_cli.encoded import open_encoded
 from automl_cli.evaluate import evaluate, trial_folder
 from automl_cli.features.encodings import ENCODINGS
 from automl_cli.features.frame import Frame, FrameSchema
+from automl_cli.files import link_files, once
 from automl_cli.rundata import RunData, open_rundata, save_rundata
 from automl_cli.splits import plan_folds
 from automl_cli.task import make_task
@@ -80,7 +81,7 @@ def test_what_raises_leaves_nothing_and_the_next_one_makes_it(tmp_path: Path) ->
 
 def test_a_killed_maker_holds_up_nobody(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from automl_cli.encoded import once\n"
+        "import sys, time; from pathlib import Path; from automl_cli.files import once\n"
         "def make(draft):\n    (draft / 'half').write_text('half'); print('begun', flush=True); time.sleep(60)\n"
         "once(Path(sys.argv[1]), make)"
     )

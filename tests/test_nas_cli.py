@@ -11,9 +11,10 @@ import pytest
 from automl_cli.errors import MissingExtra, UsageError
 from automl_cli.families import find_families
 from automl_cli.families.family import Shape
-from automl_cli.job import FitOptions, families_of
+from automl_cli.job import families_of
 from automl_cli.metrics import TaskKind
 from automl_cli.nas import STRATEGIES, Suggestion, make_strategy, network_search
+from automl_cli.options import FitOptions
 from automl_cli.parts import Part
 from automl_cli.trial import Pipeline
 

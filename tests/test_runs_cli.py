@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from automl_cli.job import FitOptions
 from automl_cli.metrics import TaskKind
+from automl_cli.options import FitOptions
 from automl_cli.parts import Part
 from automl_cli.runs import list_runs
 from automl_cli.table import Kind

@@ -23,7 +23,7 @@ from automl_cli.artifact.container import BLOBS, MANIFEST, MANIFEST_DIGEST
 from automl_cli.artifact.signing import MOST_SIGNATURES, PASSPHRASE, SIGNATURES, Signature
 from automl_cli.errors import BadArtifact, NoSpace, UsageError
 from automl_cli.files import locked
-from automl_cli.job import FitOptions
+from automl_cli.options import FitOptions
 from automl_cli.runs import output_lock
 from automl_cli.trial import Pipeline
 

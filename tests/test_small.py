@@ -14,8 +14,8 @@ import pytest
 from automl_cli.cli.settings import parse_latency, parse_size
 from automl_cli.errors import UsageError
 from automl_cli.evaluate import trial_folder
-from automl_cli.job import FitOptions
 from automl_cli.members import OofCache
+from automl_cli.options import FitOptions
 from automl_cli.runs import list_runs
 from automl_cli.small import Ceiling, Costs, Small, choose_small
 from automl_cli.trial import Success

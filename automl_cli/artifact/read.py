@@ -11,6 +11,7 @@ from automl_cli.artifact.container import Container
 from automl_cli.artifact.manifest import Manifest, read_manifest
 from automl_cli.artifact.signing import PublicKey, Signature, TrustedKeys, check_signed, signatures_of
 from automl_cli.errors import BadArtifact, MissingExtra
+from automl_cli.transfer.adaptation import encoder_of
 
 if TYPE_CHECKING:
     # Opening a file imports no numpy; predicting does.
@@ -39,6 +40,7 @@ class FoldModel:
 
     number: int
     family: str
+    encoding: str
     share: float
     files: Mapping[str, str]
 
@@ -219,6 +221,27 @@ class Artifact:
                 loaded = self._load(k, group)
                 yield LoadedGroup(loaded.encoder, tuple(pair for pair in loaded.models if pair[0].number in members))
 
+    @contextlib.contextmanager
+    def laid_out(self, members: Collection[int]) -> Iterator[list[tuple[FoldModel, str, Path, Path]]]:
+        """Lay the fold models of some members out as files, for as long as they are needed.
+
+        Yields
+        ------
+        list of (model, its encoding, folder of the encoder, folder of the model)
+        """
+        with contextlib.ExitStack() as stack:
+            yield [
+                (
+                    about,
+                    group.encoding,
+                    stack.enter_context(self._extracted(group.files)),
+                    stack.enter_context(self._extracted(about.files)),
+                )
+                for group in group_by_encoder(self.manifest)
+                for about in group.models
+                if about.number in members
+            ]
+
     @property
     def block_bytes(self) -> int:
         """How much of a table to predict at a time: large models are loaded anew for each part."""
@@ -236,7 +259,7 @@ class Artifact:
         models = []
         for about in group.models:
             with self._extracted(about.files) as folder:
-                models.append((about, _family(self.path, about.family).load(folder)))
+                models.append((about, _model(self.path, about, folder)))
         loaded = LoadedGroup(encoder, tuple(models))
         if self._n_bytes <= KEEP_BYTES:
             self._loaded[k] = loaded
@@ -276,10 +299,12 @@ def group_by_encoder(manifest: Manifest) -> tuple[EncoderGroup, ...]:
     encoders: dict[tuple[object, ...], tuple[str, Mapping[str, str]]] = {}
     for member in manifest.members:
         for fold in member.folds:
-            encoding = member.pipeline.encoding
+            encoding = encoder_of(member.pipeline.encoding)
             key = (encoding, *sorted(fold.encoder.items()))
             encoders[key] = (encoding, fold.encoder)
-            model = FoldModel(member.number, member.pipeline.family, 1.0 / len(member.folds), fold.model)
+            model = FoldModel(
+                member.number, member.pipeline.family, member.pipeline.encoding, 1.0 / len(member.folds), fold.model
+            )
             groups.setdefault(key, []).append(model)
     return tuple(EncoderGroup(*encoders[key], tuple(models)) for key, models in groups.items())
 
@@ -313,8 +338,16 @@ def _family(path: Path, name: str) -> "Family":
 
 
 def _encoding(path: Path, name: str) -> "Encoding":
-    from automl_cli.features.encodings import ENCODINGS  # noqa: PLC0415  (imports numpy)
+    from automl_cli.sourced import find_encoding  # noqa: PLC0415  (imports numpy)
 
-    if name not in ENCODINGS:
-        raise BadArtifact(f"{path} holds an unknown encoding {name!r}", hint="pip install --upgrade automl-cli")
-    return ENCODINGS[name]
+    try:
+        return find_encoding(name)
+    except KeyError as error:
+        hint = "pip install --upgrade automl-cli"
+        raise BadArtifact(f"{path} holds an unknown encoding {name!r}", hint=hint) from error
+
+
+def _model(path: Path, about: FoldModel, folder: Path) -> "Model":
+    from automl_cli.sourced import load_model  # noqa: PLC0415
+
+    return load_model(_family(path, about.family), about.encoding, folder)

@@ -33,7 +33,7 @@ from automl_cli.errors import UsageError
 from automl_cli.harmless import harmless
 
 if TYPE_CHECKING:
-    from automl_cli.job import FitOptions
+    from automl_cli.options import FitOptions
 
 DEFAULT_TIME = "5m"
 CHAMPION_KEPT = 7  # exit code: the new model was not better
@@ -188,6 +188,15 @@ def fit(
             "--time-column", envvar="AUTOML_TIME_COLUMN", help="Validate on rows later than those trained on."
         ),
     ] = None,
+    source: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--source",
+            metavar="FILE",
+            envvar="AUTOML_SOURCE",
+            help="Learn from this older table or model too, where that helps on the data; repeatable.",
+        ),
+    ] = None,
     max_size: Annotated[
         str | None,
         typer.Option("--max-size", metavar="10MB", envvar="AUTOML_MAX_SIZE", help="What the model file may hold."),
@@ -262,8 +271,8 @@ def fit(
     """Find the best model for a table within a time limit and save it as one file."""
     check_settings(context)
     if show_settings:
-        for name, value, source in settings_table(context):
-            typer.echo(harmless(f"{name:14} {value:24} {source}"))
+        for name, value, origin in settings_table(context):
+            typer.echo(harmless(f"{name:14} {value:24} {origin}"))
         return 0
     if time is None and trials is None:
         time = DEFAULT_TIME
@@ -279,8 +288,8 @@ def fit(
         raise UsageError("--require-signature is about the --champion, and there is none", hint="leave it out")
 
     begin_imports(local=dask is None)
-    from automl_cli.job import FitOptions
     from automl_cli.metrics import TaskKind
+    from automl_cli.options import FitOptions
 
     options = FitOptions(
         data=data,
@@ -316,6 +325,7 @@ def fit(
         max_row_seconds=None if max_latency is None else parse_latency(max_latency),
         compact=compact,
         nas="" if nas is None else str(nas),
+        source=tuple(source or ()),
     )
     return run_fit(options, deadline, log_file=log_file, quiet=quiet, json=json, explain=explain_warm_start)
 
@@ -345,9 +355,10 @@ def run_fit(
     from automl_cli.console.eventlog import logged
     from automl_cli.console.live import show
     from automl_cli.errors import LimitNotMet, NoModel
+    from automl_cli.events import Event
     from automl_cli.files import refuse_to_overwrite
     from automl_cli.retraining import Retrained, retrain
-    from automl_cli.workflow import Event, fit
+    from automl_cli.workflow import fit
 
     with Interrupts() as interrupts:
         begin: Callable[..., Iterator[Event | Retrained]] = fit if options.keep is None else retrain

@@ -57,9 +57,9 @@ def nas(
     seconds = None if time is None else parse_seconds(time)
     deadline = Deadline.after(seconds, elapsed=process_age())
     begin_imports(local=True)
-    from automl_cli.job import FitOptions
     from automl_cli.metrics import TaskKind
     from automl_cli.neural import NEURAL
+    from automl_cli.options import FitOptions
 
     options = FitOptions(
         data=data,

@@ -86,7 +86,7 @@ def resume(
     seconds = options.get("seconds") if time is None else parse_seconds(time)
     deadline = Deadline.after(seconds, elapsed=process_age())
     begin_imports(local=options.get("dask") is None)
-    from automl_cli.job import FitOptions
+    from automl_cli.options import FitOptions
 
     changed = {**options, "seconds": seconds, "resume": True, "run_dir": str(found.folder)}
     if max_size is not None:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from automl_cli.clock import Deadline
+from automl_cli.events import Entered, Event, Improved, Prepared, Remembered
 from automl_cli.files import explain
 from automl_cli.retraining import Retrained
 from automl_cli.search import Finished, OutOfPatience, Started
 from automl_cli.summary import Summary
 from automl_cli.trial import Failure, Trial
-from automl_cli.workflow import Entered, Event, Improved, Prepared, Remembered
 
 
 def logged(events: Iterable[Event | Retrained], path: Path, deadline: Deadline) -> Iterator[Event | Retrained]:

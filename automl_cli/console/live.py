@@ -15,11 +15,11 @@ from automl_cli.clock import Deadline
 from automl_cli.console.memories import paid_words, remembered_words, tell_recalled
 from automl_cli.console.streams import make_console
 from automl_cli.console.tell import early_words, size_words, verdict_words
+from automl_cli.events import Entered, Event, Improved, Prepared, Remembered
 from automl_cli.retraining import Retrained
 from automl_cli.search import Finished, Started
 from automl_cli.summary import Summary
 from automl_cli.trial import Failure, Success
-from automl_cli.workflow import Entered, Event, Improved, Prepared, Remembered
 
 PLAIN_SECONDS = 10.0  # between two lines where nobody watches
 

@@ -31,6 +31,10 @@ class Shape:
     """Columns of numbers."""
     n_many: int = 0
     """Categories of so many values that a code says little (`Kind.HIGH_CARDINALITY`)."""
+    n_source: int = 0
+    """Rows of a source, which are not counted above."""
+    adaptations: tuple[str, ...] = ()
+    """How a source may be used, see `automl_cli.transfer.adaptation`."""
 
 
 @dataclass(frozen=True)

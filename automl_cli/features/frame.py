@@ -165,6 +165,21 @@ def frame_from_table(table: Table, schema: FrameSchema) -> Frame:
     )
 
 
+def joined(frames: Sequence[Frame]) -> Frame:
+    """Put the rows of frames of one schema under each other, copied."""
+    schema = frames[0].schema
+    if any(frame.schema != schema for frame in frames):
+        raise ValueError("frames of different columns")
+    blocks = [np.concatenate([getattr(frame, name) for frame in frames]) for name in ("numbers", "codes", "days")]
+    texts = (pa.concat_arrays([frame.texts[k] for frame in frames]) for k in range(len(schema.text)))
+    return Frame(schema, blocks[0], blocks[1], blocks[2], tuple(texts))
+
+
+def no_texts(n_rows: int) -> Any:
+    """Return a text column in which every cell is missing."""
+    return pa.nulls(n_rows, pa.large_string())
+
+
 def _stack(read: Callable[[str], Array], names: Sequence[str], n_rows: int, dtype: type) -> Array:
     block: Array = np.empty((n_rows, len(names)), dtype=dtype, order="F")
     for i, name in enumerate(names):

@@ -2,12 +2,13 @@
 
 Reading order: ``schema`` (the words), ``source`` (bytes), ``layout`` (separator, header), ``reading`` (cells),
 ``values`` (numbers and dates from texts), ``kinds`` (the routes), ``columns`` (`Table`), ``fitting`` (`read_table`),
-``blocks`` (cells piece by piece), ``aligning`` (`read_with_schema`, `align`).
+``joining`` (`read_tables`), ``blocks`` (cells piece by piece), ``aligning`` (`read_with_schema`, `align`).
 """
 
 from automl_cli.table.aligning import Aligned, Block, align, read_with_schema
 from automl_cli.table.columns import Table
 from automl_cli.table.fitting import read_table
+from automl_cli.table.joining import read_tables, under
 from automl_cli.table.schema import CODED, UNUSED, Column, Kind, Notice, Remark, Schema, added_up, gather
 from automl_cli.table.writing import csv_writer, write_csv
 
@@ -27,6 +28,8 @@ __all__ = [
     "csv_writer",
     "gather",
     "read_table",
+    "read_tables",
     "read_with_schema",
+    "under",
     "write_csv",
 ]

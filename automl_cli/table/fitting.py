@@ -61,7 +61,7 @@ def read_table(
     """
     content = open_content(source)
     layout = layout_of(content)
-    _check_names(layout, content.name, target, ignore, [*kinds, *ignore, *verbatim])
+    check_names(layout, content.name, target, ignore, [*kinds, *ignore, *verbatim])
     left_out = set(ignore)
     names = [name for name in layout.names if name not in left_out]
     if not names:
@@ -69,16 +69,17 @@ def read_table(
     kept = {*verbatim} | ({target} if target is not None else set())
     as_text = kept | {name for name, kind in kinds.items() if kind in AS_TEXT}
     cells = read_cells(content, layout, names, as_text)
-    _check_rows(cells.num_rows, content.name)
+    check_rows(cells.num_rows, content.name)
     arrays = cells.columns
     del cells  # so that each column can be let go once it is stored in another way
-    schema, remarks = _decide(names, arrays, layout, kinds, kept)
+    schema, remarks = decide_kinds(names, arrays, layout, kinds, kept)
     data = pa.table(arrays, names=names)
     notices = (*content.notices, *layout.notices, *gather(remarks))
     return Table(schema, data, notices, content.fingerprint, content.name, content.n_bytes)
 
 
-def _check_names(layout: Layout, file: str, target: str | None, ignore: Collection[str], asked: Sequence[str]) -> None:
+def check_names(layout: Layout, file: str, target: str | None, ignore: Collection[str], asked: Sequence[str]) -> None:
+    """Refuse names of columns that are not there; see `read_table`."""
     if target is not None and target not in layout.names:
         raise TargetNotFound(f"{file} has no column {target!r}", hint=near_names(target, layout.names))
     known = set(layout.names)
@@ -89,7 +90,8 @@ def _check_names(layout: Layout, file: str, target: str | None, ignore: Collecti
         raise UsageError(f"column {target!r} is the target and cannot be ignored", hint="leave out --ignore for it")
 
 
-def _check_rows(n_rows: int, file: str) -> None:
+def check_rows(n_rows: int, file: str) -> None:
+    """Refuse a table with fewer than two rows."""
     if n_rows == 0:
         raise BadData(f"{file} has a header but no rows", hint="add rows")
     if n_rows == 1:
@@ -116,7 +118,7 @@ def short_name(name: str) -> str:
     return repr(name if len(name) <= LONGEST_SHOWN else name[: LONGEST_SHOWN - 3] + "...")
 
 
-def _decide(
+def decide_kinds(
     names: Sequence[str],
     arrays: list[pa.ChunkedArray],
     layout: Layout,

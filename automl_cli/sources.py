@@ -1,0 +1,251 @@
+"""What else a job may learn from: rows of other tables with the same target, or a model of them."""
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from automl_cli.artifact import Artifact
+from automl_cli.errors import BadData, UsageError
+from automl_cli.features.frame import Frame, FrameSchema, frame_from_table
+from automl_cli.features.matrix import Array
+from automl_cli.features.rowhash import quick_hashes
+from automl_cli.rundata import SourceRows
+from automl_cli.sourced import ColumnMap, PartFiles, write_source
+from automl_cli.table import Notice, Schema, Table
+from automl_cli.task import Task, TaskKind
+from automl_cli.transfer.shift import repeated_rows
+
+LEAST_SHARE = 0.05  # of a source model's weight: members with less are left out
+MOST_MEMBERS = 3
+FEW_ROWS = 20
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What was named beside the data.
+
+    Attributes
+    ----------
+    table : Table or None
+        The rows of all tables.
+    model : Artifact or None
+    """
+
+    table: Table | None = None
+    model: Artifact | None = None
+
+    @property
+    def given(self) -> bool:
+        """Whether there is any."""
+        return self.table is not None or self.model is not None
+
+    @property
+    def fingerprints(self) -> tuple[str, ...]:
+        """What a run that is resumed must find again."""
+        return (
+            *(() if self.table is None else (self.table.fingerprint,)),
+            *(() if self.model is None else (self.model.manifest.digest,)),
+        )
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """The rows of target and source that have a target value.
+
+    Attributes
+    ----------
+    task : Task
+        Of the target's rows.
+    kept, kept_source : ndarray of int64
+        Their positions in either table.
+    y, weight
+        Of the source's rows, as for `RunData`.
+    """
+
+    task: Task
+    kept: Array
+    kept_source: Array
+    y: Array
+    weight: Array | None
+    notices: tuple[Notice, ...]
+
+
+def is_model(path: str) -> bool:
+    """Whether a file is a saved model rather than a table.
+
+    >>> is_model("-")
+    False
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "manifest.json" in archive.namelist()
+    except (OSError, zipfile.BadZipFile, ValueError):
+        return False
+
+
+def split_task(alone: Task, both: Task, kept: Array, table: Table, source: Table) -> Labelled:
+    """Tell the target's rows of a task of both tables from the source's.
+
+    Parameters
+    ----------
+    alone : Task
+        Of the target's rows, without the source.
+    both, kept
+        Of both tables under each other; see `make_task`.
+
+    Raises
+    ------
+    BadData
+        The two have no value of the target in common, or are not of one kind.
+    """
+    own = kept < table.n_rows
+    name = f"target {alone.target!r}"
+    if (alone.kind is TaskKind.REGRESSION) != (both.kind is TaskKind.REGRESSION):
+        what = "numbers" if alone.kind is TaskKind.REGRESSION else "labels"
+        problem = f"{name} holds {what} in {table.source} and something else in {source.source}"
+        raise BadData(problem, hint="bring both to the same values, or say --task")
+    notices = _labels_apart(both, own, table, source)
+    task = replace(
+        both,
+        reason=alone.reason if alone.kind is both.kind else both.reason,
+        y=both.y[own],
+        weight=None if both.weight is None else _mean_one(both.weight[own]),
+        groups=None if both.groups is None else both.groups[own],
+        order=None if both.order is None else both.order[own],
+    )
+    weight = None if both.weight is None else _mean_one(both.weight[~own])
+    return Labelled(task, kept[own], kept[~own] - table.n_rows, both.y[~own], weight, notices)
+
+
+def _mean_one(weight: Array) -> Array:
+    mean = float(weight.mean()) if len(weight) else 0.0
+    return np.asarray(weight / mean) if mean > 0 else np.ones(len(weight))
+
+
+def _labels_apart(both: Task, own: Array, table: Table, source: Table) -> tuple[Notice, ...]:
+    """Compare the target's values; refuse classes that have nothing in common."""
+    name = f"target {both.target!r}"
+    if both.kind is TaskKind.REGRESSION:
+        low, high = (float(end(both.y[own])) for end in (np.min, np.max))
+        if not len(both.y[~own]) or (both.y[~own].max() >= low and both.y[~own].min() <= high):
+            return ()
+        ranges = f"{low:g} to {high:g} in {table.source}, {both.y[~own].min():g} to {both.y[~own].max():g} in"
+        return (Notice("source_target", f"{name} ranges from {ranges} {source.source}: is it in one unit?"),)
+    labels = [{both.classes[k] for k in np.unique(both.y[rows])} for rows in (own, ~own)]
+    if not labels[0] & labels[1]:
+        values = [", ".join(map(repr, sorted(of)[:3])) for of in labels]
+        problem = f"{name} holds {values[0]} in {table.source} and {values[1]} in {source.source}"
+        raise BadData(problem, hint="bring both to the same labels")
+    said = []
+    for more, fewer, here, there in ((0, 1, table, source), (1, 0, source, table)):
+        extra = sorted(labels[more] - labels[fewer])
+        if extra:
+            what = ", ".join(map(repr, extra[:5]))
+            said.append(Notice("source_target", f"{name}: {what} occurs in {here.source} and not in {there.source}"))
+    return tuple(said)
+
+
+def source_rows(
+    source: Table, found: Labelled, frame: Frame, schema: FrameSchema
+) -> tuple[SourceRows, tuple[Notice, ...]]:
+    """Return the source's labelled rows without those that the target has too: they would be trained and judged on.
+
+    Parameters
+    ----------
+    frame : Frame
+        Of the target's labelled rows.
+
+    Raises
+    ------
+    BadData
+        No row is left.
+    """
+    whole = frame_from_table(source, schema).take(found.kept_source)
+    repeated = repeated_rows(quick_hashes(whole, found.y), quick_hashes(frame, found.task.y))
+    rows = np.setdiff1d(np.arange(whole.n_rows), repeated, assume_unique=True)
+    if not len(rows):
+        hint = "name a table with other rows"
+        raise BadData(f"{source.source} has no labelled row that is not in the data as well", hint=hint)
+    notices: tuple[Notice, ...] = ()
+    if len(repeated):
+        what = "1 row is" if len(repeated) == 1 else f"{len(repeated):,} rows are"
+        notices = (Notice("repeated_rows", f"{what} in {source.source} and in the data: left out of the former"),)
+    weight = None if found.weight is None else found.weight[rows]
+    return SourceRows(whole.take(rows) if len(repeated) else whole, found.y[rows], weight), notices
+
+
+def column_map(known: FrameSchema, own: FrameSchema, known_schema: Schema, schema: Schema) -> ColumnMap:
+    """Find the columns of a model's frame in that of a table, by name; categories by their text."""
+
+    def places(names: Sequence[str], among: Sequence[str]) -> tuple[int, ...]:
+        position = {name: k for k, name in enumerate(among)}
+        return tuple(position.get(name, -1) for name in names)
+
+    codes = []
+    for name in known.categorical:
+        there = {value: k for k, value in enumerate(known_schema.column(name).categories)}
+        here = schema.column(name).categories if name in own.categorical else ()
+        codes.append(tuple(there.get(value, -2) for value in here))
+    return ColumnMap(
+        known,
+        places(known.numeric, own.numeric),
+        places(known.categorical, own.categorical),
+        places(known.datetime, own.datetime),
+        places(known.text, own.text),
+        tuple(codes),
+    )
+
+
+def lay_out_model(artifact: Artifact, folder: Path, table: Table, own: FrameSchema, task: Task) -> tuple[Notice, ...]:
+    """Write the heaviest members of a model as the source of a run.
+
+    Their weighted mean stands for the model: how it is calibrated is learned anew on the target.
+
+    Raises
+    ------
+    UsageError
+        The model is of another kind of task, or shares no column with the table.
+    BadArtifact, MissingExtra
+        See `Artifact.check`.
+    """
+    manifest = artifact.manifest
+    if manifest.kind is not task.kind:
+        what = f"{artifact.path} is a model of a {manifest.kind} task, and this is {task.kind}"
+        raise UsageError(what, hint="say --task, or fit without it")
+    artifact.check()
+    columns = column_map(manifest.frame_schema, own, manifest.schema, table.schema)
+    if max((*columns.numeric, *columns.categorical, *columns.datetime, *columns.text), default=-1) < 0:
+        hint = "rename the columns that are meant to be the same"
+        raise UsageError(f"{artifact.path} shares no column with {table.source}", hint=hint)
+    positive = [member for member in manifest.members if member.weight > 0] or list(manifest.members)
+    heaviest = sorted(positive, key=lambda member: -member.weight)[:MOST_MEMBERS]
+    total = sum(member.weight for member in positive)
+    chosen = [member for member in heaviest if member.weight >= LEAST_SHARE * total]
+    shares = {member.number: abs(member.weight) for member in chosen}
+    whole = sum(shares.values())
+    with artifact.laid_out(tuple(shares)) as models:
+        parts = [
+            PartFiles(encoding, about.family, about.share * shares[about.number] / whole, encoder, model)
+            for about, encoding, encoder, model in models
+        ]
+        if any(":" in about.encoding for about, *_ in models):
+            hint = "name the table that it was made from, or a model that was fitted without --source"
+            raise UsageError(f"{artifact.path} was itself made with a --source", hint=hint)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_source(folder, parts, task.kind, manifest.n_outputs, columns)
+    lacking = [name for name in manifest.frame_schema.names if name not in own.names]
+    if not lacking:
+        return ()
+    some = ", ".join(map(repr, lacking[:5]))
+    return (Notice("source_columns", f"{artifact.path.name} was trained with {some}, which {table.source} lacks"),)
+
+
+def few_rows(task: Task) -> tuple[Notice, ...]:
+    """Warn where so few rows are judged on that chance decides."""
+    if task.n_rows >= FEW_ROWS:
+        return ()
+    text = f"{task.n_rows} labelled rows: what is said of the model is vague, and so is the choice of it"
+    return (Notice("few_rows", text),)
