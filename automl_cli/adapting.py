@@ -6,9 +6,11 @@ source model as encoders take them, with its outputs for the target's rows.
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from automl_cli.families import find_families
 from automl_cli.families.family import FoldData, Limits, Shape
@@ -27,6 +29,7 @@ from automl_cli.transfer.source import fit_recalibration
 PARTS = 3
 """Models of the source, each fitted without a third of its rows: so that rows of both tables can be asked alike."""
 FLATTENED = 0.5
+MOST_TOLD_APART = 10_000  # rows of each that a domain classifier is trained on: more would cost trials
 FAMILY, ENCODING = "lightgbm", "native"
 MODEL_SHARE = 0.5  # of a trial's seconds may go into the source model that it waits for
 
@@ -73,21 +76,22 @@ def offset_of(run_folder: Path, data: RunData, rows: Array, adaptation: str) -> 
 
 def source_weights(run_folder: Path, data: RunData) -> Array:
     """Return flattened weights of the source's rows, of mean one: p_T(x) / p_S(x) by a domain classifier."""
+    return ratio_weights(domain_of(run_folder, data), gamma=FLATTENED)
+
+
+def domain_of(run_folder: Path, data: RunData) -> Domain:
+    """Return how target-like the rows of source and target are; the first who asks finds out."""
     place = run_folder / "source" / "weights"
 
     def make(draft: Path) -> None:
         X, categorical = plain_rows(data.needed_source.frame)
-        found = tell_apart(X, plain_rows(data.frame)[0], categorical=categorical, seed=0)
+        with threadpool_limits(1):  # other workers are busy
+            found = tell_apart(X, plain_rows(data.frame)[0], categorical=categorical, seed=0, most_rows=MOST_TOLD_APART)
         np.save(draft / "source.npy", found.source)
         np.save(draft / "target.npy", found.target)
         (draft / "auc.json").write_text(json.dumps(found.auc))
 
     once(place, make)
-    return ratio_weights(read_domain(place), gamma=FLATTENED)
-
-
-def read_domain(place: Path) -> Domain:
-    """Read what `source_weights` found."""
     auc = json.loads((place / "auc.json").read_text())
     return Domain(np.load(place / "source.npy"), np.load(place / "target.npy"), (auc[0], auc[1], auc[2]))
 
@@ -142,6 +146,23 @@ def target_columns(run_folder: Path, data: RunData, seconds: float | None = None
     """Return the source model's outputs for the target's rows as columns, shape (n_target, n_raw), float32."""
     columns: Array = np.load(source_model_folder(run_folder, data, seconds) / "columns.npy")
     return columns
+
+
+def own_outputs(run_folder: Path, data: RunData) -> Array:
+    """Return outputs for the source's rows, shape (n_source, n_outputs), each by a model that has not seen it."""
+    outputs: Array = np.load(source_model_folder(run_folder, data) / "own.npy")
+    return outputs
+
+
+def dealt_outputs(run_folder: Path, data: RunData) -> Array:
+    """Return outputs for the target's rows, each by one of the same models.
+
+    Their mean is surer of itself than each of them, which would look like a shift.
+    """
+    source = read_source(source_model_folder(run_folder, data) / "files")
+    every = [replace(source, parts=(replace(part, share=1.0),)).outputs(data.frame) for part in source.parts]
+    rows = np.arange(data.n_rows)
+    return np.asarray(np.stack(every)[rows % len(every), rows])
 
 
 def _scale(place: Path) -> tuple[Array, Array]:

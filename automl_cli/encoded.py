@@ -16,7 +16,7 @@ from automl_cli.adapting import source_model_folder, target_columns, training_fr
 from automl_cli.features.frame import Frame
 from automl_cli.features.matrix import Array, Matrix, as_matrix
 from automl_cli.features.text import KnownText, TextParts, read_text_parts, save_text_parts
-from automl_cli.files import once
+from automl_cli.files import bytes_under, once
 from automl_cli.rowtime import row_seconds
 from automl_cli.rundata import RunData
 from automl_cli.sourced import find_encoding, source_files, with_columns
@@ -129,7 +129,7 @@ def _with_known_text(place: Path, train: Frame, valid: Frame, seed: int) -> tupl
 
 def _write_matrices(folder: Path, root: Path, **matrices: Array) -> None:
     """Write the matrices, or none of them where the disk has no room."""
-    written = sum(file.stat().st_size for file in root.rglob("*.npy"))
+    written = bytes_under(root, ".npy")
     free = shutil.disk_usage(root).free
     if written + sum(X.nbytes for X in matrices.values()) > DISK_SHARE * (free + written):
         return

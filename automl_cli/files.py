@@ -221,7 +221,23 @@ def link_files(source: Path, target: Path) -> None:
     """Fill a new folder ``target`` with links to the files of ``source``, or with copies where there are no links."""
     target.mkdir()
     for file in source.iterdir():
-        try:
-            os.link(file, target / file.name)
-        except OSError:
-            shutil.copyfile(file, target / file.name)
+        link_file(file, target / file.name)
+
+
+def link_file(file: Path, place: Path) -> None:
+    """Link a file to another place, or copy it where there are no links."""
+    try:
+        os.link(file, place)
+    except OSError:
+        shutil.copyfile(file, place)
+
+
+def bytes_under(root: Path, ending: str) -> int:
+    """Return the bytes of the files with an ending below a folder, while others add to it and move things in it."""
+    total = 0
+    for folder, _, names in os.walk(root):  # a folder that is gone by now is passed over
+        for name in names:
+            if name.endswith(ending):
+                with contextlib.suppress(FileNotFoundError):
+                    total += (Path(folder) / name).stat().st_size
+    return total

@@ -22,7 +22,7 @@ from automl_cli.families.family import Family, Model
 from automl_cli.features.encodings import ENCODINGS, Encoder, Encoding
 from automl_cli.features.frame import Frame, FrameSchema, no_texts
 from automl_cli.features.matrix import Array, Matrix, Source, as_matrix
-from automl_cli.files import link_files
+from automl_cli.files import link_file
 from automl_cli.metrics import TaskKind
 from automl_cli.transfer.adaptation import OFFSET, WITH_OUTPUTS, WITH_ROWS, split_name
 from automl_cli.transfer.probabilities import raw_outputs
@@ -397,8 +397,5 @@ def _apart(folder: Path, k: int, what: str, entry: Mapping[str, Any]) -> Iterato
 
 def source_files(folder: Path, target: Path) -> None:
     """Link a source model's files into an encoder's folder."""
-    with TemporaryDirectory(dir=target.parent) as name:  # link_files makes a folder of its own
-        linked = Path(name) / "source"
-        link_files(folder, linked)
-        for file in linked.iterdir():
-            file.rename(target / file.name)
+    for file in folder.iterdir():
+        link_file(file, target / file.name)

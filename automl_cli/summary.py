@@ -108,6 +108,8 @@ class Summary:
         See `warmstart.told`.
     footprint : Footprint or None
         How many models it is, how fast, and what it would be without limits.
+    transfer : mapping
+        See `automl_cli.worth.transfer_report`; empty where there was no source.
     n_bytes : int
         Of the file, once it is there.
     """
@@ -135,6 +137,7 @@ class Summary:
     ended_early: EndedEarly | None = None
     experience: Mapping[str, Any] = field(default_factory=dict)
     footprint: Footprint | None = None
+    transfer: Mapping[str, Any] = field(default_factory=dict)
     n_bytes: int = 0
 
     @property
@@ -165,6 +168,7 @@ class Summary:
             "peak_memory_bytes": self.peak_memory_bytes,
             "experience": dict(self.experience),
             "footprint": None if self.footprint is None else self.footprint.to_json(),
+            **({"transfer": dict(self.transfer)} if self.transfer else {}),
         }
 
 

@@ -23,7 +23,7 @@ from automl_cli.executors import PRELOAD, ExecutorKind, ProcessExecutor, Setup, 
 from automl_cli.experience.records import Recalled
 from automl_cli.features.matrix import Array
 from automl_cli.files import check_writable, locked, refuse_to_overwrite
-from automl_cli.job import Job, families_of, manifest_of, prepare, read_with_sources, signer_of
+from automl_cli.job import SOURCE_MODEL, Job, families_of, manifest_of, prepare, read_with_sources, signer_of
 from automl_cli.machine import usable_cores, usable_memory
 from automl_cli.members import Chosen, OofCache
 from automl_cli.optimizer import Optimizer
@@ -51,6 +51,7 @@ from automl_cli.summary import (
 from automl_cli.table import Notice
 from automl_cli.trial import Proposal, Trial, append_to_journal
 from automl_cli.warmstart import MOST_WAIT, Memory, leave, look_up, memory_of, open_memory, told
+from automl_cli.worth import shift_of_run, transfer_report
 
 logger = logging.getLogger(__name__)
 USUAL_ENDING = 0.4  # seconds of weighing and saving on small tables
@@ -150,6 +151,27 @@ def fit(
         yield from _search_and_save(options, job, executor, phases, interrupted, Opening(memory, opening))
 
 
+def _shift(job: Job, executor: TrialExecutor, deadline: Deadline) -> dict[str, Any]:
+    """Have a worker find out what kind of shift lies between the source and the data."""
+    left = deadline.seconds_left() if deadline.limited else None
+    return submitted(executor, shift_of_run, str(job.run.folder.resolve()), timeout=left).result()
+
+
+def _transfer(
+    job: Job, model: ModelSoFar, chosen: Chosen, shift: Background[dict[str, Any]], deadline: Deadline
+) -> dict[str, Any]:
+    """Report what the source was worth, with its shift if that is known by now."""
+    if not job.shape.adaptations:
+        return {}
+    found = None
+    if job.data.source is not None:
+        try:
+            found = shift.result_within(0.0 if deadline.limited else math.inf)
+        except Exception:  # a report must not cost the model
+            logger.warning("the shift could not be measured", exc_info=True)
+    return transfer_report(job.data, model.trials, chosen, found, of_model=(job.run.data / SOURCE_MODEL).exists())
+
+
 @contextlib.contextmanager
 def _open_executor(options: FitOptions) -> Iterator[TrialExecutor]:
     """Start the workers before the table is read, so that their imports overlap with it; end them at once after."""
@@ -187,7 +209,8 @@ def _search_and_save(
     proposes = proposer(options, job, deadline, memory, recalling, learner)
     trials = _trials(options, job, proposes, executor, model, interrupted)
     kept = Background(lambda: kept_of(job.data, job.task.classes))
-    for event in _beside(trials, recalling, (found, learner, kept), phases):
+    shift = Background(lambda: _shift(job, executor, deadline))
+    for event in _beside(trials, recalling, (found, learner, kept, *([shift] if job.data.source else [])), phases):
         yield event
         if isinstance(event, OutOfPatience):
             early = _ended_early(options, event, model)
@@ -225,6 +248,7 @@ def _search_and_save(
         ended_early=early,
         experience=told(memory, model.trials, chosen),
         footprint=delivered.footprint,
+        transfer=_transfer(job, model, chosen, shift, deadline),
     )
     _save(model, options.out, summary, delivered.fitted, attached, job.signer)
     phases.end("save")

@@ -66,6 +66,7 @@ LAYERS = (
     "runs",
     "small",
     "summary",
+    "worth",
     "options",
     "job",
     "events",

@@ -15,6 +15,7 @@ from automl_cli.clock import Deadline
 from automl_cli.console.memories import paid_words, remembered_words, tell_recalled
 from automl_cli.console.streams import make_console
 from automl_cli.console.tell import early_words, size_words, verdict_words
+from automl_cli.console.transfers import transfer_words
 from automl_cli.events import Entered, Event, Improved, Prepared, Remembered
 from automl_cli.retraining import Retrained
 from automl_cli.search import Finished, Started
@@ -182,6 +183,8 @@ def tell_prepared(console: Console, event: Prepared) -> None:
     """Say what was read and what will be done."""
     job, task, table = event.job, event.job.task, event.job.table
     lines = [f"{table.source}: {table.n_rows:,} rows, {len(table.schema.columns)} columns"]
+    if job.data.source is not None:
+        lines.append(f"source: {len(job.data.source.y):,} rows, to learn from where that helps")
     if job.n_left_out:
         lines.append(f"{job.n_left_out:,} rows without a value of {task.target!r} are left out")
     lines.append(f"task: {task.kind} ({task.reason}); metric {task.metric.title}")
@@ -196,7 +199,7 @@ def tell_prepared(console: Console, event: Prepared) -> None:
         lines.append(f"an interrupted run of this job is in {event.interrupted}; --resume goes on with it")
     for line in lines:
         console.print(Text(line))
-    for notice in table.notices:
+    for notice in job.notices:
         console.print(Text(f"warning: {notice.message}", style="yellow"))
 
 
@@ -219,6 +222,8 @@ def _tell_found(console: Console, summary: Summary, *, explain: bool) -> None:
     console.print(Text("model: " + ", ".join(f"{m['share']:.0%} {m['family']}" for m in shown) + more))
     size = None if summary.footprint is None else summary.footprint.to_json()
     for line in size_words(size, summary.n_bytes, len(summary.members)):
+        console.print(Text(line))
+    for line in transfer_words(summary.transfer):
         console.print(Text(line))
     failed = "".join(f"; {count} x {reason}" for reason, count in summary.failures[:3])
     given_up = f", {summary.racing.n_trials} given up early" if summary.racing.n_trials else ""

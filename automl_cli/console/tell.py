@@ -8,6 +8,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from automl_cli.console.streams import make_console
+from automl_cli.console.transfers import transfer_words
 
 if TYPE_CHECKING:
     from automl_cli.champion import Verdict
@@ -119,6 +120,8 @@ def tell_manifest(data: Mapping[str, Any], size: int, signed_by: Mapping[str, bo
     for title, rows in (("members", _members(data)), ("leaderboard", _board(data)), ("columns", _columns(data))):
         console.print(Text(f"\n{title}", style="bold"))
         console.print(rows)
+    for line in transfer_words(data.get("transfer") or {}):
+        console.print(Text(line))
     for message in data.get("warnings") or []:
         console.print(Text(f"odd in the data: {message}", style="yellow"))
 

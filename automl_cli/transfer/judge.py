@@ -102,11 +102,20 @@ def corrected_gain(before: Sequence[float], after: Sequence[float], *, n_train: 
     k = len(gains)
     if k < 2:
         return Gain(float(gains.mean()) if k else 0.0, float("inf"), 1.0)
-    error = float(np.sqrt((1 / k + n_valid / n_train) * gains.var(ddof=1)))
+    error = corrected_error(gains, n_train=n_train, n_valid=n_valid)
     mean = float(gains.mean())
     if error == 0:
         return Gain(mean, 0.0, 0.0 if mean > 0 else 1.0)
     return Gain(mean, error, float(t.sf(mean / error, k - 1)))
+
+
+def corrected_error(gains: Array, *, n_train: float, n_valid: float) -> float:
+    """Return the standard error of a mean over folds that share their training rows; see `corrected_gain`.
+
+    Infinite for a single fold.
+    """
+    k = len(gains)
+    return float(np.sqrt((1 / k + n_valid / n_train) * gains.var(ddof=1))) if k > 1 else float("inf")
 
 
 def judge_with_labels(before: Sequence[float], after: Sequence[float], folds: Sequence[Fold]) -> Verdict:

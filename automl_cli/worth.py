@@ -1,0 +1,112 @@
+"""What a source was like, and what it was worth: the report of a fit that had one."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from automl_cli.adapting import dealt_outputs, domain_of, own_outputs, plain_rows
+from automl_cli.evaluate import open_run
+from automl_cli.members import Chosen
+from automl_cli.rundata import RunData
+from automl_cli.transfer.adaptation import split_name
+from automl_cli.transfer.judge import corrected_error
+from automl_cli.transfer.shift import Side, find_shift
+from automl_cli.trial import Success, Trial
+
+NONE = "target only"
+MOST_ROWS = 50_000  # of the source, that are looked at
+
+
+def shift_of_run(run_folder: str) -> dict[str, Any]:
+    """Return the `Shift` between a run's source and its target as JSON values, with its sentences; for a worker.
+
+    Nothing where there are no rows of a source.
+    """
+    run = open_run(run_folder)
+    data = run.data
+    if data.source is None:
+        return {}
+    source, folder = data.source, Path(run_folder)
+    n = len(source.y)
+    rows = np.arange(n) if n <= MOST_ROWS else np.sort(np.random.default_rng(0).choice(n, MOST_ROWS, replace=False))
+    X, categorical = plain_rows(source.frame.take(rows))
+    schema = data.frame.schema
+    found = find_shift(
+        Side(X, np.asarray(source.y)[rows], own_outputs(folder, data)[rows]),
+        Side(plain_rows(data.frame)[0], np.asarray(data.y), dealt_outputs(folder, data)),
+        kind=data.kind,
+        names=[*schema.numeric, *schema.categorical, *schema.datetime, *schema.text],
+        categorical=categorical,
+        domain=domain_of(folder, data),
+    )
+    return {**found.to_json(), "n_source": n, "said": found.sentences()}
+
+
+def transfer_report(
+    data: RunData, trials: Sequence[Trial], chosen: Chosen, shift: Mapping[str, Any] | None, *, of_model: bool
+) -> dict[str, Any]:
+    """Return what was tried with the source, and what the best of it gained over the best without, as JSON values.
+
+    Parameters
+    ----------
+    shift : mapping or None
+        What `shift_of_run` found; None where there was no time for it.
+    of_model : bool
+        Whether a model stands for the source, or for a part of it.
+
+    Notes
+    -----
+    The gain is in units of the loss, on the target's rows alone, with the standard error of Nadeau and Bengio (2003).
+    Both sides are the best of several, so that neither is as good as it looks.
+    """
+    complete = [trial for trial in trials if isinstance(trial, Success) and trial.complete]
+    ways: dict[str, list[Success]] = {}
+    for trial in complete:
+        ways.setdefault(_way(trial), []).append(trial)
+    best = {way: min(found, key=lambda trial: (trial.loss, trial.proposal.number)) for way, found in ways.items()}
+    total = math.fsum(abs(weight) for _, weight in chosen.members) or 1.0
+    shares: dict[str, float] = {}
+    for trial, weight in chosen.members:
+        shares[_way(trial)] = shares.get(_way(trial), 0.0) + abs(weight) / total
+    tried = [
+        {
+            "adaptation": way,
+            "n_trials": len(ways[way]),
+            "score": data.metric.natural(trial.loss),
+            "loss": trial.loss,
+            "pipeline": f"{trial.proposal.pipeline.family} {trial.proposal.pipeline.encoding}",
+            "share": round(shares.get(way, 0.0), 4),
+        }
+        for way, trial in sorted(best.items(), key=lambda item: item[1].loss)
+    ]
+    adapted = min((trial for way, trial in best.items() if way != NONE), key=lambda t: t.loss, default=None)
+    return {
+        "setting": "inductive",
+        "n_source": 0 if data.source is None else len(data.source.y),
+        "n_target": data.n_rows,
+        "model": of_model,
+        "shift": None if not shift else dict(shift),
+        "tried": tried,
+        "gain": _gain(data, best.get(NONE), adapted),
+    }
+
+
+def _way(trial: Success) -> str:
+    return split_name(trial.proposal.pipeline.encoding)[1] or NONE
+
+
+def _gain(data: RunData, plain: Success | None, adapted: Success | None) -> dict[str, float] | None:
+    if plain is None or adapted is None:
+        return None
+    gains = np.subtract(plain.losses, adapted.losses)
+    sizes = np.array([[len(train), len(valid)] for train, valid in data.folds], dtype=np.float64).mean(axis=0)
+    error = corrected_error(gains, n_train=float(sizes[0]), n_valid=float(sizes[1]))
+    return {
+        "mean": float(gains.mean()),
+        "standard_error": error if math.isfinite(error) else 0.0,
+        "share": float(gains.mean()) / plain.loss if plain.loss > 0 else 0.0,
+        "share_error": error / plain.loss if plain.loss > 0 and math.isfinite(error) else 0.0,
+    }
