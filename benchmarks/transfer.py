@@ -279,8 +279,8 @@ def run_all(args: argparse.Namespace) -> None:
     setup = Setup(program, limit_s, args.trials, args.out.with_name(f"{args.out.name}.models"))
     pairs = find_pairs(args.folder, args.names)
     with locked(args.out.with_name(f"{args.out.name}.lock"), str(args.out)):
-        runs = read_runs([args.out])
-        if any(run.source != program.source for run in runs):
+        runs, source = read_runs([args.out]), program.source
+        if any(run.source != source for run in runs):
             raise UsageError(f"{args.out} has runs of other code than today's", hint="take another --out")
         done = {run.key for run in runs}
         for cell, system, position in turns(pairs, args.seeds, args.labels, list(dict.fromkeys(args.systems))):
@@ -288,6 +288,8 @@ def run_all(args: argparse.Namespace) -> None:
             if key not in done:
                 done.add(key)
                 run = run_one(cell, system, position, setup)
+                if program.source != source:  # nobody can say which code the run was made by
+                    raise UsageError("the program was changed while it ran", hint="--program a checkout that stays")
                 append_line(args.out, asdict(run))
                 outcome = run.failure if run.error is None else f"error {run.error:.6g}"
                 sys.stderr.write(f"{run.name} {run.n_labels} labels, seed {run.seed}, {system}: {outcome}\n")

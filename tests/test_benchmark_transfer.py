@@ -223,6 +223,15 @@ def test_runs_of_other_code_are_not_mixed(folder: Path, program: Path, tmp_path:
     assert main([*words, "--program", str(tmp_path)]) == 2
 
 
+def test_run_during_which_the_code_changes_is_not_kept(folder: Path, program: Path, tmp_path: Path) -> None:
+    path = program / "automl_cli" / "__main__.py"
+    path.write_text(path.read_text() + f"\nPath({str(path)!r}).open('a').write('# changed')\n")
+    out = tmp_path / "runs.jsonl"
+    words = ["--names", "line", "--seeds", "1", "--program", str(program), "--systems", "target_only"]
+    assert main(["run", str(folder), "--out", str(out), *words]) == 2
+    assert read_runs([out]) == []
+
+
 def test_whole_fits_of_the_program(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "runs.jsonl"
     words = ["--names", "line", "--seeds", "1", "--trials", "2", "--systems", "target_only", "pooled"]
