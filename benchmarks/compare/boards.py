@@ -161,12 +161,13 @@ def pair_of(board: Board, first: str, second: str, *, decided: float = DECIDED) 
         undecided=len(ratios) - won - lost,
         win_interval=(float(share[0]), float(share[1])),
         ratio=float(stats.gmean(ratios)),
-        ratio_interval=_interval(logs),
+        ratio_interval=ratio_interval(logs),
         p_value=float(stats.wilcoxon(logs).pvalue) if logs.any() else 1.0,
     )
 
 
-def _interval(logs: Errors) -> tuple[float, float]:
+def ratio_interval(logs: Errors) -> tuple[float, float]:
+    """Return the interval of a geometric mean of ratios from their logarithms; not a number for fewer than two."""
     if len(logs) < 2:
         return float("nan"), float("nan")
     found: Any = stats.bootstrap(

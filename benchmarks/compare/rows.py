@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,7 @@ def read_rows(paths: Iterable[Path]) -> list[Row]:
     """Read the finished runs of files; one that is not there has none, and a last line cut by a kill is none."""
     rows = []
     for path in paths:
-        for number, line in enumerate(_whole_lines(path), start=1):
+        for number, line in enumerate(whole_lines(path), start=1):
             try:
                 rows.append(Row(**json.loads(line)))
             except (ValueError, TypeError) as error:
@@ -92,16 +92,22 @@ def read_rows(paths: Iterable[Path]) -> list[Row]:
     return rows
 
 
-def _whole_lines(path: Path) -> list[bytes]:
+def whole_lines(path: Path) -> list[bytes]:
+    """Return the lines of a file that were written to their end; none where it is not there."""
     return path.read_bytes().split(b"\n")[:-1] if path.exists() else []
 
 
 def append_row(path: Path, row: Row) -> None:
+    """Add one finished run."""
+    append_line(path, asdict(row))
+
+
+def append_line(path: Path, values: Mapping[str, Any]) -> None:
     """Add one line and wait until it is on disk; a cut last line is dropped first."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    whole = sum(len(line) + 1 for line in _whole_lines(path))
+    whole = sum(len(line) + 1 for line in whole_lines(path))
     with path.open("ab") as file:
         file.truncate(whole)
-        file.write(json.dumps(asdict(row)).encode() + b"\n")
+        file.write(json.dumps(values).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
