@@ -207,10 +207,11 @@ def _search_and_save(
     early: EndedEarly | None = None
     learner = Background(lambda: learner_of(options, job, deadline))
     proposes = proposer(options, job, deadline, memory, recalling, learner)
-    trials = _trials(options, job, proposes, executor, model, interrupted)
     kept = Background(lambda: kept_of(job.data, job.task.classes))
     shift = Background(lambda: _shift(job, executor, deadline))
-    for event in _beside(trials, recalling, (found, learner, kept, *([shift] if job.data.source else [])), phases):
+    others: list[Background[Any]] = [found, learner, kept, *([shift] if job.data.source else [])]
+    trials = _trials(options, job, proposes, executor, model, interrupted)
+    for event in _beside(trials, recalling, others, phases):
         yield event
         if isinstance(event, OutOfPatience):
             early = _ended_early(options, event, model)
@@ -231,17 +232,12 @@ def _search_and_save(
     yield Entered("saving")
     stopped_by_user = interrupted()
     attached = attached_in_time(kept, model, chosen, share=0.25 if options.keep is None else 0.5)
-    summary = _summary(options, job, model, chosen, phases)
+    undescribed = () if attached else (UNDESCRIBED,)
     summary = replace(
-        summary,
+        _summary(options, job, model, chosen, phases),
         mattered=shares(mattered),
         n_measured=len(mattered),
-        odd=(
-            *job.table.notices,
-            *job.notices,
-            *_oddities(found, deadline, options),
-            *(() if attached else (UNDESCRIBED,)),
-        ),
+        odd=(*job.notices, *_oddities(found, deadline, options), *undescribed),
         overhead=overhead,
         peak_memory_bytes=executor.peak_memory(),
         interrupted=stopped_by_user,
@@ -259,8 +255,8 @@ def _search_and_save(
         leave(memory, job, options, model.trials, chosen, deadline)
     phases.end("remember")
     said = {**summary.experience, "problems": list(memory.problems)}
-    n_bytes = options.out.stat().st_size
-    yield replace(summary, phases=phases.seconds, seconds=deadline.elapsed(), experience=said, n_bytes=n_bytes)
+    summary = replace(summary, experience=said, n_bytes=options.out.stat().st_size)
+    yield replace(summary, phases=phases.seconds, seconds=deadline.elapsed())
 
 
 def _summary(options: FitOptions, job: Job, model: ModelSoFar, chosen: Chosen, phases: Phases) -> Summary:
