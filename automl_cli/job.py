@@ -22,7 +22,17 @@ from automl_cli.parts import Part
 from automl_cli.plan import Resources, share_cores
 from automl_cli.rundata import RunData, open_rundata, save_rundata
 from automl_cli.runs import Run
-from automl_cli.sources import Labelled, Sources, few_rows, is_model, lay_out_model, source_rows, split_task
+from automl_cli.sources import (
+    Sources,
+    drawn,
+    few_rows,
+    is_model,
+    lay_out_model,
+    most_source_rows,
+    source_rows,
+    split_task,
+    thinned,
+)
 from automl_cli.splits import ValidationPlan, plan_folds
 from automl_cli.table import Kind, Notice, Table, read_table, read_tables, under
 from automl_cli.task import Task, make_task
@@ -187,11 +197,6 @@ def prepare(
     options.check_present(table)
     sources = sources or Sources()
     task, kept = task_of(options, table)
-    found: Labelled | None = None
-    if sources.table is not None:
-        both = under((table, sources.table))
-        found = split_task(task, *task_of(options, both, n_own=table.n_rows), table, sources.table)
-        task, kept = found.task, found.kept
     schema = frame_schema(table.schema, exclude=options.roles)
     if not schema.names:
         raise BadData(
@@ -199,12 +204,18 @@ def prepare(
             hint="ids, constants and empty columns do not count; see automl profile",
         )
     frame = frame_from_table(table, schema)
+    rows, notices = None, few_rows(task) if options.source else ()
+    if sources.table is not None:
+        most = most_source_rows(options.seconds, len(schema.names))
+        source = (
+            sources.table if sources.table.n_rows <= most else thinned(sources.table, frame, most, seed=options.seed)
+        )
+        found = split_task(task, *task_of(options, under((table, source)), n_own=table.n_rows), table, source)
+        task, kept = found.task, found.kept
+        rows, odd = source_rows(source, found, frame.take(kept), schema)
+        notices = (*notices, *drawn(sources.table, source), *found.notices, *odd)
     if len(kept) < frame.n_rows:
         frame = frame.take(kept)
-    rows, notices = None, few_rows(task) if options.source else ()
-    if sources.table is not None and found is not None:
-        rows, repeated = source_rows(sources.table, found, frame, schema)
-        notices = (*notices, *found.notices, *repeated)
     shape = _shape(task, table, schema, 0 if rows is None else len(rows.y), sources)
     offered = _offered(options, table, families, shape)
     n_columns = len(schema.names)

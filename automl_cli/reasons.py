@@ -20,6 +20,7 @@ from automl_cli.features.dates import FARTHEST_DAY, SECONDS_PER_DAY
 from automl_cli.features.frame import Frame
 from automl_cli.features.matrix import Array, Matrix, Source
 from automl_cli.table import Schema
+from automl_cli.transfer.adaptation import OFFSET, split_name
 
 MOST_BYTES = 64 << 20
 """Of contributions that are held at once."""
@@ -89,6 +90,8 @@ def explained_part(artifact: Artifact) -> Explained:
     tell: dict[int, Contributions] = {}
     for member in members:
         family = families.get(member.pipeline.family)  # predicting says which one is not known
+        if split_name(member.pipeline.encoding)[1] == OFFSET:
+            continue  # its contributions say what differs from another model, and nothing of that one
         if family is not None and family.contributions is not None and family.explains(member.pipeline.hyperparameters):
             tell[member.number] = family.contributions
     weights = {member.number: member.weight for member in members if member.number in tell}

@@ -155,9 +155,12 @@ class SourceModel:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The columns that it looks at."""
-        schema = None if self.columns is None else self.columns.schema
-        return () if schema is None else schema.names
+        """The target's columns that it looks at; none where these are all."""
+        if self.columns is None:
+            return ()
+        own = self.columns
+        places = (*own.numeric, *own.categorical, *own.datetime, *own.text)
+        return tuple(name for name, place in zip(own.schema.names, places, strict=True) if place >= 0)
 
 
 def standardised(raw: Array, centre: Array, scale: Array) -> Array:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from automl_cli.artifact import Artifact
+from automl_cli.adapting import FLATTENED, plain_rows
+from automl_cli.artifact import Artifact, MemberEntry
 from automl_cli.errors import BadData, UsageError
 from automl_cli.features.frame import Frame, FrameSchema, frame_from_table
 from automl_cli.features.matrix import Array
@@ -16,11 +17,17 @@ from automl_cli.rundata import SourceRows
 from automl_cli.sourced import ColumnMap, PartFiles, write_source
 from automl_cli.table import Notice, Schema, Table
 from automl_cli.task import Task, TaskKind
+from automl_cli.transfer.density import drawn_by_weight, finished
+from automl_cli.transfer.domain import BLOCK_ROWS, LEARNERS
 from automl_cli.transfer.shift import repeated_rows
 
 LEAST_SHARE = 0.05  # of a source model's weight: members with less are left out
-MOST_MEMBERS = 3
+MOST_PARTS = 10  # fitted models of a source model: each row that is predicted asks all of them
 FEW_ROWS = 20
+CELLS_PER_SECOND = 40_000  # of a source, for each second of the limit
+USUAL_SECONDS = 100.0
+FEWEST_DRAWN, MOST_DRAWN = 10_000, 500_000
+MOST_ASKED = 10_000  # rows of each table that a domain classifier is trained on
 
 
 @dataclass(frozen=True)
@@ -177,6 +184,47 @@ def source_rows(
     return SourceRows(whole.take(rows) if len(repeated) else whole, found.y[rows], weight), notices
 
 
+def most_source_rows(seconds: float | None, n_columns: int) -> int:
+    """Return how many rows of a source a run can learn from in its time; none is counted as `USUAL_SECONDS`.
+
+    >>> most_source_rows(20, 20), most_source_rows(20, 1), most_source_rows(5, 1000)
+    (40000, 500000, 10000)
+    """
+    cells = CELLS_PER_SECOND * (USUAL_SECONDS if seconds is None else seconds)
+    return int(np.clip(cells / max(1, n_columns), FEWEST_DRAWN, MOST_DRAWN))
+
+
+def thinned(source: Table, target: Frame, most: int, *, seed: int) -> Table:
+    """Draw rows of a large source without replacement, each in proportion to its flattened weight.
+
+    A domain classifier is trained on a sample and asked for the rest in blocks: what is held of the source beside its
+    table is one number per row, and time is linear in its rows.
+    """
+    rng = np.random.default_rng(seed)
+    n, schema = source.n_rows, target.schema
+    some = np.sort(rng.choice(n, min(n, MOST_ASKED), replace=False))
+    theirs, categorical = plain_rows(frame_from_table(source.take(some), schema))
+    ours = plain_rows(target)[0]
+    if len(ours) > MOST_ASKED:
+        ours = ours[rng.choice(len(ours), MOST_ASKED, replace=False)]
+    is_target = np.repeat([False, True], [len(theirs), len(ours)])
+    log_odds = LEARNERS["boosted"](np.concatenate([theirs, ours]), is_target, categorical, seed)
+    logs = np.empty(n)
+    for start in range(0, n, BLOCK_ROWS):
+        rows = np.arange(start, min(start + BLOCK_ROWS, n))
+        logs[rows] = log_odds(plain_rows(frame_from_table(source.take(rows), schema))[0])
+    weights = finished(np.exp(np.clip(logs, -50, 50)), gamma=FLATTENED)
+    return source.take(drawn_by_weight(weights, most, seed=seed))
+
+
+def drawn(whole: Table, used: Table) -> tuple[Notice, ...]:
+    """Say how much of a source is used, where it is not all."""
+    if used.n_rows == whole.n_rows:
+        return ()
+    rows = f"of {whole.n_rows:,} rows of {whole.source} {used.n_rows:,} are used"
+    return (Notice("source_drawn", f"{rows}, drawn by how much they look like the data; more --time takes more"),)
+
+
 def column_map(known: FrameSchema, own: FrameSchema, known_schema: Schema, schema: Schema) -> ColumnMap:
     """Find the columns of a model's frame in that of a table, by name; categories by their text."""
 
@@ -221,9 +269,12 @@ def lay_out_model(artifact: Artifact, folder: Path, table: Table, own: FrameSche
         hint = "rename the columns that are meant to be the same"
         raise UsageError(f"{artifact.path} shares no column with {table.source}", hint=hint)
     positive = [member for member in manifest.members if member.weight > 0] or list(manifest.members)
-    heaviest = sorted(positive, key=lambda member: -member.weight)[:MOST_MEMBERS]
     total = sum(member.weight for member in positive)
-    chosen = [member for member in heaviest if member.weight >= LEAST_SHARE * total]
+    chosen: list[MemberEntry] = []
+    for member in sorted(positive, key=lambda member: -member.weight):
+        few = sum(len(other.folds) for other in (*chosen, member)) <= MOST_PARTS
+        if not chosen or (few and member.weight >= LEAST_SHARE * total):
+            chosen.append(member)
     shares = {member.number: abs(member.weight) for member in chosen}
     whole = sum(shares.values())
     with artifact.laid_out(tuple(shares)) as models:

@@ -11,14 +11,16 @@ import pytest
 
 from automl_cli.encoded import open_encoded
 from automl_cli.evaluate import open_run
+from automl_cli.features.frame import frame_from_table, frame_schema
 from automl_cli.metrics import TaskKind
 from automl_cli.sourced import find_encoding
+from automl_cli.sources import thinned
 from automl_cli.space import default_pipelines
 from automl_cli.table import read_tables
 from automl_cli.transfer.adaptation import adaptations, encoder_of, rows_of, split_name
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
-FEW = ("--folds", "4", "--include", "lightgbm", "--include", "linear")
+FEW = ("--folds", "3", "--include", "lightgbm", "--include", "linear")
 LEVELS = ("north", "south", "west")
 
 
@@ -47,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fitted(command: Command, folder: Path) -> dict[str, Any]:
     """What a fit with the older table says, its run kept."""
     answer = command(
-        "fit", "new.csv", "-t", "y", "--source", "old.csv", "-o", "both.automl", "--trials", "14", *FEW, "--json",
+        "fit", "new.csv", "-t", "y", "--source", "old.csv", "-o", "both.automl", "--trials", "12", *FEW, "--json",
         "--run-dir", "run", cwd=folder,
     )  # fmt: skip
     assert answer.returncode == 0, answer.stderr
@@ -62,7 +64,7 @@ def error_of(command: Command, folder: Path, model: str, table: str = "later.csv
 
 
 def test_an_older_table_gains_after_prices_rose(command: Command, folder: Path, fitted: dict[str, Any]) -> None:
-    alone = command("fit", "new.csv", "-t", "y", "-o", "alone.automl", "--trials", "14", *FEW, cwd=folder)
+    alone = command("fit", "new.csv", "-t", "y", "-o", "alone.automl", "--trials", "12", *FEW, cwd=folder)
     assert alone.returncode == 0, alone.stderr
     assert error_of(command, folder, "both.automl") < 0.7 * error_of(command, folder, "alone.automl")
     found = fitted["transfer"]
@@ -111,7 +113,7 @@ def test_the_same_command_gives_the_same_model(command: Command, folder: Path, f
     del fitted
     for name in ("once", "twice"):
         answer = command(
-            "fit", "new.csv", "-t", "y", "--source", "old.csv", "-o", f"{name}.automl", "--trials", "6", *FEW,
+            "fit", "new.csv", "-t", "y", "--source", "old.csv", "-o", f"{name}.automl", "--trials", "5", *FEW,
             "-q", cwd=folder,
         )  # fmt: skip
         assert answer.returncode == 0, answer.stderr
@@ -131,13 +133,20 @@ def test_a_model_serves_where_the_old_rows_are_gone(command: Command, folder: Pa
     (tmp_path / "new.csv").write_text(new)
     (tmp_path / "later.csv").write_text((folder / "later.csv").read_text())
     for line in (
-        ("fit", "old.csv", "-t", "y", "-o", "old.automl", "--trials", "4", *FEW, "-q"),
-        ("fit", "new.csv", "-t", "y", "--source", "old.automl", "-o", "both.automl", "--trials", "10", *FEW, "-q"),
-        ("fit", "new.csv", "-t", "y", "-o", "alone.automl", "--trials", "10", *FEW, "-q"),
+        ("fit", "old.csv", "-t", "y", "-o", "old.automl", "--trials", "3", *FEW, "-q"),
+        ("fit", "new.csv", "-t", "y", "--source", "old.automl", "-o", "both.automl", "--trials", "8", *FEW, "-q"),
+        ("fit", "new.csv", "-t", "y", "-o", "alone.automl", "--trials", "8", *FEW, "-q"),
     ):
         answer = command(*line, cwd=tmp_path)
         assert answer.returncode == 0, answer.stderr
     (tmp_path / "old.automl").unlink()
+    answer = command(
+        "fit", "new.csv", "-t", "y", "--source", "both.automl", "-o", "m.automl", "--trials", "1", cwd=tmp_path
+    )
+    assert answer.returncode == 2, answer.stderr
+    assert "was itself made with a --source" in answer.stderr
+    why = command("predict", "both.automl", "later.csv", "--explain", "top2", "-o", "why.csv", cwd=tmp_path)
+    assert why.returncode == 0 or "gives reasons" in why.stderr
     assert error_of(command, tmp_path, "both.automl") < 0.8 * error_of(command, tmp_path, "alone.automl")
 
 
@@ -145,14 +154,14 @@ def test_a_source_that_says_nothing_costs_next_to_nothing(command: Command, tmp_
     rng = np.random.default_rng(3)
     (tmp_path / "new.csv").write_text(prices(rng, 150, 1.0))
     (tmp_path / "later.csv").write_text(prices(rng, 1000, 1.0))
-    header, *rows = prices(rng, 1500, 1.0).splitlines()
+    header, *rows = prices(rng, 800, 1.0).splitlines()
     targets = [row.rpartition(",")[2] for row in rows]
     rng.shuffle(targets)
     mixed = [f"{row.rpartition(',')[0]},{y}" for row, y in zip(rows, targets, strict=True)]
     (tmp_path / "noise.csv").write_text("\n".join([header, *mixed]) + "\n")
     for name, more in (("alone", ()), ("both", ("--source", "noise.csv"))):
         # the search with a source shares its trials among more ways, so it is given more of them
-        n = "8" if not more else "40"
+        n = "5" if not more else "20"
         answer = command(
             "fit", "new.csv", "-t", "y", "-o", f"{name}.automl", "--trials", n, *FEW, "-q", *more, cwd=tmp_path
         )
@@ -227,6 +236,19 @@ def test_ten_rows_are_enough_to_begin_and_few_enough_to_be_told(command: Command
     )  # fmt: skip
     assert answer.returncode == 0, answer.stderr
     assert "10 labelled rows: what is said of the model is vague" in answer.stderr
+
+
+def test_of_a_large_source_the_rows_that_look_like_the_data_are_drawn(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    (tmp_path / "new.csv").write_text(prices(rng, 200, 1.0, moved=1.5))
+    (tmp_path / "old.csv").write_text(prices(rng, 20_000, 1.0))
+    table, source = read_tables(tmp_path / "new.csv", [tmp_path / "old.csv"], target="y")
+    frame = frame_from_table(table, frame_schema(table.schema, exclude=("y",)))
+    some = thinned(source, frame, 2_000, seed=0)
+    assert some.n_rows == 2_000
+    before, after, goal = (part.numbers("a").mean() for part in (source, some, table))
+    assert before + 0.4 < after < goal
+    assert thinned(source, frame, 2_000, seed=0).texts("y") == some.texts("y")
 
 
 def test_two_tables_are_read_as_one_where_their_kinds_differ(tmp_path: Path) -> None:
