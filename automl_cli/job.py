@@ -212,7 +212,7 @@ def prepare(
         )
         found = split_task(task, *task_of(options, under((table, source)), n_own=table.n_rows), table, source)
         task, kept = found.task, found.kept
-        rows, odd = source_rows(source, found, frame.take(kept), schema)
+        rows, odd = source_rows(source, found, frame.take(kept), sources.judging)
         notices = (*notices, *drawn(sources.table, source), *found.notices, *odd)
     if len(kept) < frame.n_rows:
         frame = frame.take(kept)

@@ -39,10 +39,13 @@ class Sources:
     table : Table or None
         The rows of all tables.
     model : Artifact or None
+    judging : Table or None
+        Rows of the data that nothing may be learned from.
     """
 
     table: Table | None = None
     model: Artifact | None = None
+    judging: Table | None = None
 
     @property
     def given(self) -> bool:
@@ -156,7 +159,7 @@ def _labels_apart(both: Task, own: Array, table: Table, source: Table) -> tuple[
 
 
 def source_rows(
-    source: Table, found: Labelled, frame: Frame, schema: FrameSchema
+    source: Table, found: Labelled, frame: Frame, judging: Table | None
 ) -> tuple[SourceRows, tuple[Notice, ...]]:
     """Return the source's labelled rows without those that the target has too: they would be trained and judged on.
 
@@ -164,14 +167,20 @@ def source_rows(
     ----------
     frame : Frame
         Of the target's labelled rows.
+    judging : Table or None
+        Rows that are set aside to judge: what looks like one of them is left out, whatever its target.
 
     Raises
     ------
     BadData
         No row is left.
     """
-    whole = frame_from_table(source, schema).take(found.kept_source)
+    whole = frame_from_table(source, frame.schema).take(found.kept_source)
     repeated = repeated_rows(quick_hashes(whole, found.y), quick_hashes(frame, found.task.y))
+    if judging is not None:
+        alike = frame_from_table(judging, frame.schema)
+        known = quick_hashes(alike, np.zeros(alike.n_rows))
+        repeated = np.union1d(repeated, np.flatnonzero(np.isin(quick_hashes(whole, np.zeros(whole.n_rows)), known)))
     rows = np.setdiff1d(np.arange(whole.n_rows), repeated, assume_unique=True)
     if not len(rows):
         hint = "name a table with other rows"

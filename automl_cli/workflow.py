@@ -136,7 +136,7 @@ def fit(
         if held_out is not None:
             if table.fingerprint != held_out.fingerprint:
                 raise BadData(f"{table.source} was changed while it was used", hint="run it again on a file that stays")
-            table = table.without(held_out.rows)
+            table, sources = table.without(held_out.rows), replace(sources, judging=table.take(held_out.rows))
         phases.end("read")
         if deadline.limited and deadline.seconds_left() < SHORTEST_SEARCH:
             took = f"reading {table.source} took {phases.seconds['read']:.1f} s of the {deadline.total:g} s"
