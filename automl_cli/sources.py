@@ -32,10 +32,13 @@ class Sources:
     table : Table or None
         The rows of all tables.
     model : Artifact or None
+    new : Table or None
+        Rows without labels that the model is for.
     """
 
     table: Table | None = None
     model: Artifact | None = None
+    new: Table | None = None
 
     @property
     def given(self) -> bool:
@@ -48,6 +51,7 @@ class Sources:
         return (
             *(() if self.table is None else (self.table.fingerprint,)),
             *(() if self.model is None else (self.model.manifest.digest,)),
+            *(() if self.new is None else (self.new.fingerprint,)),
         )
 
 

@@ -110,6 +110,8 @@ class Summary:
         How many models it is, how fast, and what it would be without limits.
     n_bytes : int
         Of the file, once it is there.
+    transfer : mapping or None
+        Whether the model is adapted to other rows, and why.
     """
 
     out: Path
@@ -136,6 +138,7 @@ class Summary:
     experience: Mapping[str, Any] = field(default_factory=dict)
     footprint: Footprint | None = None
     n_bytes: int = 0
+    transfer: Mapping[str, Any] | None = None
 
     @property
     def n_failed(self) -> int:
@@ -165,6 +168,7 @@ class Summary:
             "peak_memory_bytes": self.peak_memory_bytes,
             "experience": dict(self.experience),
             "footprint": None if self.footprint is None else self.footprint.to_json(),
+            **({} if self.transfer is None else {"transfer": dict(self.transfer)}),
         }
 
 

@@ -28,7 +28,7 @@ from automl_cli.artifact.container import (
     MAX_MANIFEST_BYTES,
     too_large,
 )
-from automl_cli.artifact.manifest import FORMAT, parse_manifest
+from automl_cli.artifact.manifest import format_of, parse_manifest
 from automl_cli.artifact.signing import Signature, Signer, add_signature
 from automl_cli.errors import AutomlError, TooLarge
 from automl_cli.files import write_whole
@@ -113,7 +113,7 @@ def write_artifact(
     data = {
         **manifest,
         **{key: _attached(attachment, blobs) for key, attachment in attached.items()},
-        "format": FORMAT,
+        "format": format_of(manifest),
         "product": __version__,
         "libraries": library_versions(),
         "members": [_entry(member, blobs) for member in sorted(members, key=lambda member: member.number)],

@@ -10,7 +10,7 @@ from automl_cli.features.matrix import Array
 from automl_cli.metrics import TaskKind
 from automl_cli.reference import bins_of_codes, bins_of_numbers, column_reference, compared, counts_by_bin
 from automl_cli.transfer.density import effective_size, ratio_weights
-from automl_cli.transfer.domain import Standard, tell_apart
+from automl_cli.transfer.domain import Domain, Standard, tell_apart
 from automl_cli.transfer.labels import LabelShift, class_shares, fit_bbse, label_shift_test
 from automl_cli.transfer.probabilities import raw_outputs
 from automl_cli.transfer.source import fit_recalibration
@@ -130,6 +130,7 @@ def find_shift(
     categorical: tuple[int, ...] = (),
     n_repeated: int = 0,
     seed: int = 0,
+    domain: Domain | None = None,
 ) -> Shift:
     """Tell which shift it is, by what is known of the target.
 
@@ -140,7 +141,7 @@ def find_shift(
     Rows that belong together, such as visits of one patient, must not be split between the folds of ``outputs``: they
     make a model look better at home than it is, and the target strange.
     """
-    domain = tell_apart(source.X, target.X, categorical=categorical, seed=seed)
+    domain = domain or tell_apart(source.X, target.X, categorical=categorical, seed=seed)
     differs = domain.auc[1] > SAME
     label, label_p, mixed = _label_shift(source, target, kind, categorical, seed)
     concept_p = _concept_p(source, target, kind, label if mixed else None)
