@@ -35,6 +35,7 @@ NEW = "new"
 """The folder of the new rows beside the run's data."""
 WEIGHTS_FILE = "new_weights.npy"
 NONE, WEIGHTS, SHARES = "none", "weights", "label shares"
+ALIKE = "the new rows look like those that were learned from"
 TELLING = "lightgbm"
 MOST_ROWS = 10_000  # of either table that are looked at
 LEAST_ROWS = 30  # of either table: with fewer nothing can be told
@@ -205,7 +206,7 @@ class _Case:
             verdict = self._judged_shares()
             return verdict, SHARES if verdict.accepted else NONE
         if "covariate" not in self.shift.kinds:
-            return Verdict(False, "the new rows look like those that were learned from", {}), NONE
+            return Verdict(False, ALIKE, {}), NONE
         full = ratio_weights(self.domain)
         if self.shift.domain_auc[0] > FAR:
             reason = "hardly any row that was learned from could be one of the new ones, so weights cannot help"

@@ -83,6 +83,7 @@ LAYERS = (
     "correcting",
     "prediction",
     "champion",
+    "readapting",
     "drift",
     "archive",
     "proposing",

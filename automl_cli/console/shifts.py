@@ -1,7 +1,14 @@
 """What is said of an adaptation to other rows."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+
+from automl_cli.console.streams import make_console
+
+if TYPE_CHECKING:
+    from automl_cli.readapting import Adapted
 
 MOST_CLASSES = 6
 ADAPTED = {
@@ -69,3 +76,14 @@ def end_words(transfer: Mapping[str, Any] | None, metric: str) -> list[str]:
         return []
     said = (adapted_words(transfer), share_words(transfer.get("classes")), score_words(transfer, metric))
     return [line for line in said if line]
+
+
+def tell_adapted(found: "Adapted") -> None:
+    """Say on stderr which shift there is, and what became of the model."""
+    console = make_console()
+    for line in [*shift_words(found.transfer), *last_words(found.transfer, found.metric)]:
+        console.print(Text(line))
+    if found.out is None:
+        console.print(Text(f"{found.model} stays as it is; nothing is written", style="bold"))
+    else:
+        console.print(Text(f"saved to {found.out}", style="bold"))
