@@ -392,7 +392,7 @@ def _width(options: FitOptions, job: Job, executor: TrialExecutor) -> int:
 
 def _oddities(job: Job, found: Background[Profile], deadline: Deadline, options: FitOptions) -> tuple[Notice, ...]:
     """Return what was odd about the tables, and the profile's warnings if they are there in time."""
-    known = (*job.table.notices, *job.notices)
+    known = tuple(dict.fromkeys((*job.table.notices, *job.notices)))
     if deadline.limited and not found.done():
         return known
     try:
