@@ -91,6 +91,8 @@ class ModelSoFar:
             return SUMMARY_BYTES
         frame = self.cache.data.frame
         attached = 8 * frame.n_rows + (min(frame.n_rows, 2_000) + 800) * len(frame.schema.names)
+        if self.cache.data.n_outputs > 1:  # what it said of some rows
+            attached += min(frame.n_rows, 2_000) * (8 + 4 * self.cache.data.n_outputs)
         return SUMMARY_BYTES + min(attached, int(ATTACHED_SHARE * ceiling.n_bytes))
 
     def add(self, trial: Trial, *, stopped: bool = False) -> None:

@@ -8,8 +8,10 @@ import numpy as np
 from automl_cli.artifact import Attachment
 from automl_cli.features.frame import joined
 from automl_cli.features.matrix import Array
-from automl_cli.members import Chosen, OofCache, out_of_fold
-from automl_cli.reference import ColumnReference, Reference, column_reference
+from automl_cli.members import Chosen, OofCache, known_rows, out_of_fold
+from automl_cli.metrics import TaskKind
+from automl_cli.outputs import KeptOutputs
+from automl_cli.reference import ColumnReference, Reference, column_reference, sampled_rows
 from automl_cli.rundata import RunData
 from automl_cli.seen import SeenRows
 
@@ -37,10 +39,24 @@ def attachments(kept: Kept | None, chosen: Chosen, cache: OofCache) -> Mapping[s
     if kept is None:
         return {}
     reference = replace(kept.reference, predictions=predictions_reference(out_of_fold(chosen, cache)))
+    said = outputs_of(chosen, cache)
     return {
         "rows": (kept.seen.to_json(), kept.seen.to_bytes()),
         "reference": (reference.to_json(), np.ascontiguousarray(reference.rows).tobytes()),
+        **({} if said is None else {"outputs": (said.to_json(), said.to_bytes())}),
     }
+
+
+def outputs_of(chosen: Chosen, cache: OofCache) -> KeptOutputs | None:
+    """Return what a classifier said of rows that its members had not seen, uncorrected; None for a regression."""
+    data = cache.data
+    if data.kind is TaskKind.REGRESSION:
+        return None
+    known = known_rows(chosen, cache)
+    rows = np.concatenate([valid for _, valid in data.folds])[known]
+    outputs = out_of_fold(replace(chosen, decision=replace(chosen.decision, moved=None)), cache)
+    sampled = sampled_rows(data.n_rows, len(data.frame.schema.names))
+    return KeptOutputs.of(rows, outputs, np.asarray(data.y)[rows], sampled)
 
 
 def predictions_reference(outputs: Array) -> ColumnReference | None:

@@ -13,6 +13,7 @@ __all__ = [
     "PLAIN",
     "Decision",
     "Learned",
+    "Moved",
     "fit_temperature",
     "gains_surely",
     "learn_decision",
@@ -34,6 +35,40 @@ _TINY = 1e-15
 
 
 @dataclass(frozen=True)
+class Moved:
+    """Other shares of the classes than in training: ``softmax(inverse * log p + offsets)``.
+
+    Attributes
+    ----------
+    inverse : float
+        Of a temperature, learned with the offsets.
+    offsets : tuple of float
+        Of the classes: logarithms of the new shares over the old ones, and what calibration takes.
+
+    Examples
+    --------
+    >>> Moved(1.0, (0.0, float(np.log(3.0)))).applied(np.array([[0.75, 0.25]]))
+    array([[0.5, 0.5]])
+    """
+
+    inverse: float
+    offsets: tuple[float, ...]
+
+    def applied(self, probabilities: Array) -> Array:
+        """Return probabilities under the new shares, of the same shape."""
+        return softmax(self.inverse * _logs(probabilities) + np.asarray(self.offsets))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return {"inverse": self.inverse, "offsets": list(self.offsets)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Moved":
+        """Return what `to_json` was given."""
+        return cls(float(data["inverse"]), tuple(float(value) for value in data["offsets"]))
+
+
+@dataclass(frozen=True)
 class Decision:
     """How probabilities are calibrated, and which class they speak for.
 
@@ -44,6 +79,8 @@ class Decision:
     multipliers : tuple of float
         The label is the class whose probability times its multiplier is largest; empty: the likeliest class. Of two
         classes it is a threshold: positive above ``multipliers[0] / sum(multipliers)``.
+    moved : Moved or None
+        Follows the temperature, where the model is for rows in which the classes have other shares.
 
     References
     ----------
@@ -59,12 +96,13 @@ class Decision:
 
     temperature: float = 1.0
     multipliers: tuple[float, ...] = ()
+    moved: Moved | None = None
 
     def calibrated(self, outputs: Array) -> Array:
-        """Return probabilities at this temperature, shape (n_rows, n_classes) as given."""
-        if self.temperature == 1.0:
-            return outputs
-        return softmax(_logs(outputs) / self.temperature)
+        """Return probabilities at this temperature and these shares, shape (n_rows, n_classes) as given."""
+        if self.temperature != 1.0:
+            outputs = softmax(_logs(outputs) / self.temperature)
+        return outputs if self.moved is None else self.moved.applied(outputs)
 
     def deciding(self, probabilities: Array) -> Array:
         """Return what has its largest value at the label, shape (n_rows, n_classes); no probabilities."""
@@ -76,12 +114,18 @@ class Decision:
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""
-        return {"temperature": self.temperature, "multipliers": list(self.multipliers)}
+        moved = {} if self.moved is None else {"moved": self.moved.to_json()}
+        return {"temperature": self.temperature, "multipliers": list(self.multipliers), **moved}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Decision":
         """Return what `to_json` was given."""
-        return cls(float(data["temperature"]), tuple(float(value) for value in data["multipliers"]))
+        moved = data.get("moved")
+        return cls(
+            float(data["temperature"]),
+            tuple(float(value) for value in data["multipliers"]),
+            None if moved is None else Moved.from_json(moved),
+        )
 
 
 PLAIN = Decision()

@@ -269,8 +269,9 @@ def save_small(
     most_bytes = _costs(model).ceiling.n_bytes
     found = summary.to_manifest()
     short = {**found, "leaderboard": [], "failures": [], "experience": {}, "warnings": []}
-    without_rows = {key: value for key, value in attached.items() if key != "rows"}
-    ways = ((found, attached), (found, without_rows), (found, NOTHING), (short, NOTHING))
+    fewer = {key: value for key, value in attached.items() if key != "outputs"}
+    least = {key: value for key, value in fewer.items() if key != "rows"}
+    ways = ((found, attached), (found, fewer), (found, least), (found, NOTHING), (short, NOTHING))
     n_bytes = 0
     for more, some in ways:
         try:

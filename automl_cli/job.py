@@ -61,6 +61,8 @@ class Job:
     signer: Signer | None = None
     notices: tuple[Notice, ...] = ()
     """What was odd about the tables."""
+    transfer: Mapping[str, Any] | None = None
+    """Whether the model is adapted to new rows, and why; see `automl_cli.adaptto`."""
 
 
 def choose_families(include: Sequence[str], exclude: Sequence[str]) -> dict[str, Family]:
@@ -167,6 +169,8 @@ def read_with_sources(options: FitOptions) -> tuple[Table, Sources]:
     if "-" in tables and options.data == "-":
         raise UsageError("standard input cannot be both the data and a source", hint="name a file for one of them")
     model = open_artifact(Path(models[0])) if models else None
+    if options.adapt_to is not None:
+        return _read_with_new_rows(options, options.adapt_to)
     if not tables:
         return read_data(options), Sources(None, model)
     table, *others = read_tables(
@@ -179,6 +183,21 @@ def read_with_sources(options: FitOptions) -> tuple[Table, Sources]:
     )
     notices = tuple(notice for other in others for notice in other.notices)
     return replace(table, notices=(*table.notices, *notices)), Sources(under(others), model)
+
+
+def _read_with_new_rows(options: FitOptions, new_rows: str) -> tuple[Table, Sources]:
+    if new_rows == "-" and options.data == "-":
+        raise UsageError("standard input cannot be both the data and the new rows", hint="name a file for one of them")
+    table, new = read_tables(
+        options.data,
+        [new_rows],
+        target=options.target,
+        kinds=options.kinds,
+        ignore=options.ignore,
+        verbatim=verbatim_columns(options),
+        labelled=False,
+    )
+    return replace(table, notices=(*table.notices, *new.notices)), Sources(new=new)
 
 
 def prepare(

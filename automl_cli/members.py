@@ -175,7 +175,7 @@ def chosen_among(
     if len(rows) < len(y):
         oof, y, folds = oof[:, rows], y[rows], folds[rows]
         weight = None if weight is None else weight[rows]
-    rows_known = _Known(y, weight, folds, _parts(y, folds), data.metric)
+    rows_known = _Known(y, weight, folds, parts_of(y, folds), data.metric)
     weights, learned, gain = _mix(oof, rows_known, calibrate=calibrate)
     together = combine(oof[weights > 0], weights[weights > 0])
     loss = _decided_loss(together, rows_known, learned.decision)
@@ -198,6 +198,12 @@ def chosen_among(
     pooled = data.metric.name in BY_FOLD or by_stacking.loss < by_mean.loss  # ranks of several folds are not compared
     better = pooled and by_stacking.mean_loss < by_mean.mean_loss
     return by_stacking if better else by_mean
+
+
+def known_rows(chosen: Chosen, cache: OofCache) -> Array:
+    """Return which validated rows all members have predicted, ascending: `out_of_fold` is about these."""
+    oof = cache.stack([trial for trial, _ in chosen.members])
+    return np.flatnonzero(np.isfinite(oof).all(axis=(0, 2)))
 
 
 def out_of_fold(chosen: Chosen, cache: OofCache) -> Array:
@@ -309,7 +315,7 @@ def _weigh(oof: Array, known: _Known) -> tuple[Array, Gain | None]:
     return greedy_weights(oof, y, metric, weight, folds=scales), gain
 
 
-def _parts(y: Array, folds: Array) -> Array:
+def parts_of(y: Array, folds: Array) -> Array:
     """Return parts of the rows that are judged by what is learned on the others: folds, or parts of a single one."""
     if folds[-1] > 0:
         return folds

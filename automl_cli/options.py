@@ -61,6 +61,8 @@ class FitOptions:
     nas : str
         How networks are searched, one of `automl_cli.nas.STRATEGIES` or `NO_NETWORKS`; empty: where the time is enough
         and the extra is installed, a bandit shares it among strategies.
+    adapt_to : str or None
+        A table without labels that the model is for, as `data`.
     source : tuple of str
         Other tables with the same target, or a model of one: they are learned from where that helps, and nothing is
         judged on them.
@@ -101,6 +103,7 @@ class FitOptions:
     compact: bool = False
     nas: str = ""
     source: tuple[str, ...] = ()
+    adapt_to: str | None = None
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -123,6 +126,22 @@ class FitOptions:
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise UsageError(f"column {twice!r} is given two roles", hint="name another column for one of them")
+
+    def check_adaptable(self) -> None:
+        """Refuse options that do not go with rows without labels.
+
+        Raises
+        ------
+        UsageError
+        """
+        if self.adapt_to is None:
+            return
+        if self.source:
+            raise UsageError("--adapt-to and --source are two ways of transfer", hint="give one of them")
+        if self.keep is not None:
+            raise UsageError("--champion judges on rows of the data, --adapt-to asks for others", hint="give one")
+        if self.dask is not None:
+            raise UsageError("--adapt-to needs the machine that the command runs on", hint="leave --dask out")
 
     @property
     def networks_wanted(self) -> bool:
@@ -163,6 +182,8 @@ class FitOptions:
             data[name] = None if data[name] is None else str(data[name].resolve())
         if self.data != "-":
             data["data"] = str(Path(self.data).resolve())
+        if self.adapt_to not in (None, "-"):
+            data["adapt_to"] = str(Path(str(self.adapt_to)).resolve())
         data["source"] = [str(Path(path).resolve()) for path in self.source]
         if self.experience not in (None, "off") and "://" not in str(self.experience):
             data["experience"] = str(Path(str(self.experience)).resolve())
@@ -196,8 +217,10 @@ class FitOptions:
         kinds = str(sorted(self.kinds.items()))
         networks = {"nas": self.nas} if self.nas else {}
         source = {"source": ", ".join(self.source)} if self.source else {}
+        adapt_to = {} if self.adapt_to is None else {"adapt_to": self.adapt_to}
         return {
             **source,
+            **adapt_to,
             **chosen,
             "kinds": kinds,
             "timed": str(self.seconds is not None),

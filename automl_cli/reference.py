@@ -73,9 +73,7 @@ class Reference:
         for name, kind, values in _columns(frame):
             n_levels = _n_levels(frame, name) if kind == "categorical" else None
             columns.append(column_reference(name, kind, values, n_levels))
-        n = min(frame.n_rows, MOST_ROWS, max(200, MOST_CELLS // max(1, len(columns))))
-        rows = np.sort(np.random.default_rng(0).choice(frame.n_rows, n, replace=False))
-        return cls(tuple(columns), binned(frame.take(rows), columns))
+        return cls(tuple(columns), binned(frame.take(sampled_rows(frame.n_rows, len(columns))), columns))
 
     def to_json(self) -> dict[str, Any]:
         """Return all but the rows as JSON values."""
@@ -99,6 +97,12 @@ class Reference:
             raise ValueError("rows of another size")
         predictions = data.get("predictions")
         return cls(columns, rows.reshape(shape), None if predictions is None else _column(predictions))
+
+
+def sampled_rows(n_rows: int, n_columns: int) -> Array:
+    """Return which rows of a table the sample holds, ascending."""
+    n = min(n_rows, MOST_ROWS, max(200, MOST_CELLS // max(1, n_columns)))
+    return np.sort(np.random.default_rng(0).choice(n_rows, n, replace=False))
 
 
 def column_reference(name: str, kind: str, values: Array, n_levels: int | None = None) -> ColumnReference:

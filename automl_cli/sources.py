@@ -41,11 +41,14 @@ class Sources:
     model : Artifact or None
     judging : Table or None
         Rows of the data that nothing may be learned from.
+    new : Table or None
+        Rows without labels that the model is for.
     """
 
     table: Table | None = None
     model: Artifact | None = None
     judging: Table | None = None
+    new: Table | None = None
 
     @property
     def given(self) -> bool:
@@ -58,6 +61,7 @@ class Sources:
         return (
             *(() if self.table is None else (self.table.fingerprint,)),
             *(() if self.model is None else (self.model.manifest.digest,)),
+            *(() if self.new is None else (self.new.fingerprint,)),
         )
 
 

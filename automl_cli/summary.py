@@ -109,7 +109,8 @@ class Summary:
     footprint : Footprint or None
         How many models it is, how fast, and what it would be without limits.
     transfer : mapping
-        See `automl_cli.worth.transfer_report`; empty where there was no source.
+        What a source was worth, see `automl_cli.worth.transfer_report`, or whether the model is adapted to other rows,
+        and why; empty where neither was asked for.
     n_bytes : int
         Of the file, once it is there.
     """

@@ -9,12 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from automl_cli.adaptto import adapted_job
 from automl_cli.anytime import ModelSoFar
 from automl_cli.artifact import Attachment, Signer
 from automl_cli.attached import kept_of
 from automl_cli.background import Background
 from automl_cli.clock import Deadline
-from automl_cli.delivery import attached_in_time, deliver, save_small
+from automl_cli.correcting import delivered_for
+from automl_cli.delivery import attached_in_time, save_small
 from automl_cli.ending import Ending, what_mattered
 from automl_cli.errors import AutomlError, BadData, NoModel, UsageError
 from automl_cli.evaluate import evaluate, finished_trial
@@ -115,6 +117,7 @@ def fit(
         Each with its exit code; nothing has been written to ``options.out`` then.
     """
     options.check_roles()
+    options.check_adaptable()
     check_writable(options.out, only_file=True)
     refuse_to_overwrite(options.out, [Path(options.data), *filter(None, [options.sign_key])])
     if options.dask is not None and options.run_dir is None:
@@ -144,6 +147,8 @@ def fit(
         stem = Path(options.data).name.split(".")[0] or "table"
         run = stack.enter_context(open_run(options.run_dir, stem=stem, identity=identity, resume=options.resume))
         job = replace(prepare(options, table, families, run, sources), signer=signer)
+        if sources.new is not None:
+            job = adapted_job(job, sources.new, options, executor, deadline)
         run.note({"options": options.to_json()})  # not before: a resumption that is refused must not change them
         phases.end("frame")
         yield Prepared(job, before)
@@ -225,7 +230,7 @@ def _search_and_save(
     if chosen is None:
         raise _no_model(model.trials, options)
     ending = Ending(executor, chosen, job.run.folder.resolve(), deadline, model.write_seconds(), interrupted)
-    delivered = deliver(ending, model)
+    corrected = delivered_for(ending, model, job)
     chosen = model.chosen or chosen  # under limits it may be another one by now
     mattered = what_mattered(replace(ending, chosen=chosen))
     phases.end("weigh")
@@ -237,16 +242,16 @@ def _search_and_save(
         _summary(options, job, model, chosen, phases),
         mattered=shares(mattered),
         n_measured=len(mattered),
-        odd=(*job.notices, *_oddities(found, deadline, options), *undescribed),
+        odd=(*_oddities(job, found, deadline, options), *undescribed),
         overhead=overhead,
         peak_memory_bytes=executor.peak_memory(),
         interrupted=stopped_by_user,
         ended_early=early,
         experience=told(memory, model.trials, chosen),
-        footprint=delivered.footprint,
-        transfer=_transfer(job, model, chosen, shift, deadline),
+        footprint=corrected.delivered.footprint,
+        transfer=corrected.transfer or _transfer(job, model, chosen, shift, deadline),
     )
-    _save(model, options.out, summary, delivered.fitted, attached, job.signer)
+    _save(model, options.out, summary, corrected.delivered.fitted, attached, job.signer)
     phases.end("save")
     if not stopped_by_user:  # else --resume can go on with it, and it is remembered once it is done
         finish(
@@ -409,17 +414,18 @@ def _width(options: FitOptions, job: Job, executor: TrialExecutor) -> int:
     return executor.workers if options.dask and options.workers is None else job.resources.workers
 
 
-def _oddities(found: Background[Profile], deadline: Deadline, options: FitOptions) -> tuple[Notice, ...]:
-    """Return the profile's warnings if they are there in time."""
+def _oddities(job: Job, found: Background[Profile], deadline: Deadline, options: FitOptions) -> tuple[Notice, ...]:
+    """Return what was odd about the tables, and the profile's warnings if they are there in time."""
+    known = tuple(dict.fromkeys((*job.table.notices, *job.notices)))
     if deadline.limited and not found.done():
-        return ()
+        return known
     try:
         warnings = found.result().warnings
     except Exception:  # remarks for the screen must not cost the model
         logger.warning("the table could not be profiled", exc_info=True)
-        return ()
+        return known
     # what the user has already seen to needs no remark
-    return tuple(notice for notice in warnings if notice.topic != "time_order" or options.time_column is None)
+    return *known, *(notice for notice in warnings if notice.topic != "time_order" or options.time_column is None)
 
 
 def _no_model(trials: list[Trial], options: FitOptions) -> NoModel:

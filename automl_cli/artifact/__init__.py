@@ -2,6 +2,7 @@
 
 from automl_cli.artifact.manifest import FORMAT, Manifest, MemberEntry
 from automl_cli.artifact.read import Artifact, open_artifact
+from automl_cli.artifact.rewrite import rewrite_artifact
 from automl_cli.artifact.signing import (
     PublicKey,
     Signer,
@@ -28,6 +29,7 @@ __all__ = [
     "packed_per_second",
     "read_signer",
     "read_trusted",
+    "rewrite_artifact",
     "sign_artifact",
     "write_artifact",
 ]

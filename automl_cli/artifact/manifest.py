@@ -2,12 +2,22 @@
 
 import json
 import math
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from automl_cli.artifact.container import BLOBS, DIGEST, Container, is_safe_name
+from automl_cli.artifact.values import (
+    is_count,
+    is_factor,
+    is_list,
+    is_number,
+    is_numbers,
+    is_object,
+    is_objects,
+    is_text,
+    is_texts,
+)
 from automl_cli.errors import BadArtifact
 from automl_cli.trial import Pipeline, Value
 
@@ -22,11 +32,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-FORMAT = 2
-"""Raised when an older automl could misread the file, not when it could leave something out."""
-ATTACHMENTS = ("rows", "reference")
+FORMAT = 3
+"""Raised when an older automl could misread the file, not when it could leave something out; see `format_of`."""
+ATTACHMENTS = ("rows", "reference", "outputs")
 """Keys whose values name a blob beside those of the members."""
 _LARGEST_WEIGHT = 1e6
+_FURTHEST = 1e3  # offset of a logarithm of a probability
 
 
 @dataclass(frozen=True)
@@ -135,6 +146,11 @@ class Manifest:
         return found
 
 
+def format_of(data: Mapping[str, Any]) -> int:
+    """Return the lowest format whose readers understand a manifest: only those of 3 know of other shares of classes."""
+    return FORMAT if (data.get("decision") or {}).get("moved") is not None else 2
+
+
 def read_manifest(container: Container) -> Manifest:
     """Read the manifest of an open file and check that every blob it names is there.
 
@@ -201,13 +217,13 @@ def parse_manifest(text: bytes, digest: str) -> Manifest:
 def _member(entry: dict[str, Any]) -> MemberEntry:
     found: tuple[Any, ...] = tuple(entry.get(key) for key in _MEMBER_KEYS)
     number, family, encoding, hyperparameters, weight, loss, folds = found
-    if not (_is_count(number) and _is_number(weight) and (loss is None or _is_number(loss))):
+    if not (is_count(number) and is_number(weight) and (loss is None or is_number(loss))):
         raise _malformed("has a member without number, weight or loss")
-    if not (isinstance(family, str) and isinstance(encoding, str) and _is_object(hyperparameters)):
+    if not (isinstance(family, str) and isinstance(encoding, str) and is_object(hyperparameters)):
         raise _malformed(f"does not say how member {number} is built")
     if not all(isinstance(value, Value) for value in hyperparameters.values()):
         raise _malformed(f"has a hyperparameter of member {number} that is not a plain value")
-    if not _is_objects(folds) or not folds:
+    if not is_objects(folds) or not folds:
         raise _malformed(f"names no folds of member {number}")
     return MemberEntry(
         number=number,
@@ -222,7 +238,7 @@ _MEMBER_KEYS = ("number", "family", "encoding", "hyperparameters", "weight", "lo
 
 
 def _files(entry: Any) -> Mapping[str, str]:
-    if not _is_object(entry):
+    if not is_object(entry):
         raise _malformed("has a fold without encoder or model")
     for name, digest in entry.items():
         if not is_safe_name(name):
@@ -262,58 +278,35 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def _is_object(value: Any) -> bool:
-    return isinstance(value, dict)
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list)
-
-
-def _is_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)
-
-
-def _is_numbers(value: Any) -> bool:
-    return isinstance(value, list) and all(item is None or _is_number(item) for item in value)
-
-
-def _is_objects(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
-
-
 def _is_decision(value: Any, n_classes: int) -> bool:
     """Whether probabilities stay finite and some class is decided for; files without classes decide nothing."""
     if value is None:
         return True
-    if not (_is_object(value) and _is_factor(value.get("temperature")) and _is_list(value.get("multipliers"))):
+    if not (is_object(value) and is_factor(value.get("temperature")) and is_list(value.get("multipliers"))):
         return False
-    multipliers = value["multipliers"]
+    multipliers, moved = value["multipliers"], value.get("moved")
     if n_classes == 0:
-        return value["temperature"] == 1 and not multipliers
-    return all(map(_is_factor, multipliers)) and len(multipliers) in (0, n_classes)
+        return value["temperature"] == 1 and not multipliers and moved is None
+    if moved is not None and not _is_moved(moved, n_classes):
+        return False
+    return all(map(is_factor, multipliers)) and len(multipliers) in (0, n_classes)
+
+
+def _is_moved(value: Any, n_classes: int) -> bool:
+    if not (is_object(value) and is_factor(value.get("inverse")) and is_list(value.get("offsets"))):
+        return False
+    offsets = value["offsets"]
+    return len(offsets) == n_classes and all(is_number(offset) and abs(offset) <= _FURTHEST for offset in offsets)
 
 
 def _is_mixing(value: Any, n_outputs: int) -> bool:
     """Whether weighted members become probabilities or values; only those that are stacked have offsets."""
     if value is None:
         return True
-    if not (_is_object(value) and isinstance(value.get("logarithms"), bool) and _is_list(value.get("offsets"))):
+    if not (is_object(value) and isinstance(value.get("logarithms"), bool) and is_list(value.get("offsets"))):
         return False
     offsets = value["offsets"]
-    if not all(map(_is_number, offsets)) or len(offsets) not in (0, n_outputs):
+    if not all(map(is_number, offsets)) or len(offsets) not in (0, n_outputs):
         return False
     if n_outputs > 1 and any(abs(offset) > _LARGEST_WEIGHT for offset in offsets):
         return False
@@ -324,15 +317,11 @@ def _is_stacked(value: Any) -> bool:
     return value is not None and bool(value["offsets"])
 
 
-def _is_factor(value: Any) -> bool:
-    return _is_number(value) and 1e-6 <= value <= 1e6
-
-
 def _is_task(value: Any) -> bool:
-    if not _is_object(value) or not all(_is_text(value.get(key)) for key in ("kind", "target", "metric")):
+    if not is_object(value) or not all(is_text(value.get(key)) for key in ("kind", "target", "metric")):
         return False
     classes, fewest_most = value.get("classes"), _N_CLASSES.get(value["kind"])
-    if fewest_most is None or not _is_texts(classes) or len(set(classes)) < len(classes):
+    if fewest_most is None or not is_texts(classes) or len(set(classes)) < len(classes):
         return False
     return fewest_most[0] <= len(classes) <= fewest_most[1]
 
@@ -341,94 +330,104 @@ _N_CLASSES = {"binary": (2, 2), "multiclass": (2, 1_000_000), "regression": (0, 
 
 
 def _is_ended_early(value: Any) -> bool:
-    if not (_is_object(value) and _is_count(value.get("n_trials"))):
+    if not (is_object(value) and is_count(value.get("n_trials"))):
         return False
-    return all(value.get(key) is None or _is_number(value[key]) for key in ("seconds_left", "trials_left"))
+    return all(value.get(key) is None or is_number(value[key]) for key in ("seconds_left", "trials_left"))
 
 
 def _is_footprint(value: Any) -> bool:
     """Whether the figures that are shown of a model's size and speed are figures."""
-    if not (_is_object(value) and _is_count(value.get("n_models"))):
+    if not (is_object(value) and is_count(value.get("n_models"))):
         return False
     without = value.get("unlimited")
-    known = without is None or (_is_object(without) and all(_is_number(without.get(key)) for key in _WITHOUT_LIMITS))
+    known = without is None or (is_object(without) and all(is_number(without.get(key)) for key in _WITHOUT_LIMITS))
     seconds = [value.get("row_seconds"), (without or {}).get("row_seconds")] if known else []
-    return known and all(second is None or _is_number(second) for second in seconds)
+    return known and all(second is None or is_number(second) for second in seconds)
 
 
 _WITHOUT_LIMITS = ("n_members", "n_models", "n_bytes", "score")
 
 
 def _is_experience(value: Any) -> bool:
-    neighbours = value.get("neighbours", []) if _is_object(value) else None
-    return _is_objects(neighbours) and _is_count(value.get("same_table_runs", 0))
+    neighbours = value.get("neighbours", []) if is_object(value) else None
+    return is_objects(neighbours) and is_count(value.get("same_table_runs", 0))
 
 
 def _is_attachment(value: Any) -> bool:
-    return _is_object(value) and _is_text(value.get("blob")) and bool(DIGEST.fullmatch(value["blob"]))
+    return is_object(value) and is_text(value.get("blob")) and bool(DIGEST.fullmatch(value["blob"]))
 
 
 def _is_interval(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
+    return isinstance(value, list) and len(value) == 2 and all(map(is_number, value))
 
 
 def _is_schema(value: Any) -> bool:
     """Whether it lists columns, each with a name of its own; what else it says of them is for who needs it."""
-    if not _is_objects(value) or not all(_is_text(column.get("name")) for column in value):
+    if not is_objects(value) or not all(is_text(column.get("name")) for column in value):
         return False
     return len({column["name"] for column in value}) == len(value)
 
 
+def _is_transfer(value: Any) -> bool:
+    """Whether what is shown of an adaptation is there: other keys are carried along."""
+    if not (is_object(value) and all(is_text(value.get(key, "")) for key in ("setting", "adapted", "table"))):
+        return False
+    verdict, shares = value.get("verdict"), value.get("classes")
+    known = verdict is None or (is_object(verdict) and is_text(verdict.get("reason")))
+    return known and is_texts(value.get("sentences", [])) and (shares is None or is_objects(shares))
+
+
 def _is_board(value: Any) -> bool:
     texts = ("family", "encoding", "origin", "note")
-    return _is_objects(value) and all(
-        _is_count(row.get("number"))
-        and (row.get("score") is None or _is_number(row["score"]))
-        and all(_is_text(row.get(key, "")) for key in texts)
+    return is_objects(value) and all(
+        is_count(row.get("number"))
+        and (row.get("score") is None or is_number(row["score"]))
+        and all(is_text(row.get(key, "")) for key in texts)
         for row in value
     )
 
 
 def _is_racing(value: Any) -> bool:
     counts = ("n_trials", "n_folds")
-    return _is_object(value) and all(_is_count(value.get(key)) for key in counts) and _is_number(value.get("seconds"))
+    return is_object(value) and all(is_count(value.get(key)) for key in counts) and is_number(value.get("seconds"))
 
 
 def _are_shares(value: Any) -> bool:
-    pairs = _is_list(value) and all(isinstance(pair, list) and len(pair) == 2 for pair in value)
-    return pairs and all(_is_text(name) and _is_number(share) for name, share in value)
+    pairs = is_list(value) and all(isinstance(pair, list) and len(pair) == 2 for pair in value)
+    return pairs and all(is_text(name) and is_number(share) for name, share in value)
 
 
 _GAINS = ("in_sample_gain", "cross_fitted_gain")
 
 # key -> (what it must be, whether it must be there); other keys are carried along and shown as they are
 _KEYS: Mapping[str, tuple[Callable[[Any], bool], bool]] = {
-    "created": (_is_text, True),
-    "product": (_is_text, True),
-    "libraries": (lambda v: _is_object(v) and all(map(_is_text, v.values())), True),
+    "created": (is_text, True),
+    "product": (is_text, True),
+    "libraries": (lambda v: is_object(v) and all(map(is_text, v.values())), True),
     "task": (_is_task, True),
     "schema": (_is_schema, True),
-    "frame": (_is_object, True),
-    "members": (_is_objects, True),
+    "frame": (is_object, True),
+    "members": (is_objects, True),
     "leaderboard": (_is_board, False),
-    "timings": (lambda v: _is_object(v) and _is_numbers(list(v.values())), False),
-    "overhead": (lambda v: _is_object(v) and all(map(_is_number, v.values())), False),
+    "timings": (lambda v: is_object(v) and is_numbers(list(v.values())), False),
+    "overhead": (lambda v: is_object(v) and all(map(is_number, v.values())), False),
     "ended_early": (_is_ended_early, False),
-    "fingerprint": (_is_text, False),
-    "n_rows": (_is_count, False),
-    "validation": (_is_text, False),
-    "loss": (_is_number, False),
-    "naive_loss": (_is_number, False),
+    "fingerprint": (is_text, False),
+    "n_rows": (is_count, False),
+    "validation": (is_text, False),
+    "loss": (is_number, False),
+    "naive_loss": (is_number, False),
     "interval": (_is_interval, False),
-    "score": (_is_number, False),
-    "ensemble": (lambda v: _is_object(v) and all(_is_number(v.get(key)) for key in _GAINS), False),
-    "warnings": (_is_texts, False),
-    "naive_score": (_is_number, False),
+    "score": (is_number, False),
+    "ensemble": (lambda v: is_object(v) and all(is_number(v.get(key)) for key in _GAINS), False),
+    "warnings": (is_texts, False),
+    "naive_score": (is_number, False),
     "mattered": (_are_shares, False),
     "racing": (_is_racing, False),
-    "peak_memory_bytes": (_is_count, False),
-    "seed": (_is_count, False),
+    "peak_memory_bytes": (is_count, False),
+    "seed": (is_count, False),
     "experience": (_is_experience, False),
     "footprint": (_is_footprint, False),
+    "transfer": (_is_transfer, False),
     **dict.fromkeys(ATTACHMENTS, (_is_attachment, False)),
 }

@@ -1,8 +1,8 @@
 """Model file -> predictions: models are loaded when they are needed, from bytes whose digests are right."""
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -30,6 +30,8 @@ KEEP_BYTES = 256 << 20
 """Models of a file up to this size stay loaded between two predictions."""
 
 
+PLAIN: Mapping[str, Any] = {"temperature": 1.0, "multipliers": []}
+"""The decision of files that say nothing of it."""
 MOST_BAGGED = 25_000_000
 """Values of stacked members that are held at once; of more rows one block is predicted after another."""
 
@@ -101,6 +103,31 @@ class Artifact:
             One is malformed.
         """
         return signatures_of(self._container)
+
+    def extract(self, files: Iterable[tuple[str, str]], folder: Path) -> None:
+        """Write blobs into a folder under other names; see `Container.extract`."""
+        self._container.extract(files, folder)
+
+    def uncorrected(self, fold: int) -> "Artifact":
+        """Return the model with one model of each member in place of all, and the shares of classes of its training.
+
+        So each row can be asked of models that are as sure of themselves as those that spoke of the training's rows.
+
+        Parameters
+        ----------
+        fold : int
+            From 0 to below `n_folds`.
+        """
+        decision = {**(self.manifest.data.get("decision") or PLAIN)}
+        decision.pop("moved", None)
+        members = tuple(replace(member, folds=(member.folds[fold],)) for member in self.manifest.members)
+        data = {**self.manifest.data, "decision": decision}
+        return Artifact(self._container, replace(self.manifest, data=data, members=members), self.verified)
+
+    @property
+    def n_folds(self) -> int:
+        """How many models each member has at least."""
+        return min(len(member.folds) for member in self.manifest.members)
 
     def attached(self, key: str, parse: Callable[[Mapping[str, Any], bytes], T]) -> T | None:
         """Return what was attached to the model under a key of the manifest; None where nothing was.

@@ -28,7 +28,7 @@ from automl_cli.artifact.container import (
     MAX_MANIFEST_BYTES,
     too_large,
 )
-from automl_cli.artifact.manifest import FORMAT, parse_manifest
+from automl_cli.artifact.manifest import format_of, parse_manifest
 from automl_cli.artifact.signing import Signature, Signer, add_signature
 from automl_cli.errors import AutomlError, TooLarge
 from automl_cli.files import write_whole
@@ -113,14 +113,12 @@ def write_artifact(
     data = {
         **manifest,
         **{key: _attached(attachment, blobs) for key, attachment in attached.items()},
-        "format": FORMAT,
+        "format": format_of(manifest),
         "product": __version__,
         "libraries": library_versions(),
         "members": [_entry(member, blobs) for member in sorted(members, key=lambda member: member.number)],
     }
-    # Indented for people to read, unless there is so much that nobody does: json then takes ten times as long.
-    indent = 1 if len(manifest["schema"]) <= MOST_INDENTED else None
-    text = json.dumps(_plain(data), ensure_ascii=False, allow_nan=False, indent=indent).encode("utf-8", "surrogatepass")
+    text = manifest_text(data)
     digest = hashlib.sha256(text).hexdigest()
     parse_manifest(text, digest)  # what no reader would accept must not replace a model that works
     n_bytes = len(text) + sum(map(_size, blobs.values()))
@@ -131,17 +129,24 @@ def write_artifact(
         )
     signature = None if signer is None else signer.sign(digest)
     with write_whole(path) as file:
-        _write_zip(file, text, digest, blobs, signature, compress=compress)
+        write_zip(file, text, digest, blobs, signature, compress=compress)
         if too_large(n_bytes, file.tell()):
             # So regular that readers would take it for a bomb: stored as it is.
             file.seek(0)
             file.truncate()
-            _write_zip(file, text, digest, blobs, signature, compress=False)
+            write_zip(file, text, digest, blobs, signature, compress=False)
         written = file.seek(0, io.SEEK_END)
         if most_bytes is not None and written > most_bytes:
             problem = f"the model takes {written / 1e6:.3g} MB, more than {most_bytes / 1e6:.3g} MB"
             raise TooLarge(problem, n_bytes=written)
     mark_checked(digest)
+
+
+def manifest_text(data: Mapping[str, Any]) -> bytes:
+    """Return a manifest as it stands in a file."""
+    # Indented for people to read, unless there is so much that nobody does: json then takes ten times as long.
+    indent = 1 if len(data["schema"]) <= MOST_INDENTED else None
+    return json.dumps(_plain(data), ensure_ascii=False, allow_nan=False, indent=indent).encode("utf-8", "surrogatepass")
 
 
 def packed_bytes(folder: Path) -> int:
@@ -223,7 +228,7 @@ def _digests(folder: Path, blobs: dict[str, Path | bytes]) -> dict[str, str]:
     return digests
 
 
-def _write_zip(
+def write_zip(
     file: BinaryIO,
     text: bytes,
     digest: str,
@@ -232,6 +237,7 @@ def _write_zip(
     *,
     compress: bool,
 ) -> None:
+    """Write the entries of a model file: manifest, blobs by their digest, a signature."""
     # Entries opened by name carry 1980-01-01, so that the bytes depend on the content alone.
     method = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
     with zipfile.ZipFile(file, "w", method, compresslevel=1) as archive:

@@ -197,6 +197,15 @@ def fit(
             help="Learn from this older table or model too, where that helps on the data; repeatable.",
         ),
     ] = None,
+    adapt_to: Annotated[
+        str | None,
+        typer.Option(
+            "--adapt-to",
+            metavar="FILE",
+            envvar="AUTOML_ADAPT_TO",
+            help="A table without labels that the model is for: it is adapted to these rows where there is evidence.",
+        ),
+    ] = None,
     max_size: Annotated[
         str | None,
         typer.Option("--max-size", metavar="10MB", envvar="AUTOML_MAX_SIZE", help="What the model file may hold."),
@@ -326,6 +335,7 @@ def fit(
         compact=compact,
         nas="" if nas is None else str(nas),
         source=tuple(source or ()),
+        adapt_to=adapt_to,
     )
     return run_fit(options, deadline, log_file=log_file, quiet=quiet, json=json, explain=explain_warm_start)
 

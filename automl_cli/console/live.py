@@ -13,6 +13,7 @@ from rich.text import Text
 
 from automl_cli.clock import Deadline
 from automl_cli.console.memories import paid_words, remembered_words, tell_recalled
+from automl_cli.console.shifts import last_words, shift_words
 from automl_cli.console.streams import make_console
 from automl_cli.console.tell import early_words, size_words, verdict_words
 from automl_cli.console.transfers import transfer_words
@@ -197,6 +198,7 @@ def tell_prepared(console: Console, event: Prepared) -> None:
     )
     if event.interrupted is not None:
         lines.append(f"an interrupted run of this job is in {event.interrupted}; --resume goes on with it")
+    lines += [] if job.transfer is None else shift_words(job.transfer)
     for line in lines:
         console.print(Text(line))
     for notice in job.notices:
@@ -220,6 +222,8 @@ def _tell_found(console: Console, summary: Summary, *, explain: bool) -> None:
     shown = summary.members[:6]
     more = f" and {len(summary.members) - len(shown)} more" if len(summary.members) > len(shown) else ""
     console.print(Text("model: " + ", ".join(f"{m['share']:.0%} {m['family']}" for m in shown) + more))
+    for line in last_words(summary.transfer, summary.metric_title):
+        console.print(Text(line))
     size = None if summary.footprint is None else summary.footprint.to_json()
     for line in size_words(size, summary.n_bytes, len(summary.members)):
         console.print(Text(line))

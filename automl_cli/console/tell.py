@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table as Grid
 from rich.text import Text
 
+from automl_cli.console.shifts import end_words
 from automl_cli.console.streams import make_console
 from automl_cli.console.transfers import transfer_words
 
@@ -98,6 +99,7 @@ def tell_manifest(data: Mapping[str, Any], size: int, signed_by: Mapping[str, bo
         + (f", classes {_few(task['classes'])}" if task["classes"] else ""),
         "reaches": _score(data),
         "labels": _labels(data),
+        "adapted": _adapted(data),
         "ensemble": "; ".join(filter(None, (_gain(data.get("ensemble")), _mixing(data.get("mixing"))))),
         "trained on": f"{data.get('n_rows') or 0:,} rows; validated by {data.get('validation') or '?'}",
         "made": f"{data['created']} by automl {data['product']}; file {size / 1e6:.2f} MB",
@@ -246,6 +248,15 @@ def _labels(data: Mapping[str, Any]) -> str:
         times = [f"{label} x {value:.3g}" for label, value in zip(classes, multipliers, strict=True)]
         said.append(f"the likeliest class after {_few(times)}")
     return "; ".join(said)
+
+
+def _adapted(data: Mapping[str, Any]) -> str:
+    """Say to which rows the model is adapted, or why not; nothing where nobody asked for it."""
+    transfer = data.get("transfer")
+    lines = end_words(transfer, data["task"]["metric"])
+    if transfer is None or not lines:
+        return ""
+    return "; ".join([f"to {transfer['table']}" if transfer.get("table") else "to other rows", *lines])
 
 
 def _gain(gain: Mapping[str, float] | None) -> str:

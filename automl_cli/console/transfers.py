@@ -10,7 +10,7 @@ def transfer_words(found: Mapping[str, Any]) -> list[str]:
     >>> transfer_words({})
     []
     """
-    if not found:
+    if found.get("setting") != "inductive":
         return []
     said = list((found.get("shift") or {}).get("said", ()))
     tried, gain = found.get("tried") or [], found.get("gain")

@@ -37,7 +37,7 @@ def read_tables(
     target, kinds, ignore, verbatim
         As for `read_table`, of the first table; the target is not ignored.
     labelled : bool
-        Whether the others must have the target as well; else it is empty there.
+        Whether the others must have the target as well; else it is empty there, whatever they hold.
 
     Returns
     -------
@@ -63,11 +63,16 @@ def read_tables(
     for content, layout, odd in zip(contents[1:], layouts[1:], notices[1:], strict=True):
         if labelled and target not in layout.names:
             raise TargetNotFound(f"{content.name} has no column {target!r}", hint=near_names(target, layout.names))
-        shared.append([name for name in names if name in set(layout.names)])
+        unread = set() if labelled else {target}
+        shared.append([name for name in names if name in set(layout.names) - unread])
         if not set(shared[-1]) - kept:
             hint = f"its columns are {_listed(layout.names)}; rename those that are meant to be the same"
             raise BadData(f"{content.name} shares no column with {contents[0].name}", hint=hint)
-        odd.extend(_differences(content.name, contents[0].name, names, layout.names, left_out))
+        asked = [name for name in names if name not in unread]
+        odd.extend(_differences(content.name, contents[0].name, asked, layout.names, left_out | unread))
+        if unread & set(layout.names):
+            text = f"{content.name} holds {target!r}: ignored, as rows without labels were asked for"
+            odd.append(Notice("unlabelled", text))
     parts = [
         dict(zip(own, read_cells(content, layout, own, as_text & set(own)).columns, strict=True))
         for content, layout, own in zip(contents, layouts, shared, strict=True)

@@ -92,12 +92,15 @@ def fit_bbse(source: Array, y: Array, target: Array) -> LabelShift:
     array([0.5, 0.5])
     """
     n_classes = source.shape[1]
-    before = class_shares(y, n_classes)
-    there = before > 0
     joint = np.zeros((n_classes, n_classes))
     np.add.at(joint.T, y, source)
-    joint /= len(y)
-    weights = np.ones(n_classes)
+    return bbse_of(class_shares(y, n_classes), joint / len(y), target)
+
+
+def bbse_of(before: Array, joint: Array, target: Array) -> LabelShift:
+    """Estimate the target's shares as `fit_bbse` does, from the source's shares and C alone."""
+    there = before > 0
+    weights = np.ones(len(before))
     # small singular values carry noise alone: what they would say stays at "no shift"
     away = target.mean(axis=0) - joint.sum(axis=1)
     weights[there] += np.linalg.pinv(joint[:, there], rcond=ILL_CONDITIONED) @ away

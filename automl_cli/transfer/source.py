@@ -32,7 +32,14 @@ def cross_fitted(fit: Fit, rows: Array, weights: Array | None = None, *, folds: 
 
 
 def cross_fitted_with(
-    fit: Fit, rows: Array, others: Array, weights: Array | None = None, *, folds: int = FOLDS, seed: int = 0
+    fit: Fit,
+    rows: Array,
+    others: Array,
+    weights: Array | None = None,
+    *,
+    groups: Array | None = None,
+    folds: int = FOLDS,
+    seed: int = 0,
 ) -> tuple[Array, Array]:
     """Predict rows as `cross_fitted` does, and each of the others by one of the same models.
 
@@ -43,6 +50,8 @@ def cross_fitted_with(
     ----------
     others : ndarray of int64
         Positions of rows that none of the models sees: the target's.
+    groups : ndarray of shape (len(rows),) or None
+        Rows of one group are predicted by the same model.
 
     Returns
     -------
@@ -54,9 +63,14 @@ def cross_fitted_with(
         raise ValueError("one row cannot be predicted from the others")
     rng = np.random.default_rng(seed)
     part, dealt = (rng.permutation(np.arange(len(of)) % folds) for of in (rows, others))
+    if groups is not None:
+        places = np.unique(groups, return_inverse=True)[1]
+        part = rng.permutation(np.arange(int(places.max()) + 1) % folds)[places]
     found: list[Array] = []
     for k in range(folds):
         seen = part != k
+        if not seen.any():
+            raise ValueError("all rows are of one group")
         outputs = fit(rows[seen], weights[seen])(np.concatenate([rows[~seen], others[dealt == k]]))
         if not found:
             found = [np.empty((len(of), outputs.shape[1])) for of in (rows, others)]

@@ -1,0 +1,175 @@
+"""A saved model and new rows without labels: the same model, for other shares of the classes, where the rows agree."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from automl_cli.artifact import Artifact, Signer, rewrite_artifact
+from automl_cli.errors import BadArtifact, BadData, UsageError
+from automl_cli.features.frame import Frame, frame_from_table
+from automl_cli.features.matrix import Array
+from automl_cli.metrics import METRICS, TaskKind
+from automl_cli.newshares import Known, gain_of, moved_decision, scores_there, shares_there
+from automl_cli.outputs import KeptOutputs
+from automl_cli.prediction import check_reference, schema_of_features
+from automl_cli.reference import Reference, binned
+from automl_cli.shifted import ALIKE, LEAST_ROWS, MOST_ROWS, NONE, SHARES, told
+from automl_cli.table import Notice, Table, read_with_schema
+from automl_cli.transfer.judge import Verdict, judge_label_shift
+from automl_cli.transfer.labels import LabelShift, bbse_of, fit_mlls
+from automl_cli.transfer.shift import Shift, Side, find_shift
+
+PARTS = 5  # of the kept rows, where thresholds are learned
+LEAST_OF_CLASS = 20  # kept rows, without which calibration by them would be chance
+TAKEN_BACK = "the classes have the shares of the training again: the correction is taken back"
+GIVE_LABELS = "give rows with labels, or fit the old table with --adapt-to"
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """What became of it.
+
+    Attributes
+    ----------
+    out : Path or None
+        None where nothing was written.
+    transfer : mapping
+        As in `automl_cli.shifted.told`, with the shares of the classes.
+    """
+
+    model: Path
+    out: Path | None
+    transfer: Mapping[str, Any]
+    metric: str
+    notices: tuple[Notice, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {
+            "model": str(self.model),
+            "out": None if self.out is None else str(self.out),
+            "metric": self.metric,
+            "transfer": dict(self.transfer),
+            "notices": [notice.message for notice in self.notices],
+        }
+
+
+def read_new_rows(artifact: Artifact, data: str) -> tuple[Table, bool]:
+    """Read new rows for a model, and whether any of them has a label.
+
+    Raises
+    ------
+    BadData, SchemaMismatch
+    """
+    target = artifact.manifest.target
+    schema = schema_of_features(artifact.manifest)
+    table = read_with_schema(data, schema, optional=(target,), verbatim=(target,), fill=True)
+    if target not in table.schema:
+        return table, False
+    return table, any(str(value).strip() for value in table.strings(target) if value is not None)
+
+
+def adapt_shares(artifact: Artifact, table: Table, out: Path, *, threads: int, signer: Signer | None = None) -> Adapted:
+    """Correct a classifier for the shares of the classes in new rows, and write it, where nothing else has changed.
+
+    A correction that the new rows no longer ask for is taken back.
+
+    Raises
+    ------
+    UsageError
+        The model is of a regression, or does not say what it needs for that.
+    BadData
+        There are too few rows.
+    BadArtifact
+        The model is damaged.
+    """
+    manifest = artifact.manifest
+    said, reference = _kept(artifact)
+    frame = frame_from_table(table, manifest.frame_schema)
+    if frame.n_rows < LEAST_ROWS:
+        rows = "1 row is" if frame.n_rows == 1 else f"{frame.n_rows} rows are"
+        raise BadData(f"{rows} too few to tell a shift", hint=f"give at least {LEAST_ROWS}")
+    order = np.random.default_rng(0).permutation(frame.n_rows)[:MOST_ROWS]
+    frame = frame.take(order)
+    artifact.check()
+    outputs = _asked_by_fold(artifact, frame, threads)
+    metric = METRICS[manifest.metric]
+    known = Known(said.outputs.astype(np.float64), said.y.astype(np.int64), None, np.arange(len(said.y)) % PARTS)
+    with threadpool_limits(1):  # threads that wait for each other take longer than one on a busy machine
+        shift = _shift_of(known, outputs, reference, said, frame)
+    shares = _shares(said, known, outputs)
+    verdict = judge_label_shift(shift.kinds, gain_of(shares, known))
+    adapted = SHARES if verdict.accepted else NONE
+    if not shift.kinds:
+        back = manifest.decision.moved is not None
+        verdict = Verdict(back, TAKEN_BACK if back else ALIKE, verdict.gains)
+        shares = LabelShift(said.shares, said.shares)
+    about = {"table": table.source, "model": manifest.digest}
+    transfer = {**told(shift, verdict, adapted), **about}
+    if not verdict.accepted:
+        return Adapted(artifact.path, None, transfer, metric.name, table.notices)
+    plain = replace(manifest.decision, moved=None)
+    decision = moved_decision(plain, shares, known, metric, calibrate=True)
+    if adapted == NONE:
+        decision = replace(decision, moved=None)
+    else:
+        transfer["classes"] = shares_there(shares, manifest.classes)
+        transfer["scores"] = scores_there(decision, plain, shares, known, metric)
+    rewrite_artifact(artifact, out, {"decision": decision.to_json(), "transfer": transfer}, signer=signer)
+    return Adapted(artifact.path, out, transfer, metric.name, table.notices)
+
+
+def _kept(artifact: Artifact) -> tuple[KeptOutputs, Reference]:
+    """Return what a model's file says of its training."""
+    manifest = artifact.manifest
+    if manifest.kind is TaskKind.REGRESSION:
+        problem = f"{artifact.path} predicts values: without labels there is nothing to correct"
+        raise UsageError(problem, hint=GIVE_LABELS)
+    said = artifact.attached("outputs", KeptOutputs.from_parts)
+    reference = artifact.attached("reference", Reference.from_parts)
+    if said is None or reference is None or not len(said.y):
+        raise UsageError(f"{artifact.path} does not keep what an adaptation without labels needs", hint=GIVE_LABELS)
+    check_reference(reference, manifest.frame_schema)
+    if len(said.shares) != manifest.n_outputs or said.places[-1] >= len(reference.rows):
+        raise BadArtifact("the model's 'outputs' are of another model", hint="fit again")
+    return said, reference
+
+
+def _asked_by_fold(artifact: Artifact, frame: Frame, threads: int) -> Array:
+    """Ask each row of one model of each member, uncorrected: so were the training's rows."""
+    outputs = np.empty((frame.n_rows, artifact.manifest.n_outputs))
+    for fold in range(artifact.n_folds):
+        rows = np.arange(fold, frame.n_rows, artifact.n_folds)
+        if len(rows):
+            outputs[rows] = artifact.uncorrected(fold).predict_unchecked(frame.take(rows), threads)
+    return outputs
+
+
+def _shift_of(known: Known, outputs: Array, reference: Reference, said: KeptOutputs, frame: Frame) -> Shift:
+    """Tell the shift by bins of the columns: dates, and columns that the new rows lack, are not compared."""
+    bins = binned(frame, reference.columns)
+    kept = [
+        j
+        for j, column in enumerate(reference.columns)
+        if column.kind != "datetime" and (bins[:, j] != len(column.counts) - 1).any()
+    ]
+    sides = [of[:, kept].astype(np.float64) for of in (reference.rows[said.places], bins)]
+    return find_shift(
+        Side(sides[0], known.y, known.outputs),
+        Side(sides[1], outputs=outputs),
+        kind=TaskKind.MULTICLASS if outputs.shape[1] > 2 else TaskKind.BINARY,
+        names=[reference.columns[j].name for j in kept],
+        categorical=tuple(i for i, j in enumerate(kept) if reference.columns[j].kind == "categorical"),
+    )
+
+
+def _shares(said: KeptOutputs, known: Known, outputs: Array) -> LabelShift:
+    """Estimate the shares; by all of the training's rows where too few of a class were kept."""
+    counts = np.bincount(known.y, minlength=len(said.shares))
+    if counts[said.shares > 0].min() >= LEAST_OF_CLASS:
+        return fit_mlls(known.outputs, known.y, outputs)
+    return bbse_of(said.shares, (said.means * said.shares[:, None]).T, outputs)
