@@ -197,6 +197,15 @@ def fit(
             help="Learn from this older table or model too, where that helps on the data; repeatable.",
         ),
     ] = None,
+    unlabeled: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--unlabeled",
+            metavar="FILE",
+            envvar="AUTOML_UNLABELED",
+            help="Rows whose target nobody knows: learned from where that helps on the labelled ones; repeatable.",
+        ),
+    ] = None,
     max_size: Annotated[
         str | None,
         typer.Option("--max-size", metavar="10MB", envvar="AUTOML_MAX_SIZE", help="What the model file may hold."),
@@ -326,6 +335,7 @@ def fit(
         compact=compact,
         nas="" if nas is None else str(nas),
         source=tuple(source or ()),
+        unlabeled=tuple(unlabeled or ()),
     )
     return run_fit(options, deadline, log_file=log_file, quiet=quiet, json=json, explain=explain_warm_start)
 

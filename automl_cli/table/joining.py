@@ -37,7 +37,7 @@ def read_tables(
     target, kinds, ignore, verbatim
         As for `read_table`, of the first table; the target is not ignored.
     labelled : bool
-        Whether the others must have the target as well; else it is empty there.
+        Whether the others must have the target as well; else it is not read there, and empty.
 
     Returns
     -------
@@ -60,14 +60,18 @@ def read_tables(
         [*content.notices, *of.notices] for content, of in zip(contents, layouts, strict=True)
     ]
     shared = [names]
+    wanted = names if labelled else [name for name in names if name != target]
     for content, layout, odd in zip(contents[1:], layouts[1:], notices[1:], strict=True):
         if labelled and target not in layout.names:
             raise TargetNotFound(f"{content.name} has no column {target!r}", hint=near_names(target, layout.names))
-        shared.append([name for name in names if name in set(layout.names)])
+        shared.append([name for name in wanted if name in set(layout.names)])
         if not set(shared[-1]) - kept:
             hint = f"its columns are {_listed(layout.names)}; rename those that are meant to be the same"
             raise BadData(f"{content.name} shares no column with {contents[0].name}", hint=hint)
-        odd.extend(_differences(content.name, contents[0].name, names, layout.names, left_out))
+        if not labelled and target in layout.names:
+            odd.append(Notice("source_target", f"{content.name} has a column {target!r}, which is not looked at"))
+        known = left_out if labelled else {*left_out, target}
+        odd.extend(_differences(content.name, contents[0].name, wanted, layout.names, known))
     parts = [
         dict(zip(own, read_cells(content, layout, own, as_text & set(own)).columns, strict=True))
         for content, layout, own in zip(contents, layouts, shared, strict=True)
