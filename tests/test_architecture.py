@@ -80,6 +80,7 @@ LAYERS = (
     "reasons",
     "delivery",
     "prediction",
+    "embedding",
     "champion",
     "drift",
     "archive",
