@@ -19,8 +19,10 @@ from automl_cli.features.text import KnownText, TextParts, read_text_parts, save
 from automl_cli.files import bytes_under, once
 from automl_cli.rowtime import row_seconds
 from automl_cli.rundata import RunData
-from automl_cli.sourced import find_encoding, source_files, with_columns
-from automl_cli.transfer.adaptation import WITH_OUTPUTS, WITH_ROWS, split_name
+from automl_cli.shared import with_columns
+from automl_cli.sourced import find_encoding, source_files
+from automl_cli.transfer.adaptation import SHARED, WITH_OUTPUTS, WITH_ROWS, split_name
+from automl_cli.unlabelled import shared_columns, shared_folder
 
 logger = logging.getLogger(__name__)
 DISK_SHARE = 0.2  # of the free disk may go into encoded folds; beyond it each worker makes its own
@@ -50,6 +52,14 @@ class Encoded:
     def n_bytes(self) -> int:
         """Bytes of both matrices."""
         return int(self.train.X.nbytes + self.valid.X.nbytes)
+
+
+@dataclass(frozen=True)
+class Added:
+    """Columns of all labelled rows that stand behind those of an encoder, and the files that make them of new rows."""
+
+    columns: Array
+    files: Path
 
 
 def open_encoded(run_folder: Path, data: RunData, encoding: str, fold: int) -> Encoded:
@@ -102,12 +112,21 @@ def _encode(root: Path, data: RunData, encoding: str, fold: int, save_to: Path |
     held = encoder.transform(valid)
     if save_to is not None:
         find_encoding(base).save(encoder, save_to)
-    if adaptation in WITH_OUTPUTS:
-        columns = target_columns(root.parent, data)
-        matrix, held = with_columns(matrix, columns[train_rows]), with_columns(held, columns[valid_rows])
+    added = added_columns(root.parent, data, adaptation)
+    if added is not None:
+        matrix, held = with_columns(matrix, added.columns[train_rows]), with_columns(held, added.columns[valid_rows])
         if save_to is not None:
-            source_files(source_model_folder(root.parent, data) / "files", save_to)
+            source_files(added.files, save_to)
     return matrix, held
+
+
+def added_columns(run_folder: Path, data: RunData, adaptation: str) -> Added | None:
+    """Return what an adaptation adds to the columns of an encoding; None where that is nothing."""
+    if adaptation in WITH_OUTPUTS:
+        return Added(target_columns(run_folder, data), source_model_folder(run_folder, data) / "files")
+    if adaptation == SHARED:
+        return Added(shared_columns(run_folder, data), shared_folder(run_folder, data) / "files")
+    return None
 
 
 def _with_known_text(place: Path, train: Frame, valid: Frame, seed: int) -> tuple[Frame, Frame]:

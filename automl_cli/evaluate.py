@@ -7,6 +7,7 @@ import shutil
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,11 @@ from threadpoolctl import threadpool_limits
 from automl_cli.adapting import (
     offset_of,
     prepare_source,
-    source_model_folder,
-    target_columns,
     training_frame,
     training_targets,
     training_weights,
 )
-from automl_cli.encoded import Encoded, open_encoded
+from automl_cli.encoded import Encoded, added_columns, open_encoded
 from automl_cli.families import find_families
 from automl_cli.families.family import Family, FoldData, Limits, Model
 from automl_cli.features.matrix import Array, Matrix
@@ -32,10 +31,12 @@ from automl_cli.kept import Keep, Kept
 from automl_cli.machine import return_memory
 from automl_cli.racing import Decision, should_stop
 from automl_cli.rowtime import row_seconds
-from automl_cli.rundata import RunData, open_rundata
-from automl_cli.sourced import Offset, OffsetModel, find_encoding, save_model, source_files, with_columns
-from automl_cli.transfer.adaptation import WITH_OUTPUTS, rows_of, split_name
+from automl_cli.rundata import UNLABELLED, RunData, open_rundata
+from automl_cli.shared import with_columns
+from automl_cli.sourced import Offset, OffsetModel, find_encoding, save_model, source_files
+from automl_cli.transfer.adaptation import SELFTRAIN, rows_of, split_name
 from automl_cli.trial import Failure, Proposal, Success, Trial
+from automl_cli.unlabelled import drawn_unlabelled, fit_selftrained
 
 ENCODED_BYTES = 96 * 2**20  # per worker, most of it shared with the others; beyond it a fold is mapped again, cheaply
 BINNED_BYTES = 64 * 2**20  # per worker, its own
@@ -69,6 +70,17 @@ class OpenRun:
             return made, made.n_bytes
 
         return self.encoded.get((rows, fold), make)
+
+    def encode_unlabelled(self, encoding: str, fold: int) -> Matrix:
+        """Encode the rows without labels as rows that come later are, by a fold's encoder."""
+        rows = rows_of(encoding)
+
+        def make() -> tuple[Matrix, int]:
+            encoder = find_encoding(rows).load(self.encode(encoding, fold).encoder)
+            matrix = encoder.transform(drawn_unlabelled(self.data, fold))
+            return matrix, int(matrix.X.nbytes)
+
+        return self.encoded.get((rows, fold, UNLABELLED), make)
 
     def keep_for(self, encoding: str, fold: int) -> Keep:
         """Return what lets a family keep things that depend on this fold and encoding."""
@@ -140,7 +152,8 @@ def _fit_fold(
     fold_data, offset = _fold_data(run, encoded, encoding, fold)
     left = None if seconds is None else max(0.05, seconds - (time.perf_counter() - began))
     with threadpool_limits(proposal.threads):
-        model = family.fit(fold_data, proposal.pipeline.hyperparameters, Limits(proposal.threads, proposal.seed, left))
+        limits = Limits(proposal.threads, proposal.seed, left)
+        model = _fit_model(family, proposal, fold_data, limits, lambda: run.encode_unlabelled(encoding, fold))
     if offset is not None:
         model = OffsetModel(model, offset)
     predicting = time.process_time()
@@ -162,6 +175,16 @@ def _fit_fold(
         facts["row_seconds"] = [encoded.row_seconds, _row_seconds(model, encoded.valid, predicting)]
     _write_fold(folder / f"fold_{fold}", family, model, encoded.encoder, predictions, facts)
     return loss
+
+
+def _fit_model(
+    family: Family, proposal: Proposal, data: FoldData, limits: Limits, unlabelled: Callable[[], Matrix]
+) -> Model:
+    """Fit, with rows that have no labels where the pipeline asks for them."""
+    hyperparameters = proposal.pipeline.hyperparameters
+    if split_name(proposal.pipeline.encoding)[1] == SELFTRAIN:
+        return fit_selftrained(family, data, unlabelled(), hyperparameters, limits)
+    return family.fit(data, hyperparameters, limits)
 
 
 def _fold_data(run: OpenRun, encoded: Encoded, encoding: str, fold: int) -> tuple[FoldData, Offset | None]:
@@ -329,8 +352,9 @@ def refit(trial: Success, run_folder: str, seconds: float | None) -> Path:
     encoding, rows = find_encoding(base), np.arange(data.n_rows)
     y = training_targets(data, rows, adaptation)
     encoder, train = encoding.fit(training_frame(data, rows, adaptation), y, data.kind, data.n_outputs, len(data.folds))
-    if adaptation in WITH_OUTPUTS:
-        train = with_columns(train, target_columns(run.folder, data))
+    added = added_columns(run.folder, data, adaptation)
+    if added is not None:
+        train = with_columns(train, added.columns)
     offset = offset_of(run.folder, data, rows, adaptation)
     if offset is not None:
         y = y - offset.of(train)[:, 0]
@@ -352,7 +376,7 @@ def refit(trial: Success, run_folder: str, seconds: float | None) -> Path:
     limits = Limits(
         proposal.threads, proposal.seed, seconds, rounds=round(sum(rounds) / len(rounds)) if rounds else None
     )
-    model = family.fit(fold_data, proposal.pipeline.hyperparameters, limits)
+    model = _fit_model(family, proposal, fold_data, limits, lambda: encoder.transform(drawn_unlabelled(data, 0)))
     if model.cut:
         raise TimeoutError("not enough time to fit all rows")
     folder = trial_folder(Path(run_folder), proposal.number) / "all_rows"
@@ -361,6 +385,6 @@ def refit(trial: Success, run_folder: str, seconds: float | None) -> Path:
     (folder / "encoder").mkdir()
     save_model(family, model if offset is None else OffsetModel(model, offset), folder / "model")
     encoding.save(encoder, folder / "encoder")
-    if adaptation in WITH_OUTPUTS:
-        source_files(source_model_folder(run.folder, data) / "files", folder / "encoder")
+    if added is not None:
+        source_files(added.files, folder / "encoder")
     return folder

@@ -32,11 +32,12 @@ from automl_cli.sources import (
     source_rows,
     split_task,
     thinned,
+    unlabelled_rows,
 )
 from automl_cli.splits import ValidationPlan, plan_folds
 from automl_cli.table import Kind, Notice, Table, read_table, read_tables, under
 from automl_cli.task import Task, make_task
-from automl_cli.transfer.adaptation import adaptations
+from automl_cli.transfer.adaptation import adaptations, without_labels
 from automl_cli.trial import Trial, read_journal
 
 SOURCE_MODEL = "source_model"
@@ -162,6 +163,8 @@ def read_with_sources(options: FitOptions) -> tuple[Table, Sources]:
     BadData, TargetNotFound, UsageError, BadArtifact
         See `read_tables` and `open_artifact`.
     """
+    if options.unlabeled:
+        return _read_with_unlabelled(options)
     models = [path for path in options.source if is_model(path)]
     tables = [path for path in options.source if path not in models]
     if len(models) > 1:
@@ -200,6 +203,25 @@ def _read_with_new_rows(options: FitOptions, new_rows: str) -> tuple[Table, Sour
     return replace(table, notices=(*table.notices, *new.notices)), Sources(new=new)
 
 
+def _read_with_unlabelled(options: FitOptions) -> tuple[Table, Sources]:
+    other = "--source" if options.source else "--adapt-to" if options.adapt_to else ""
+    if other:
+        raise UsageError(f"{other} and --unlabeled cannot be used together", hint="give one of them")
+    if [options.data, *options.unlabeled].count("-") > 1:
+        raise UsageError("standard input can be read once", hint="name files")
+    table, *others = read_tables(
+        options.data,
+        options.unlabeled,
+        target=options.target,
+        kinds=options.kinds,
+        ignore=options.ignore,
+        verbatim=verbatim_columns(options),
+        labelled=False,
+    )
+    notices = tuple(notice for other in others for notice in other.notices)
+    return replace(table, notices=(*table.notices, *notices)), Sources(unlabelled=under(others))
+
+
 def prepare(
     options: FitOptions, table: Table, families: Mapping[str, Family], run: Run, sources: Sources | None = None
 ) -> Job:
@@ -223,7 +245,7 @@ def prepare(
             hint="ids, constants and empty columns do not count; see automl profile",
         )
     frame = frame_from_table(table, schema)
-    rows, notices = None, few_rows(task) if options.source else ()
+    rows, notices = None, few_rows(task) if options.source or options.unlabeled else ()
     if sources.table is not None:
         most = most_source_rows(options.seconds, len(schema.names))
         source = (
@@ -235,6 +257,7 @@ def prepare(
         notices = (*notices, *drawn(sources.table, source), *found.notices, *odd)
     if len(kept) < frame.n_rows:
         frame = frame.take(kept)
+    unlabelled = None if sources.unlabelled is None else unlabelled_rows(table, kept, sources.unlabelled, schema)
     shape = _shape(task, table, schema, 0 if rows is None else len(rows.y), sources)
     offered = _offered(options, table, families, shape)
     n_columns = len(schema.names)
@@ -244,12 +267,12 @@ def prepare(
     if sources.model is not None and not (run.data / SOURCE_MODEL).exists():
         notices = (*notices, *lay_out_model(sources.model, run.data / SOURCE_MODEL, table, schema, task))
     if not recorded:
-        save_rundata(run.data, frame, task, plan, rows)
+        save_rundata(run.data, frame, task, plan, rows, unlabelled)
     data = open_rundata(run.data)
     return Job(
         table=table,
         task=task,
-        n_left_out=table.n_rows - len(kept),
+        n_left_out=table.n_rows - len(kept) if unlabelled is None else 0,
         frame_schema=schema,
         plan=data.plan,
         shape=shape,
@@ -299,6 +322,11 @@ def task_of(options: FitOptions, table: Table, *, n_own: int | None = None) -> t
 
 
 def _shape(task: Task, table: Table, schema: FrameSchema, n_source: int, sources: Sources) -> Shape:
+    can: tuple[str, ...] = ()
+    if sources.given:
+        can = adaptations(task.kind, task.metric.name, rows=n_source > 0)
+    elif sources.unlabelled is not None:
+        can = without_labels(task.kind, n_numeric=len(schema.numeric), n_categorical=len(schema.categorical))
     many = [name for name in schema.categorical if table.schema.column(name).kind is Kind.HIGH_CARDINALITY]
     return Shape(
         kind=task.kind,
@@ -309,7 +337,7 @@ def _shape(task: Task, table: Table, schema: FrameSchema, n_source: int, sources
         n_numeric=len(schema.numeric),
         n_many=len(many),
         n_source=n_source,
-        adaptations=adaptations(task.kind, task.metric.name, rows=n_source > 0) if sources.given else (),
+        adaptations=can,
     )
 
 

@@ -66,6 +66,8 @@ class FitOptions:
     source : tuple of str
         Other tables with the same target, or a model of one: they are learned from where that helps, and nothing is
         judged on them.
+    unlabeled : tuple of str
+        Tables whose target nobody knows.
     """
 
     data: str
@@ -104,6 +106,7 @@ class FitOptions:
     nas: str = ""
     source: tuple[str, ...] = ()
     adapt_to: str | None = None
+    unlabeled: tuple[str, ...] = ()
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -184,7 +187,8 @@ class FitOptions:
             data["data"] = str(Path(self.data).resolve())
         if self.adapt_to not in (None, "-"):
             data["adapt_to"] = str(Path(str(self.adapt_to)).resolve())
-        data["source"] = [str(Path(path).resolve()) for path in self.source]
+        for name in ("source", "unlabeled"):
+            data[name] = [str(Path(path).resolve()) for path in getattr(self, name)]
         if self.experience not in (None, "off") and "://" not in str(self.experience):
             data["experience"] = str(Path(str(self.experience)).resolve())
         if self.stands_for is not None:
@@ -197,7 +201,7 @@ class FitOptions:
         known = {name: value for name, value in data.items() if name in cls.__dataclass_fields__}
         for name in PLACES:
             known[name] = None if known.get(name) is None else Path(known[name])
-        for name in ("include", "exclude", "ignore", "source"):
+        for name in ("include", "exclude", "ignore", "source", "unlabeled"):
             known[name] = tuple(known.get(name) or ())
         task = known.get("task")
         kinds = {name: Kind(kind) for name, kind in (known.get("kinds") or {}).items()}
@@ -216,11 +220,11 @@ class FitOptions:
         without = ", ".join(sorted(self.without))
         kinds = str(sorted(self.kinds.items()))
         networks = {"nas": self.nas} if self.nas else {}
-        source = {"source": ", ".join(self.source)} if self.source else {}
-        adapt_to = {} if self.adapt_to is None else {"adapt_to": self.adapt_to}
+        others = {name: ", ".join(getattr(self, name)) for name in ("source", "unlabeled") if getattr(self, name)}
+        if self.adapt_to is not None:
+            others["adapt_to"] = self.adapt_to
         return {
-            **source,
-            **adapt_to,
+            **others,
             **chosen,
             "kinds": kinds,
             "timed": str(self.seconds is not None),

@@ -12,6 +12,8 @@ from automl_cli.metrics import METRICS, Metric, TaskKind
 from automl_cli.splits import ValidationPlan
 from automl_cli.task import Task
 
+UNLABELLED = "unlabelled"
+
 
 @dataclass(frozen=True)
 class SourceRows:
@@ -41,6 +43,8 @@ class RunData:
     weight : ndarray of shape (n_rows,) or None
     folds : tuple of (training rows, validation rows)
     source : SourceRows or None
+    unlabelled : Frame or None
+        Rows whose target nobody knows, of the schema of the run.
     """
 
     frame: Frame
@@ -52,6 +56,14 @@ class RunData:
     metric: Metric
     plan: ValidationPlan
     source: SourceRows | None = None
+    unlabelled: Frame | None = None
+
+    @property
+    def needed_unlabelled(self) -> Frame:
+        """The rows without labels, where a pipeline says that there are some."""
+        if self.unlabelled is None:
+            raise ValueError("a pipeline learns from rows without labels, and the run has none")
+        return self.unlabelled
 
     @property
     def needed_source(self) -> SourceRows:
@@ -82,9 +94,17 @@ class RunData:
 
 
 def save_rundata(
-    folder: Path, frame: Frame, task: Task, plan: ValidationPlan, source: SourceRows | None = None
+    folder: Path,
+    frame: Frame,
+    task: Task,
+    plan: ValidationPlan,
+    source: SourceRows | None = None,
+    unlabelled: Frame | None = None,
 ) -> None:
     """Write a run's data into ``folder``, which must be empty or absent."""
+    if unlabelled is not None:
+        (folder / UNLABELLED).mkdir(parents=True, exist_ok=True)
+        unlabelled.save(folder / UNLABELLED)
     if source is not None:
         _save_source(folder / "source", source)
     (folder / "frame").mkdir(parents=True, exist_ok=True)
@@ -145,4 +165,5 @@ def open_rundata(folder: Path) -> RunData:
         metric=METRICS[facts["metric"]],
         plan=ValidationPlan(folds, **facts["plan"], repeat=repeat),
         source=_open_source(folder / "source"),
+        unlabelled=open_frame(folder / UNLABELLED) if (folder / UNLABELLED).exists() else None,
     )

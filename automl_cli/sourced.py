@@ -21,10 +21,11 @@ from automl_cli.families import find_families
 from automl_cli.families.family import Family, Model
 from automl_cli.features.encodings import ENCODINGS, Encoder, Encoding
 from automl_cli.features.frame import Frame, FrameSchema, no_texts
-from automl_cli.features.matrix import Array, Matrix, Source, as_matrix
+from automl_cli.features.matrix import Array, Matrix, Source
 from automl_cli.files import link_file
 from automl_cli.metrics import TaskKind
-from automl_cli.transfer.adaptation import OFFSET, WITH_OUTPUTS, WITH_ROWS, split_name
+from automl_cli.shared import shared_encoding, with_columns
+from automl_cli.transfer.adaptation import OFFSET, SELFTRAIN, SHARED, WITH_OUTPUTS, WITH_ROWS, split_name
 from automl_cli.transfer.probabilities import raw_outputs
 
 HEADER = "source.json"
@@ -185,11 +186,6 @@ class SourceEncoder:
         return (*self.base.sources(), *((self.used,) * len(self.source.centre)))
 
 
-def with_columns(matrix: Matrix, columns: Array) -> Matrix:
-    """Return a matrix with more features behind its own."""
-    return as_matrix(np.hstack([matrix.X, columns]), matrix.categorical)
-
-
 @dataclass(frozen=True)
 class Offset:
     """Slope and base, on the standardised outputs of a source model."""
@@ -234,8 +230,10 @@ def find_encoding(name: str) -> Encoding:
     """
     base_name, adaptation = split_name(name)
     base = ENCODINGS[base_name]
-    if not adaptation or adaptation in WITH_ROWS:
+    if not adaptation or adaptation in WITH_ROWS or adaptation == SELFTRAIN:
         return base
+    if adaptation == SHARED:
+        return shared_encoding(name, base)
     if adaptation not in WITH_OUTPUTS:
         raise KeyError(name)
 

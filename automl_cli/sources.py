@@ -10,7 +10,7 @@ import numpy as np
 from automl_cli.adapting import FLATTENED, plain_rows
 from automl_cli.artifact import Artifact, MemberEntry
 from automl_cli.errors import BadData, UsageError
-from automl_cli.features.frame import Frame, FrameSchema, frame_from_table
+from automl_cli.features.frame import Frame, FrameSchema, frame_from_table, joined
 from automl_cli.features.matrix import Array
 from automl_cli.features.rowhash import quick_hashes
 from automl_cli.rundata import SourceRows
@@ -43,16 +43,19 @@ class Sources:
         Rows of the data that nothing may be learned from.
     new : Table or None
         Rows without labels that the model is for.
+    unlabelled : Table or None
+        Rows whose target nobody knows.
     """
 
     table: Table | None = None
     model: Artifact | None = None
     judging: Table | None = None
     new: Table | None = None
+    unlabelled: Table | None = None
 
     @property
     def given(self) -> bool:
-        """Whether there is any."""
+        """Whether there is a source."""
         return self.table is not None or self.model is not None
 
     @property
@@ -62,6 +65,7 @@ class Sources:
             *(() if self.table is None else (self.table.fingerprint,)),
             *(() if self.model is None else (self.model.manifest.digest,)),
             *(() if self.new is None else (self.new.fingerprint,)),
+            *(() if self.unlabelled is None else (self.unlabelled.fingerprint,)),
         )
 
 
@@ -238,6 +242,19 @@ def drawn(whole: Table, used: Table) -> tuple[Notice, ...]:
     return (Notice("source_drawn", f"{rows}, drawn by how much they look like the data; more --time takes more"),)
 
 
+def unlabelled_rows(table: Table, kept: Array, unlabelled: Table, schema: FrameSchema) -> Frame:
+    """Return the rows of both tables that nobody knows the target of.
+
+    Parameters
+    ----------
+    kept : ndarray of int64
+        Positions of the rows of the first that have one.
+    """
+    more = frame_from_table(unlabelled, schema)
+    own = np.setdiff1d(np.arange(table.n_rows), kept, assume_unique=True)
+    return joined([frame_from_table(table.take(own), schema), more]) if len(own) else more
+
+
 def column_map(known: FrameSchema, own: FrameSchema, known_schema: Schema, schema: Schema) -> ColumnMap:
     """Find the columns of a model's frame in that of a table, by name; categories by their text."""
 
@@ -296,8 +313,8 @@ def lay_out_model(artifact: Artifact, folder: Path, table: Table, own: FrameSche
             for about, encoding, encoder, model in models
         ]
         if any(":" in about.encoding for about, *_ in models):
-            hint = "name the table that it was made from, or a model that was fitted without --source"
-            raise UsageError(f"{artifact.path} was itself made with a --source", hint=hint)
+            hint = "name the table that it was made from, or a model that was fitted without either"
+            raise UsageError(f"{artifact.path} was itself made with --source or --unlabeled", hint=hint)
         folder.mkdir(parents=True, exist_ok=True)
         write_source(folder, parts, task.kind, manifest.n_outputs, columns)
     lacking = [name for name in manifest.frame_schema.names if name not in own.names]

@@ -68,7 +68,13 @@ _AFTER = 3
 """Rows of the first wave that stay before those."""
 
 # Families differ from one way of using a source to the next, so that the first few trials differ in both.
-_BEGINS_WITH = {"balanced": "catboost", "feature": "linear", "weighted": "extra_trees"}
+_BEGINS_WITH = {
+    "balanced": "catboost",
+    "feature": "linear",
+    "weighted": "extra_trees",
+    "shared": "linear",
+    "selftrain": "extra_trees",
+}
 
 
 _Row = tuple[str, int, str]

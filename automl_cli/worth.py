@@ -84,7 +84,8 @@ def transfer_report(
     ]
     adapted = min((trial for way, trial in best.items() if way != NONE), key=lambda t: t.loss, default=None)
     return {
-        "setting": "inductive",
+        "setting": "inductive" if data.unlabelled is None else "unlabelled",
+        "n_unlabelled": 0 if data.unlabelled is None else data.unlabelled.n_rows,
         "n_source": 0 if data.source is None else len(data.source.y),
         "n_target": data.n_rows,
         "model": of_model,

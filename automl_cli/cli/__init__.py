@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from automl_cli.cli import adapt, check, evaluate, experience, fit, inspect, nas, predict, profile, runs, sign
+from automl_cli.cli import adapt, check, embed, evaluate, experience, fit, inspect, nas, predict, profile, runs, sign
 from automl_cli.cli.settings import load_settings
 from automl_cli.errors import AutomlError, UsageError
 from automl_cli.harmless import harmless
@@ -23,6 +23,7 @@ app = typer.Typer(
 app.command("fit")(fit.fit)
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
+app.command("embed")(embed.embed)
 app.command("nas")(nas.nas)
 app.command("adapt")(adapt.adapt)
 app.command("check")(check.check)

@@ -206,6 +206,15 @@ def fit(
             help="A table without labels that the model is for: it is adapted to these rows where there is evidence.",
         ),
     ] = None,
+    unlabeled: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--unlabeled",
+            metavar="FILE",
+            envvar="AUTOML_UNLABELED",
+            help="Rows whose target nobody knows: learned from where that helps on the labelled ones; repeatable.",
+        ),
+    ] = None,
     max_size: Annotated[
         str | None,
         typer.Option("--max-size", metavar="10MB", envvar="AUTOML_MAX_SIZE", help="What the model file may hold."),
@@ -336,6 +345,7 @@ def fit(
         nas="" if nas is None else str(nas),
         source=tuple(source or ()),
         adapt_to=adapt_to,
+        unlabeled=tuple(unlabeled or ()),
     )
     return run_fit(options, deadline, log_file=log_file, quiet=quiet, json=json, explain=explain_warm_start)
 

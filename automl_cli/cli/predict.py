@@ -92,10 +92,10 @@ def predict(
 
     if strict and allow_missing:
         raise UsageError("--strict refuses what --allow-missing allows", hint="give one of them")
-    carry = _names(columns)
+    carry = names_of(columns)
     asked = Asked(proba, carry, threshold, strict, fill=allow_missing, n_reasons=n_reasons)
     threads = threads or usable_cores()
-    with _opened(out, whole=strict) as file:
+    with opened(out, whole=strict) as file:
         done = predict_into(csv_writer(file), model, data, asked, threads=threads, trusted=trusted)
     if not quiet:
         tell_notices(done.notices)
@@ -106,7 +106,7 @@ def predict(
     return 0
 
 
-def _names(columns: str) -> tuple[str, ...]:
+def names_of(columns: str) -> tuple[str, ...]:
     """Read names as a line of CSV; one that holds a comma or a line break stands in quotes."""
     try:
         return tuple(name for row in csv.reader(io.StringIO(columns, newline="")) for name in row if name)
@@ -115,7 +115,7 @@ def _names(columns: str) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def _opened(out: Path | None, *, whole: bool) -> Iterator[BinaryIO]:
+def opened(out: Path | None, *, whole: bool) -> Iterator[BinaryIO]:
     """Open the file to write, or standard output: there rows appear as they are predicted, unless all or none may."""
     from automl_cli.files import write_whole
 

@@ -188,6 +188,10 @@ def tell_prepared(console: Console, event: Prepared) -> None:
         lines.append(f"source: {len(job.data.source.y):,} rows, to learn from where that helps")
     if job.n_left_out:
         lines.append(f"{job.n_left_out:,} rows without a value of {task.target!r} are left out")
+    if job.data.unlabelled is not None:
+        lines.append(
+            f"{job.data.unlabelled.n_rows:,} rows without a value of {task.target!r} are learned from where that helps"
+        )
     lines.append(f"task: {task.kind} ({task.reason}); metric {task.metric.title}")
     if task.kind == "binary":
         lines.append(f"positive class: {task.classes[-1]} (another: --positive LABEL)")

@@ -12,15 +12,17 @@ def transfer_words(found: Mapping[str, Any]) -> list[str]:
     """
     if found.get("setting") != "inductive":
         return []
+    unlabelled = found.get("setting") == "unlabelled"
+    name, gains, are = ("rows without labels", "gain", "are") if unlabelled else ("the source", "gains", "is")
     said = list((found.get("shift") or {}).get("said", ()))
     tried, gain = found.get("tried") or [], found.get("gain")
     plain = next((way for way in tried if way["adaptation"] == "target only"), None)
     adapted = next((way for way in tried if way["adaptation"] != "target only"), None)
     if plain is None or adapted is None or gain is None:
-        what = "with the source" if adapted is None else "without the source"
-        return [*said, f"no trial {what} was finished: what it is worth is not known"]
+        which = "with" if adapted is None else "without"
+        return [*said, f"no trial {which} {name} was finished: what it is worth is not known"]
     words = f"{gain['share']:.0%} of the error, give or take {gain['share_error']:.0%}"
-    verb = "gains" if gain["mean"] > gain["standard_error"] else "is no sure gain:"
+    verb = gains if gain["mean"] > gain["standard_error"] else f"{are} no sure gain:"
     both = f"{adapted['score']:.5g} ({adapted['pipeline']}) against {plain['score']:.5g} ({plain['pipeline']}) without"
     shares = ", ".join(f"{way['share']:.0%} {way['adaptation']}" for way in tried if way["share"] > 0)
-    return [*said, f"the source {verb} {words}: {both}", f"ways of using it in the model: {shares}"]
+    return [*said, f"{name} {verb} {words}: {both}", f"ways of using it in the model: {shares}"]

@@ -34,7 +34,7 @@ class Shape:
     n_source: int = 0
     """Rows of a source, which are not counted above."""
     adaptations: tuple[str, ...] = ()
-    """How a source may be used, see `automl_cli.transfer.adaptation`."""
+    """How a source, or rows without labels, may be used, see `automl_cli.transfer.adaptation`."""
 
 
 @dataclass(frozen=True)

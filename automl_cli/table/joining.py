@@ -71,7 +71,7 @@ def read_tables(
         asked = [name for name in names if name not in unread]
         odd.extend(_differences(content.name, contents[0].name, asked, layout.names, left_out | unread))
         if unread & set(layout.names):
-            text = f"{content.name} holds {target!r}: ignored, as rows without labels were asked for"
+            text = f"{content.name} has a column {target!r}, which is not looked at"
             odd.append(Notice("unlabelled", text))
     parts = [
         dict(zip(own, read_cells(content, layout, own, as_text & set(own)).columns, strict=True))

@@ -1,4 +1,4 @@
-"""How a pipeline uses the source, by a name that is added to its encoding: ``native:pooled``.
+"""How a pipeline uses other rows than the labelled ones, by a name added to its encoding: ``native:pooled``.
 
 An encoding without such a name learns from the target's rows alone. So the search chooses between ways of transfer as
 it chooses between encodings, and none of them is ever the only candidate.
@@ -21,10 +21,18 @@ FEATURE = "feature"
 OFFSET = "offset"
 """What is learned is the difference to a model of the source, recalibrated on the target."""
 
+SHARED = "shared"
+"""What was learned of all rows without looking at a label is in columns; see `automl_cli.shared`."""
+SELFTRAIN = "selftrain"
+"""Rows without labels get the model's own, the surest first; see `automl_cli.unlabelled`."""
+
 WITH_ROWS = frozenset({POOLED, BALANCED, WEIGHTED})
 WITH_OUTPUTS = frozenset({FEATURE, OFFSET})
 ADAPTATIONS = (POOLED, BALANCED, FEATURE, OFFSET, WEIGHTED)
 """All of them, what pays most often first; see docs/transfer.md."""
+WITHOUT_LABELS = (SHARED, SELFTRAIN)
+"""Those that ask for rows without labels in place of a source."""
+MOST_SHARED = 1000  # numeric columns: directions take the cube of them
 SHIFTED_ALIKE = frozenset({"rmse", "mae", "r2"})
 """Metrics of which a difference says as much as the values themselves."""
 
@@ -46,7 +54,7 @@ def rows_of(encoding: str) -> str:
     ('native:pooled', 'native:feature', 'native')
     """
     base, adaptation = split_name(encoding)
-    if not adaptation:
+    if adaptation in ("", SELFTRAIN):
         return base
     return f"{base}:{POOLED if adaptation in WITH_ROWS else FEATURE if adaptation in WITH_OUTPUTS else adaptation}"
 
@@ -76,6 +84,21 @@ def adaptations(kind: "TaskKind", metric: str, *, rows: bool, outputs: bool = Tr
         OFFSET: outputs and offset,
     }
     return tuple(name for name in ADAPTATIONS if there[name])
+
+
+def without_labels(kind: "TaskKind", *, n_numeric: int, n_categorical: int) -> tuple[str, ...]:
+    """Return the adaptations that a search may choose from where there are rows without labels.
+
+    Parameters
+    ----------
+    n_numeric, n_categorical : int
+        Columns of the table.
+    """
+    there = {
+        SHARED: (n_numeric > 1 or n_categorical > 0) and n_numeric <= MOST_SHARED,
+        SELFTRAIN: kind != "regression",
+    }
+    return tuple(name for name in WITHOUT_LABELS if there[name])
 
 
 def with_adaptations(encodings: Sequence[str], chosen: Sequence[str]) -> tuple[str, ...]:

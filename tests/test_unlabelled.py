@@ -1,0 +1,233 @@
+"""`automl fit --unlabeled`: rows whose target nobody knows."""
+
+import csv
+import json
+import subprocess
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from automl_cli.errors import BadArtifact
+from automl_cli.families import find_families
+from automl_cli.features.frame import Frame, FrameSchema
+from automl_cli.rundata import open_rundata
+from automl_cli.shared import SCALE, SharedColumns, read_shared
+from automl_cli.sourced import find_encoding, load_model
+from automl_cli.transfer.features import SharedFeatures
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+FAMILIES = ("--include", "linear", "--include", "extra_trees", "--folds", "2")
+N_COLUMNS = 8
+
+
+def write(path: Path, X: np.ndarray, labels: Any = None, name: str = "y") -> Path:
+    header = [f"x{j}" for j in range(X.shape[1])]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header if labels is None else [*header, name])
+        for k, row in enumerate(X):
+            writer.writerow([*(f"{value:.4f}" for value in row), *([] if labels is None else [labels[k]])])
+    return path
+
+
+def groups(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Three clouds that overlap little, each a class."""
+    rng = np.random.default_rng(1)
+    centres = 1.2 * rng.normal(0, 1, (3, N_COLUMNS))
+    y = rng.integers(0, 3, n)
+    return centres[y] + rng.normal(0, 0.9, (n, N_COLUMNS)), np.array(list("abc"))[y]
+
+
+def run(command: Command, cwd: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    done = command(*arguments, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def scores(command: Command, cwd: Path, model: str) -> dict[str, float]:
+    found: dict[str, float] = json.loads(run(command, cwd, "evaluate", model, "test.csv", "--json").stdout)["scores"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def folder(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six labels of each cloud, 600 rows without, and a model with and without the latter."""
+    place = tmp_path_factory.mktemp("clouds")
+    X, y = groups(1000)
+    known = np.concatenate([np.flatnonzero(y == label)[:6] for label in "abc"])
+    rest = np.setdiff1d(np.arange(1000), known)
+    write(place / "few.csv", X[known], y[known])
+    write(place / "more.csv", X[rest[:600]])
+    write(place / "test.csv", X[rest[600:]], y[rest[600:]])
+    line = ("fit", "few.csv", "-t", "y", "--trials", "5", *FAMILIES)
+    run(command, place, *line, "-q", "-o", "alone.automl")
+    done = run(command, place, *line, "--unlabeled", "more.csv", "-o", "with.automl", "--run-dir", "run")
+    (place / "said.txt").write_text(done.stderr)
+    return place
+
+
+def test_rows_without_labels_show_what_the_labels_do_not(command: Command, folder: Path) -> None:
+    assert "600 rows without a value of 'y'" in (folder / "said.txt").read_text()
+    alone, helped = (scores(command, folder, f"{name}.automl") for name in ("alone", "with"))
+    assert helped["log_loss"] < alone["log_loss"]
+    assert 1 - helped["accuracy"] < 0.8 * (1 - alone["accuracy"])
+
+
+def test_both_ways_are_tried_beside_plain_pipelines(command: Command, folder: Path) -> None:
+    board = json.loads(run(command, folder, "inspect", "with.automl", "--json").stdout)["leaderboard"]
+    tried = {row["encoding"].partition(":")[2] for row in board}
+    assert tried == {"", "shared", "selftrain"}
+
+
+def test_saved_models_predict_what_they_did_out_of_fold(folder: Path) -> None:
+    data = open_rundata(folder / "run" / "data")
+    seen = set()
+    for fold in sorted((folder / "run" / "trials").glob("*/fold_*")):
+        facts = json.loads((fold / "fold.json").read_text())
+        _, valid = data.folds[facts["fold"]]
+        matrix = find_encoding(facts["encoding"]).load(fold / "encoder").transform(data.frame.take(valid))
+        model = load_model(find_families()[facts["family"]], facts["encoding"], fold / "model")
+        np.testing.assert_allclose(model.predict(matrix, 1), np.load(fold / "oof.npy"), atol=1e-5)
+        seen.add(facts["encoding"].partition(":")[2])
+    assert seen == {"", "shared", "selftrain"}
+
+
+def test_a_target_beside_the_unlabelled_rows_is_never_looked_at(command: Command, folder: Path, tmp_path: Path) -> None:
+    """Labels there, right or wrong, give the bytes of predictions that none give."""
+    with (folder / "more.csv").open(newline="", encoding="utf-8") as file:
+        X = np.array(list(csv.reader(file))[1:], dtype=np.float64)
+    write(tmp_path / "more.csv", X, [("c", "b", "zebra")[k % 3] for k in range(len(X))])
+    done = run(command, tmp_path, "fit", folder / "few.csv", "-t", "y", "--trials", "5", *FAMILIES,
+               "--unlabeled", "more.csv", "-o", "with.automl")  # fmt: skip
+    assert "a column 'y', which is not looked at" in done.stderr
+    assert "lacks 'y'" not in done.stderr
+    predicted = [
+        run(command, place, "predict", "with.automl", folder / "test.csv", "--proba").stdout
+        for place in (folder, tmp_path)
+    ]
+    assert predicted[0] == predicted[1]
+
+
+def test_rows_that_carry_nothing_do_no_harm(command: Command, tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    X = rng.normal(0, 1, (900, 4))
+    y = np.where(X[:, 0] + rng.normal(0, 0.5, 900) > 0, "yes", "no")
+    write(tmp_path / "few.csv", X[:120], y[:120])
+    write(tmp_path / "more.csv", rng.normal(0, 1, (400, 4)))
+    write(tmp_path / "test.csv", X[120:], y[120:])
+    line = ("fit", "few.csv", "-t", "y", "--trials", "5", "--include", "linear", "--folds", "3", "-q",
+            "--metric", "log_loss")  # fmt: skip
+    run(command, tmp_path, *line, "-o", "alone.automl")
+    run(command, tmp_path, *line, "--unlabeled", "more.csv", "-o", "with.automl")
+    alone, beside = (scores(command, tmp_path, f"{name}.automl") for name in ("alone", "with"))
+    assert beside["log_loss"] < alone["log_loss"] + 0.02
+
+
+def test_rows_whose_target_is_empty_count_as_unlabelled(command: Command, folder: Path, tmp_path: Path) -> None:
+    X, y = groups(80)
+    write(tmp_path / "half.csv", X, [label if k < 40 else "" for k, label in enumerate(y)])
+    write(tmp_path / "more.csv", groups(30)[0])
+    line = ("fit", "half.csv", "-t", "y", "--trials", "1", "--include", "linear", "--folds", "2", "-o", "m.automl")
+    assert "70 rows without a value of 'y'" in run(command, tmp_path, *line, "--unlabeled", "more.csv").stderr
+    assert "40 rows without a value of 'y' are left out" in run(command, tmp_path, *line).stderr
+
+
+def test_numbers_are_predicted_with_features_of_all_rows(command: Command, tmp_path: Path) -> None:
+    """A model does not label rows with numbers."""
+    X, _ = groups(160)
+    write(tmp_path / "few.csv", X[:60], np.round(3 * X[:60, 0] + X[:60, 1], 3))
+    write(tmp_path / "more.csv", X[60:])
+    run(command, tmp_path, "fit", "few.csv", "-t", "y", "--trials", "3", "--include", "linear", "--folds", "2",
+        "--unlabeled", "more.csv", "-q", "-o", "m.automl")  # fmt: skip
+    board = json.loads(run(command, tmp_path, "inspect", "m.automl", "--json").stdout)["leaderboard"]
+    assert {row["encoding"].partition(":")[2] for row in board} == {"", "shared"}
+
+
+def test_a_run_goes_on_with_the_same_rows_only(command: Command, folder: Path, tmp_path: Path) -> None:
+    write(folder / "other.csv", groups(50)[0])
+    line = ("fit", "few.csv", "-t", "y", "--trials", "6", *FAMILIES, "-q", "-o", "with.automl", "--run-dir", "run")
+    done = command(*line, "--resume", "--unlabeled", "other.csv", cwd=folder)
+    assert done.returncode == 2
+    assert "other settings" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "more", "code", "says"),
+    [
+        ("u,v\n1,2\n3,4\n", (), 3, "shares no column"),
+        ("y\na\nb\n", (), 3, "shares no column"),
+        ("x0,x1\n", (), 3, "has a header but no rows"),
+        ("", (), 3, "more.csv"),
+        ("x0,x1\n1,2\n3,4\n", ("--source", "few.csv"), 2, "cannot be used together"),
+        ("x0,x1\n1,2\n3,4\n", ("--unlabeled", "gone.csv"), 3, "gone.csv"),
+    ],
+)
+def test_what_cannot_be_used_is_told_in_one_line(
+    command: Command, tmp_path: Path, content: str, more: tuple[str, ...], code: int, says: str
+) -> None:
+    X, y = groups(40)
+    write(tmp_path / "few.csv", X, y)
+    (tmp_path / "more.csv").write_text(content)
+    done = command("fit", "few.csv", "-t", "y", "--trials", "1", "-q", "--unlabeled", "more.csv", *more, cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_damaged_encoder_is_found(command: Command, folder: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(folder / "with.automl") as model:
+        content = {name: model.read(name) for name in model.namelist()}
+    members = json.loads(content["manifest.json"])["members"]
+    digest = next(f["encoder"][SCALE] for m in members for f in m["folds"] if SCALE in f["encoder"])
+    content[f"blobs/{digest}"] = content[f"blobs/{digest}"].replace(b"centre", b"center")
+    with zipfile.ZipFile(tmp_path / "bad.automl", "w") as model:
+        for name, data in content.items():
+            model.writestr(name, data)
+    done = command("predict", "bad.automl", folder / "test.csv", cwd=tmp_path)
+    assert done.returncode == 6
+    assert "damaged" in done.stderr
+
+
+def mixed_frame(n: int) -> Frame:
+    rng = np.random.default_rng(0)
+    numbers = rng.normal(0, 1, (n, 3))
+    numbers[::7, 1] = np.nan
+    schema = FrameSchema(numeric=("a", "b", "c"), categorical=("d",), n_categories=(4,))
+    return Frame(schema, numbers, rng.integers(-1, 4, (n, 1)).astype(np.int32), np.empty((n, 0)))
+
+
+def test_shared_columns_are_the_same_after_saving(tmp_path: Path) -> None:
+    frame = mixed_frame(300)
+    made = SharedColumns.of(SharedFeatures.fit(frame, 0), frame)
+    made.save(tmp_path)
+    again = read_shared(tmp_path).columns_of(frame)
+    np.testing.assert_array_equal(again, made.columns_of(frame))
+    assert np.isfinite(again).all()
+    np.testing.assert_allclose(again.mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(again.std(axis=0), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "scale",
+    [
+        "",
+        "[]",
+        '{"centre": [0], "scale": [1]}',
+        '{"centre": "x", "scale": "y"}',
+        '{"centre": [1e999], "scale": [1]}',
+        "[" * 100_000,
+    ],
+)
+def test_malformed_scales_are_refused(tmp_path: Path, scale: str) -> None:
+    frame = mixed_frame(50)
+    SharedColumns.of(SharedFeatures.fit(frame, 0), frame).save(tmp_path)
+    (tmp_path / SCALE).write_text(scale)
+    with pytest.raises(BadArtifact):
+        read_shared(tmp_path)
+    (tmp_path / SCALE).unlink()
+    with pytest.raises(BadArtifact):
+        read_shared(tmp_path)
