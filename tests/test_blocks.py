@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import hashlib
 import io
 import random
 import subprocess
@@ -17,8 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from automl_cli.errors import BadData
-from automl_cli.table import Column, Kind, Schema, align, csv_writer, gather, read_with_schema, write_csv
+from automl_cli.table import Column, Kind, Schema, align, csv_writer, gather, read_table, read_with_schema, write_csv
 from automl_cli.table.schema import added_up
+from automl_cli.table.source import open_content
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -99,6 +101,37 @@ def test_inch_signs_and_quoted_line_ends_in_one_file(tmp_path: Path) -> None:
     path.write_text("n,c,d,t\n" + row * 50)
     check(path, 64)
     assert len(pieces(path, 64)[0][0]) == 100
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_predicting_hashes_nothing(
+    tmp_path: Path, pack: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = b"n,c,d,t\n" + b'1,red,2024-05-01,"a"\n' * 200
+    path = tmp_path / "data.csv"
+    path.write_bytes(pack(content))
+    for table in (read_with_schema(path, SCHEMA), read_table(path)):
+        assert table.fingerprint == hashlib.sha256(content).hexdigest()
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("hashed")
+
+    monkeypatch.setattr(hashlib, "file_digest", refuse)
+    assert len(pieces(path, 300)[0][0]) == 200
+    with pytest.raises(AssertionError, match="hashed"):
+        read_with_schema(path, SCHEMA)
+
+
+def test_a_packed_table_can_be_read_by_many_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv.gz"
+    lines = "n,c\n" + "".join(f"{i},red\n" for i in range(1000))
+    path.write_bytes(gzip.compress(lines.encode()))
+    content = open_content(path)
+    with content.open() as one, content.open(4) as other:
+        assert one.read(10) == lines[:10].encode()
+        assert other.read(10) == lines[4:14].encode()
+        assert one.read() == lines[10:].encode()
+        assert other.read(10) == lines[14:24].encode()
 
 
 def test_parquet(tmp_path: Path) -> None:

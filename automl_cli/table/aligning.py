@@ -177,6 +177,7 @@ def read_with_schema(
     only = Schema(tuple(column for column in schema.columns if column.name not in verbatim))
     found = align(source, only, optional=optional, verbatim=verbatim, fill=fill)
     content = found.content
+    content.start_hashing()
     cells = read_raw(content, found.layout, found.wanted, found.as_text)
     if cells.num_rows == 0:
         raise _no_rows(content)
