@@ -103,6 +103,44 @@ def test_inch_signs_and_quoted_line_ends_in_one_file(tmp_path: Path) -> None:
     assert len(pieces(path, 64)[0][0]) == 100
 
 
+ODD_NUMBERS = {
+    "oops": (np.nan, "cannot be read as a number"),
+    "NAN": (np.nan, "cannot be read as a number"),
+    "inf": (np.nan, "infinite number"),
+    "NA": (np.nan, ""),
+    "": (np.nan, ""),
+    "+3": (3.0, ""),
+    " 7 ": (7.0, ""),
+    "1e5": (1e5, ""),
+}
+
+
+@pytest.mark.parametrize("at", [1, 199])
+@pytest.mark.parametrize("cell", ODD_NUMBERS)
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_numbers_beside_quotes_are_read_as_texts_were(
+    tmp_path: Path, at: int, cell: str, pack: Callable[[bytes], bytes]
+) -> None:
+    lines = ['"n","c","d","t"', *(f'{i}.5,"red",2024-05-01,"a"' for i in range(200))]
+    lines[at + 1] = f'{cell},"red",2024-05-01,"a"'
+    path = tmp_path / "data.csv"
+    path.write_bytes(pack("\n".join(lines).encode()))
+    (found, *_), said = pieces(path, 300)
+    expected = np.arange(200) + 0.5
+    expected[at], topic = ODD_NUMBERS[cell]
+    np.testing.assert_array_equal(found, expected)
+    assert len(said) == bool(topic)
+    assert all(topic in message for message in said)
+
+
+def test_the_decimal_mark_counts_beside_quotes(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    path.write_text("n;c;d;t\n" + "".join(f'{i},5;"red";2024-05-01;"a"\n' for i in range(200)))
+    (found, *_), said = pieces(path, 300)
+    np.testing.assert_array_equal(found, np.arange(200) + 0.5)
+    assert not said
+
+
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
 def test_predicting_hashes_nothing(
     tmp_path: Path, pack: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
