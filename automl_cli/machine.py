@@ -2,10 +2,13 @@
 
 import contextlib
 import ctypes
+import math
+import os
 from pathlib import Path
 
 __all__ = ["return_memory", "tree_memory", "usable_cores", "usable_memory"]
 
+QUOTA_FILES = (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))  # version 2, version 1
 CGROUP_FILES = ("memory.max", "memory.limit_in_bytes")  # version 2, version 1
 
 
@@ -51,9 +54,17 @@ def return_memory() -> None:
 
 def usable_cores() -> int:
     """Cores that this process may use: its affinity and its container's quota are heeded."""
-    import joblib  # noqa: PLC0415
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([allowed, *_core_quota(Path("/sys/fs/cgroup"))]))
 
-    return max(1, int(joblib.cpu_count()))
+
+def _core_quota(root: Path) -> list[int]:
+    """Return the cores that the control group's share of time comes to; nothing where it has no limit."""
+    for names in QUOTA_FILES:
+        with contextlib.suppress(OSError, ValueError):  # missing, or the word "max"
+            quota, period = map(int, " ".join((root / name).read_text() for name in names).split())
+            return [math.ceil(quota / period)] if quota > 0 and period > 0 else []
+    return []
 
 
 def usable_memory() -> int:

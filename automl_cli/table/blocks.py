@@ -8,7 +8,6 @@ from functools import partial
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
-import pyarrow.parquet
 
 from automl_cli.errors import BadData
 from automl_cli.table.layout import Layout
@@ -142,9 +141,11 @@ def _refuse_not_numbers(batch: pa.RecordBatch) -> None:
 
 
 def _of_parquet(content: Content, layout: Layout, columns: Sequence[str], text: Collection[str]) -> Iterator[pa.Table]:
+    from pyarrow import parquet  # noqa: PLC0415  (loads slowly, and few tables are of it)
+
     try:
         with content.open() as stream:
-            file = pyarrow.parquet.ParquetFile(stream)
+            file = parquet.ParquetFile(stream)
             if tuple(file.schema_arrow.names) != layout.names:  # names that occur twice cannot be asked for
                 yield read_raw(content, layout, columns, text)
                 return
