@@ -83,8 +83,9 @@ def predict(
         check_writable(out)
         refuse_to_overwrite(out, [model, Path(data), *filter(None, [require_signature])])
     from automl_cli.lean import arrow_without_pandas
-    from automl_cli.machine import usable_cores
+    from automl_cli.machine import keep_memory, usable_cores
 
+    keep_memory()
     arrow_without_pandas()
     from automl_cli.prediction import Asked, predict_into
     from automl_cli.table import csv_writer
