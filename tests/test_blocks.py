@@ -141,6 +141,20 @@ def test_the_decimal_mark_counts_beside_quotes(tmp_path: Path) -> None:
     assert not said
 
 
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_times_of_day_are_read_with_and_without_seconds(tmp_path: Path, quote: str) -> None:
+    path = tmp_path / "data.csv"
+    times = [f"{i % 24:02d}:{i % 60:02d}" for i in range(200)]
+    cells = [*times, *(f"{time}:30" for time in times)]
+    path.write_text("at,word\n" + "".join(f"{cell},{quote}a{quote}\n" for cell in cells))
+    schema = Schema((Column("at", Kind.DATETIME, "", datetime_format="%H:%M:%S"),))
+    blocks = list(align(path, schema).blocks(300))
+    minutes = np.array([60 * (i % 24) + i % 60 for i in range(200)])
+    expected = np.concatenate([minutes, minutes + 0.5]) / 1440
+    np.testing.assert_allclose(np.concatenate([b.table.days("at") for b in blocks]), expected)
+    assert not [remark for b in blocks for remark in b.remarks]
+
+
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
 def test_predicting_hashes_nothing(
     tmp_path: Path, pack: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
