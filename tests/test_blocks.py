@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import hashlib
 import io
 import random
 import subprocess
@@ -17,8 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from automl_cli.errors import BadData
-from automl_cli.table import Column, Kind, Schema, align, csv_writer, gather, read_with_schema, write_csv
+from automl_cli.table import Column, Kind, Schema, align, csv_writer, gather, read_table, read_with_schema, write_csv
 from automl_cli.table.schema import added_up
+from automl_cli.table.source import open_content
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -99,6 +101,89 @@ def test_inch_signs_and_quoted_line_ends_in_one_file(tmp_path: Path) -> None:
     path.write_text("n,c,d,t\n" + row * 50)
     check(path, 64)
     assert len(pieces(path, 64)[0][0]) == 100
+
+
+ODD_NUMBERS = {
+    "oops": (np.nan, "cannot be read as a number"),
+    "NAN": (np.nan, "cannot be read as a number"),
+    "inf": (np.nan, "infinite number"),
+    "NA": (np.nan, ""),
+    "": (np.nan, ""),
+    "+3": (3.0, ""),
+    " 7 ": (7.0, ""),
+    "1e5": (1e5, ""),
+}
+
+
+@pytest.mark.parametrize("at", [1, 199])
+@pytest.mark.parametrize("cell", ODD_NUMBERS)
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_numbers_beside_quotes_are_read_as_texts_were(
+    tmp_path: Path, at: int, cell: str, pack: Callable[[bytes], bytes]
+) -> None:
+    lines = ['"n","c","d","t"', *(f'{i}.5,"red",2024-05-01,"a"' for i in range(200))]
+    lines[at + 1] = f'{cell},"red",2024-05-01,"a"'
+    path = tmp_path / "data.csv"
+    path.write_bytes(pack("\n".join(lines).encode()))
+    (found, *_), said = pieces(path, 300)
+    expected = np.arange(200) + 0.5
+    expected[at], topic = ODD_NUMBERS[cell]
+    np.testing.assert_array_equal(found, expected)
+    assert len(said) == bool(topic)
+    assert all(topic in message for message in said)
+
+
+def test_the_decimal_mark_counts_beside_quotes(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    path.write_text("n;c;d;t\n" + "".join(f'{i},5;"red";2024-05-01;"a"\n' for i in range(200)))
+    (found, *_), said = pieces(path, 300)
+    np.testing.assert_array_equal(found, np.arange(200) + 0.5)
+    assert not said
+
+
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_times_of_day_are_read_with_and_without_seconds(tmp_path: Path, quote: str) -> None:
+    path = tmp_path / "data.csv"
+    times = [f"{i % 24:02d}:{i % 60:02d}" for i in range(200)]
+    cells = [*times, *(f"{time}:30" for time in times)]
+    path.write_text("at,word\n" + "".join(f"{cell},{quote}a{quote}\n" for cell in cells))
+    schema = Schema((Column("at", Kind.DATETIME, "", datetime_format="%H:%M:%S"),))
+    blocks = list(align(path, schema).blocks(300))
+    minutes = np.array([60 * (i % 24) + i % 60 for i in range(200)])
+    expected = np.concatenate([minutes, minutes + 0.5]) / 1440
+    np.testing.assert_allclose(np.concatenate([b.table.days("at") for b in blocks]), expected)
+    assert not [remark for b in blocks for remark in b.remarks]
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_predicting_hashes_nothing(
+    tmp_path: Path, pack: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = b"n,c,d,t\n" + b'1,red,2024-05-01,"a"\n' * 200
+    path = tmp_path / "data.csv"
+    path.write_bytes(pack(content))
+    for table in (read_with_schema(path, SCHEMA), read_table(path)):
+        assert table.fingerprint == hashlib.sha256(content).hexdigest()
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("hashed")
+
+    monkeypatch.setattr(hashlib, "file_digest", refuse)
+    assert len(pieces(path, 300)[0][0]) == 200
+    with pytest.raises(AssertionError, match="hashed"):
+        read_with_schema(path, SCHEMA)
+
+
+def test_a_packed_table_can_be_read_by_many_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv.gz"
+    lines = "n,c\n" + "".join(f"{i},red\n" for i in range(1000))
+    path.write_bytes(gzip.compress(lines.encode()))
+    content = open_content(path)
+    with content.open() as one, content.open(4) as other:
+        assert one.read(10) == lines[:10].encode()
+        assert other.read(10) == lines[4:14].encode()
+        assert one.read() == lines[10:].encode()
+        assert other.read(10) == lines[14:24].encode()
 
 
 def test_parquet(tmp_path: Path) -> None:

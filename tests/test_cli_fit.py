@@ -22,7 +22,10 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 CHEAP = ("--trials", "2", "--folds", "2", "--include", "linear")
 ONE = ("--trials", "1", "--folds", "2", "--include", "linear")
 N_ROWS = 200
-HEAVY = ("sklearn", "scipy", "pandas", "lightgbm", "xgboost", "catboost", "smac", "ConfigSpace", "torch")
+HEAVY = (
+    "sklearn", "scipy", "pandas", "lightgbm", "xgboost", "catboost", "smac", "ConfigSpace", "torch", "joblib",
+    "pyarrow.parquet",
+)  # fmt: skip
 
 
 def write(path: Path, rows: Iterable[Sequence[object]]) -> Path:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from automl_cli.families import find_families
-from automl_cli.families.dense import AdamW, new_net
+from automl_cli.families.dense import AdamW, activate, activated, new_net
 from automl_cli.families.family import FoldData, Limits, Shape
 from automl_cli.features.matrix import Matrix
 from automl_cli.metrics import METRICS
@@ -26,6 +26,13 @@ def fold(X, y, kind, n_outputs, metric):
 def fit(data, limits, **hyperparameters):
     shape = Shape(data.kind, len(data.y), data.train.X.shape[1], 0, data.n_outputs)
     return MLP.fit(data, {**MLP.defaults(shape)[0], **hyperparameters}, limits)
+
+
+@pytest.mark.parametrize("smooth", [True, False])
+def test_it_predicts_by_the_activation_that_it_was_trained_with(smooth):
+    z = np.concatenate([np.linspace(-90, 90, 1001), [0.0, -0.0, np.nan]]).astype(np.float32)
+    expected = activate(z, smooth)[0]
+    assert activated(z.copy(), smooth).tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize(("activation", "embedded"), [("silu", [0, 2]), ("relu", [1]), ("silu", [])])

@@ -83,10 +83,10 @@ def predict(
         check_writable(out)
         refuse_to_overwrite(out, [model, Path(data), *filter(None, [require_signature])])
     from automl_cli.lean import arrow_without_pandas
+    from automl_cli.machine import keep_memory, usable_cores
 
+    keep_memory()
     arrow_without_pandas()
-    from automl_cli.console.tell import tell_notices
-    from automl_cli.machine import usable_cores
     from automl_cli.prediction import Asked, predict_into
     from automl_cli.table import csv_writer
 
@@ -98,7 +98,10 @@ def predict(
     with opened(out, whole=strict) as file:
         done = predict_into(csv_writer(file), model, data, asked, threads=threads, trusted=trusted)
     if not quiet:
-        tell_notices(done.notices)
+        if done.notices:
+            from automl_cli.console.tell import tell_notices
+
+            tell_notices(done.notices)
         if done.explained:
             typer.echo(done.explained, err=True)
         if out is not None and str(out) != "-":

@@ -18,11 +18,23 @@ _BETA1, _BETA2, _EPSILON = 0.9, 0.95, 1e-8
 
 def activate(z: Array, smooth: bool) -> tuple[Array, Array]:
     """Return the activation and its derivative."""
-    if not smooth:
-        positive = z > 0
-        return z * positive, positive
-    gate = 1.0 / (1.0 + np.exp(-np.clip(z, -60.0, 60.0)))
-    return z * gate, gate * (1.0 + z * (1.0 - gate))
+    gate = _gate(z) if smooth else z > 0
+    return z * gate, gate * (1.0 + z * (1.0 - gate)) if smooth else gate
+
+
+def activated(z: Array, smooth: bool) -> Array:
+    """Return the activation alone, in place of ``z``."""
+    z *= _gate(z) if smooth else z > 0
+    return z
+
+
+def _gate(z: Array) -> Array:
+    """Return 1 / (1 + exp(-z)), in one array: more of this size take longer to make than to fill."""
+    gate: Array = np.clip(z, -60.0, 60.0)
+    np.negative(gate, out=gate)
+    np.exp(gate, out=gate)
+    gate += 1.0
+    return np.divide(1.0, gate, out=gate)
 
 
 @dataclass(frozen=True)

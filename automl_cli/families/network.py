@@ -8,7 +8,7 @@ import numpy as np
 
 from automl_cli.errors import BadArtifact
 from automl_cli.families.arrays import Expected, bad_model, load_arrays, save_arrays
-from automl_cli.families.dense import activate
+from automl_cli.families.dense import activated
 from automl_cli.families.family import as_probabilities, spread
 from automl_cli.families.waves import MOST_COLUMNS, N_EMBEDDED, Waves
 from automl_cli.features.matrix import Array, Matrix
@@ -76,10 +76,12 @@ class MlpModel:
         """Return what the last layer gives for bounded float32 features, of shape (n_rows, n_columns)."""
         hidden = X
         if len(self.embedded):
-            cosines = np.cos(self.waves.angles(X[:, self.embedded]))
-            hidden = np.hstack([X, self.waves.embed(cosines)])
+            angles = self.waves.angles(X[:, self.embedded])
+            hidden = np.hstack([X, self.waves.embed(np.cos(angles, out=angles))])
         for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
-            hidden = activate(hidden @ weight + bias, self.smooth)[0]
+            hidden = hidden @ weight
+            hidden += bias
+            hidden = activated(hidden, self.smooth)
         scores: Array = hidden @ self.weights[-1] + self.biases[-1]
         return scores
 

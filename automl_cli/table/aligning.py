@@ -71,6 +71,12 @@ class Aligned:
         """The columns to read as texts."""
         return frozenset((*self.carried, *(column.name for column in self.used if column.kind in AS_TEXT)))
 
+    @property
+    def as_numbers(self) -> frozenset[str]:
+        """The columns of which nothing but numbers is wanted."""
+        numeric = (column.name for column in self.used if column.kind is Kind.NUMERIC)
+        return frozenset(numeric).difference(self.carried)
+
     def aligned(self, cells: pa.Table) -> tuple[list[pa.ChunkedArray], list[Remark]]:
         """Bring raw cells to the kinds of the training: the used columns, then the absent ones."""
         remarks: list[Remark] = []
@@ -78,7 +84,7 @@ class Aligned:
         by_name = dict(zip(cells.column_names, cells.columns, strict=True))  # looking each up takes long in wide tables
         for column in self.used:
             raw = by_name[column.name]
-            if pa.types.is_string(raw.type):
+            if pa.types.is_string(raw.type) and column.kind not in CODED:
                 raw = without_markers(raw, column.categories)
             array, odd = _as_trained(column, raw, self.layout.decimal)
             arrays.append(array)
@@ -98,7 +104,9 @@ class Aligned:
         """
         schema = Schema((*self.used, *self.absent))
         n_rows = 0
-        for cells in read_blocks(self.content, self.layout, self.wanted, self.as_text, n_bytes):
+        for cells in read_blocks(
+            self.content, self.layout, self.wanted, n_bytes, text=self.as_text, numbers=self.as_numbers
+        ):
             if cells.num_rows == 0:
                 continue
             n_rows += cells.num_rows
@@ -177,6 +185,7 @@ def read_with_schema(
     only = Schema(tuple(column for column in schema.columns if column.name not in verbatim))
     found = align(source, only, optional=optional, verbatim=verbatim, fill=fill)
     content = found.content
+    content.start_hashing()
     cells = read_raw(content, found.layout, found.wanted, found.as_text)
     if cells.num_rows == 0:
         raise _no_rows(content)
@@ -265,17 +274,19 @@ def _as_trained(column: Column, cells: pa.ChunkedArray, decimal: str = "") -> tu
 
 
 def _as_codes(column: Column, cells: pa.ChunkedArray) -> tuple[pa.ChunkedArray, list[Remark]]:
-    values = pa.array(column.categories, pa.string())
+    values, present = pa.array(column.categories, pa.string()), cells
     if {category.lower() for category in column.categories} == TRUTH:  # each format writes them its own way
         values, cells = pc.utf8_lower(values), pc.utf8_lower(cells)
     codes = (
         pc.index_in(cells, value_set=values) if len(values) else pa.chunked_array([pa.nulls(len(cells), pa.int32())])
     )
+    if codes.null_count and pa.types.is_string(present.type):  # else none of the signs for a missing cell is there
+        present = without_markers(present, column.categories)
     # index_in looks up null as well; only values count as unseen
-    n_unseen = codes.null_count - cells.null_count
+    n_unseen = codes.null_count - present.null_count
     if n_unseen <= 0:
         return coded(np.asarray(codes.fill_null(-1).to_numpy(), dtype=np.int32), column.categories), []
-    unknown = pc.and_(pc.is_null(codes), pc.is_valid(cells))
+    unknown = pc.and_(pc.is_null(codes), pc.is_valid(present))
     marked = pc.if_else(unknown, pa.scalar(len(values), pa.int32()), codes).fill_null(-1)
     stored = coded(np.asarray(marked.to_numpy(), dtype=np.int32), [*column.categories, None])
     example = cells.filter(unknown)[0].as_py()

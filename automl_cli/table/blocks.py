@@ -6,13 +6,14 @@ from dataclasses import replace
 from functools import partial
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
-import pyarrow.parquet
 
 from automl_cli.errors import BadData
 from automl_cli.table.layout import Layout
 from automl_cli.table.reading import (
     BLANK,
+    CONVERSION_ERROR,
     LARGEST_BLOCK,
     Ragged,
     conversion,
@@ -29,11 +30,22 @@ PARQUET_ROWS = 1 << 16
 
 
 def read_blocks(
-    content: Content, layout: Layout, columns: Sequence[str], text: Collection[str], n_bytes: int
+    content: Content,
+    layout: Layout,
+    columns: Sequence[str],
+    n_bytes: int,
+    *,
+    text: Collection[str],
+    numbers: Collection[str] = (),
 ) -> Iterator[pa.Table]:
     """Read columns as `read_raw` does, about ``n_bytes`` of the file at a time, in order.
 
     The type of a column may differ between blocks: each is guessed from its own cells.
+
+    Parameters
+    ----------
+    numbers : collection of str
+        Columns that are read as doubles where all of their cells are numbers, even where others are left texts.
 
     Raises
     ------
@@ -48,7 +60,7 @@ def read_blocks(
     elif content.n_quotes:
         if content.n_quotes % 2:
             refuse_open_quote(content, layout)
-        yield from _of_quoted(content, layout, columns, n_bytes)
+        yield from _of_quoted(content, layout, columns, numbers, n_bytes)
     else:
         yield from _of_lines(content, layout, columns, text, n_bytes)
 
@@ -81,15 +93,19 @@ def _whole_lines(content: Content, layout: Layout, n_bytes: int) -> Iterator[byt
             yield rest
 
 
-def _of_quoted(content: Content, layout: Layout, columns: Sequence[str], n_bytes: int) -> Iterator[pa.Table]:
+def _of_quoted(
+    content: Content, layout: Layout, columns: Sequence[str], numbers: Collection[str], n_bytes: int
+) -> Iterator[pa.Table]:
     """Leave it to arrow where a row ends: a quoted cell may hold line ends, and a quote may be an inch sign.
 
-    Arrow would decide on a column's type by the first block, so all are read as texts.
+    Arrow would decide on a column's type by the first block, so all but numbers are read as texts; and these too from
+    the first cell on that is none.
     """
     blank, n_given = BLANK, 0
-    convert = conversion(layout, columns, {name: pa.string() for name in columns}, raw=True)
+    types = {name: pa.float64() if name in numbers and layout.decimal != "," else pa.string() for name in columns}
     while True:
         try:
+            convert = conversion(layout, columns, types, raw=True)
             for batch in _batches(content, layout, convert, blank, n_bytes, skip=n_given):
                 n_given += batch.num_rows
                 yield pa.Table.from_batches([batch])
@@ -99,6 +115,8 @@ def _of_quoted(content: Content, layout: Layout, columns: Sequence[str], n_bytes
                 n_bytes *= 8
             elif "Empty CSV file" in str(error):
                 return
+            elif CONVERSION_ERROR.search(str(error)) and pa.float64() in types.values():
+                types = dict.fromkeys(columns, pa.string())
             else:
                 blank = diagnosed(content, layout, Ragged(blank))
 
@@ -110,14 +128,24 @@ def _batches(
     with content.open(layout.offset) as stream:
         for batch in pyarrow.csv.open_csv(stream, options, parsing(content, layout, blank), convert):
             if batch.num_rows > skip:
+                _refuse_not_numbers(batch)
                 yield batch.slice(skip)
             skip = max(0, skip - batch.num_rows)
 
 
+def _refuse_not_numbers(batch: pa.RecordBatch) -> None:
+    """Raise what arrow raises for other texts: it reads some spellings of NaN, which are no sign for a missing cell."""
+    for position, column in enumerate(batch.columns):
+        if pa.types.is_floating(column.type) and pc.any(pc.is_nan(column)).as_py():
+            raise pa.ArrowInvalid(f"In CSV column #{position}: not a number")
+
+
 def _of_parquet(content: Content, layout: Layout, columns: Sequence[str], text: Collection[str]) -> Iterator[pa.Table]:
+    from pyarrow import parquet  # noqa: PLC0415  (loads slowly, and few tables are of it)
+
     try:
         with content.open() as stream:
-            file = pyarrow.parquet.ParquetFile(stream)
+            file = parquet.ParquetFile(stream)
             if tuple(file.schema_arrow.names) != layout.names:  # names that occur twice cannot be asked for
                 yield read_raw(content, layout, columns, text)
                 return

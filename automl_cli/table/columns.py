@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 
 import numpy as np
@@ -10,7 +11,17 @@ import pyarrow.compute as pc
 
 from automl_cli.table.kinds import Facts, Verdict
 from automl_cli.table.schema import CODED, Column, Kind, Notice, Remark, Schema
-from automl_cli.table.values import Array, days_of, each_distinct, epoch_times, floats_of, numbers_of, times_of
+from automl_cli.table.values import (
+    CLOCK,
+    SHORT_CLOCK,
+    Array,
+    days_of,
+    each_distinct,
+    epoch_times,
+    floats_of,
+    numbers_of,
+    times_of,
+)
 
 MISSING, UNKNOWN = -1, -2
 """What stands in a column of codes where there is no value, and where the training did not know the value."""
@@ -221,9 +232,10 @@ def to_times(name: str, column: pa.ChunkedArray, form: str) -> tuple[pa.ChunkedA
             return pa.chunked_array([epoch_times(chunk, form) for chunk in column.chunks], pa.timestamp("us")), []
         column = (column.cast(pa.int64(), safe=False) if pa.types.is_floating(kind) else column).cast(pa.string())
     read = each_distinct(column, lambda texts: times_of(texts, form))
-    if form and read.null_count > column.null_count:
-        # The same dates in the unmistakable format are as good.
-        read = pc.coalesce(read, each_distinct(column, lambda texts: times_of(texts, "")))
+    # The same dates in the unmistakable format are as good, and so are times of day without seconds.
+    for other in ("", SHORT_CLOCK) if form == CLOCK else ("",) if form else ():
+        if read.null_count > column.null_count:
+            read = pc.coalesce(read, each_distinct(column, partial(times_of, form=other)))
     return read, _unread(name, column, read, "a point in time")
 
 

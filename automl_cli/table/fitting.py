@@ -60,6 +60,7 @@ def read_table(
         ``kinds``, ``ignore`` or ``verbatim`` name a column that is not there, or the target is ignored.
     """
     content = open_content(source)
+    content.start_hashing()
     layout = layout_of(content)
     check_names(layout, content.name, target, ignore, [*kinds, *ignore, *verbatim])
     left_out = set(ignore)

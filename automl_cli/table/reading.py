@@ -10,7 +10,6 @@ from typing import cast
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
-import pyarrow.parquet
 
 from automl_cli.errors import BadData
 from automl_cli.table.layout import Layout, sniff, unique_names
@@ -48,9 +47,11 @@ def layout_of(content: Content) -> Layout:
     """
     if not content.parquet:
         return sniff(content)
+    from pyarrow import parquet  # noqa: PLC0415  (loads slowly, and few tables are of it)
+
     with content.open() as stream:
         try:
-            schema = pyarrow.parquet.read_schema(stream)
+            schema = parquet.read_schema(stream)
         except (pa.ArrowException, OSError) as error:
             raise BadData(f"{content.name} is a damaged Parquet file", hint="get the file again") from error
     names, notices = unique_names(schema.names)
@@ -340,9 +341,11 @@ def refuse_open_quote(content: Content, layout: Layout) -> None:
 def _read_parquet(
     content: Content, layout: Layout, columns: Sequence[str], text: Collection[str], *, raw: bool = False
 ) -> pa.Table:
+    from pyarrow import parquet  # noqa: PLC0415
+
     try:
         with content.open() as stream:
-            table = pyarrow.parquet.read_table(stream).rename_columns(list(layout.names)).select(list(columns))
+            table = parquet.read_table(stream).rename_columns(list(layout.names)).select(list(columns))
     except (pa.ArrowException, OSError) as error:
         raise BadData(f"{content.name} is a damaged Parquet file", hint="get the file again") from error
     return plain_types(table, text, content.name, raw=raw)

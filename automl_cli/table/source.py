@@ -1,4 +1,4 @@
-"""From a path or stdin to plain UTF-8 bytes that can be opened again: decompressed, transcoded, checked, hashed."""
+"""From a path or stdin to plain UTF-8 bytes that can be opened again: decompressed, transcoded, checked."""
 
 import bz2
 import codecs
@@ -11,11 +11,13 @@ import os
 import stat
 import sys
 import tempfile
+import threading
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -67,14 +69,24 @@ class Content:
     parquet: bool
     n_bytes: int
     n_quotes: int
-    hashing: Future[str]
     opener: Callable[[], BinaryIO]
     notices: tuple[Notice, ...] = ()
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the bytes, in hex; waited for where it is still being worked out."""
-        return self.hashing.result()
+        """SHA-256 of the bytes, in hex; worked out when it is first asked for, see also `start_hashing`."""
+        return self._hashing.result()
+
+    def start_hashing(self) -> None:
+        """Work the fingerprint out beside what follows: for those who will ask for it, which predicting does not."""
+        _ = self._hashing
+
+    @cached_property
+    def _hashing(self) -> Future[str]:
+        pool = ThreadPoolExecutor(1)
+        hashing = pool.submit(_digest, self.opener)
+        pool.shutdown(wait=False)
+        return hashing
 
     def open(self, offset: int = 0) -> BinaryIO:
         """Open the bytes at ``offset``, which counts from behind a byte order mark."""
@@ -152,34 +164,27 @@ def _content(raw: BinaryIO, source: Path | str, name: str) -> Content:
     if not in_place:
         return _stored(_chunks(stream), name, ())
     path = Path(source)
-    pool = ThreadPoolExecutor(1)
-    hashing = pool.submit(_hash_file, path)  # beside everything that follows; whoever asks for it waits
-    pool.shutdown(wait=False)
     scan = _Scan(name)
     for chunk in _chunks(stream):
         scan.update(chunk)
-    return _finished(scan, lambda: cast(BinaryIO, path.open("rb")), hashing, ())
+    return _finished(scan, lambda: cast(BinaryIO, path.open("rb")), ())
 
 
-def _hash_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _digest(opener: Callable[[], BinaryIO]) -> str:
+    with opener() as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def _stored(chunks: Iterator[bytes], name: str, notices: tuple[Notice, ...]) -> Content:
     """Keep the bytes of a stream that cannot be read twice."""
     scan = _Scan(name)
     spool = _Spool()
-    digest = hashlib.sha256()
     with contextlib.ExitStack() as unless_whole:
         unless_whole.callback(spool.file.close)
         for chunk in chunks:
             scan.update(chunk)
-            digest.update(chunk)
             spool.file.write(chunk)
-        hashing: Future[str] = Future()
-        hashing.set_result(digest.hexdigest())
-        content = _finished(scan, spool.open, hashing, notices)
+        content = _finished(scan, spool.open, notices)
         unless_whole.pop_all()
     return content
 
@@ -189,20 +194,30 @@ class _Spool:
 
     def __init__(self) -> None:
         self.file = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115
+        self._one_at_a_time = threading.Lock()
 
     def open(self) -> BinaryIO:
-        self.file.seek(0)
-        return cast(BinaryIO, _Unclosed(self.file))
+        return cast(BinaryIO, _View(self))
+
+    def read_at(self, at: int, size: int) -> bytes:
+        with self._one_at_a_time:
+            self.file.seek(at)
+            return self.file.read(size)
+
+    def size(self) -> int:
+        with self._one_at_a_time:
+            return self.file.seek(0, io.SEEK_END)
 
     def __del__(self) -> None:
         self.file.close()
 
 
-class _Unclosed(io.RawIOBase):
-    """A view of a spooled file that survives being closed by its reader."""
+class _View(io.RawIOBase):
+    """A reader of a spool with a place of its own: arrow may still read for one while another begins."""
 
-    def __init__(self, file: Any) -> None:
-        self.file = file
+    def __init__(self, spool: _Spool) -> None:
+        self.spool = spool
+        self.at = 0
 
     def readable(self) -> bool:
         return True
@@ -211,27 +226,43 @@ class _Unclosed(io.RawIOBase):
         return True
 
     def read(self, size: int | None = -1, /) -> bytes:
-        return bytes(self.file.read(-1 if size is None else size))
+        data = self.spool.read_at(self.at, -1 if size is None else size)
+        self.at += len(data)
+        return data
+
+    def readinto(self, buffer: Any, /) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def readall(self) -> bytes:
+        return self.read()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self.at}.get(whence)
+        self.at = offset + (self.spool.size() if start is None else start)
+        return self.at
+
+    def tell(self) -> int:
+        return self.at
+
+
+class _Unclosed(io.RawIOBase):
+    """A view of arrow's unpacked stream that survives being closed by its reader."""
+
+    def __init__(self, file: Any) -> None:
+        self.file = file
+
+    def readable(self) -> bool:
+        return True
 
     def readinto(self, buffer: Any, /) -> int:
         data = self.file.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
 
-    def readall(self) -> bytes:
-        return bytes(self.file.read())
 
-    def seek(self, offset: int, whence: int = 0, /) -> int:
-        self.file.seek(offset, whence)
-        return int(self.file.tell())
-
-    def tell(self) -> int:
-        return int(self.file.tell())
-
-
-def _finished(
-    scan: "_Scan", opener: Callable[[], BinaryIO], hashing: Future[str], notices: tuple[Notice, ...]
-) -> Content:
+def _finished(scan: "_Scan", opener: Callable[[], BinaryIO], notices: tuple[Notice, ...]) -> Content:
     scan.check()
     if scan.utf8 or scan.parquet:
         return Content(
@@ -239,7 +270,6 @@ def _finished(
             parquet=scan.parquet,
             n_bytes=scan.n_bytes,
             n_quotes=scan.n_quotes,
-            hashing=hashing,
             opener=opener,
             notices=notices,
         )

@@ -13,6 +13,7 @@ Array = NDArray[Any]
 NUMBER_PATTERN = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 INFINITE_PATTERN = r"(?i)^[+-]?inf(inity)?$"
 CLOCK = "%H:%M:%S"
+SHORT_CLOCK = "%H:%M"
 ISO_FORMATS = ("%Y-%m-%d", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M")
 DAY_FORMATS = (
     "%d.%m.%Y",
@@ -42,7 +43,7 @@ DATETIME_FORMATS = (
     "%b %Y",
     "%b-%Y",
     "%b-%y",
-    "%H:%M",
+    SHORT_CLOCK,
 )
 SECONDS_PER_DAY = 86400
 UNITS_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
