@@ -2,8 +2,6 @@
 
 import contextlib
 import ctypes
-import math
-import os
 from pathlib import Path
 
 __all__ = ["keep_memory", "return_memory", "tree_memory", "usable_cores", "usable_memory"]
@@ -11,7 +9,6 @@ __all__ = ["keep_memory", "return_memory", "tree_memory", "usable_cores", "usabl
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt
 MOST_ALLOCATED = 32 << 20  # the largest that it takes: larger pieces are mapped, and given back
 MOST_KEPT = 256 << 20
-QUOTA_FILES = (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))  # version 2, version 1
 CGROUP_FILES = ("memory.max", "memory.limit_in_bytes")  # version 2, version 1
 
 
@@ -68,17 +65,9 @@ def keep_memory() -> None:
 
 def usable_cores() -> int:
     """Cores that this process may use: its affinity and its container's quota are heeded."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min([allowed, *_core_quota(Path("/sys/fs/cgroup"))]))
+    import joblib  # noqa: PLC0415
 
-
-def _core_quota(root: Path) -> list[int]:
-    """Return the cores that the control group's share of time comes to; nothing where it has no limit."""
-    for names in QUOTA_FILES:
-        with contextlib.suppress(OSError, ValueError):  # missing, or the word "max"
-            quota, period = map(int, " ".join((root / name).read_text() for name in names).split())
-            return [math.ceil(quota / period)] if quota > 0 and period > 0 else []
-    return []
+    return max(1, int(joblib.cpu_count()))
 
 
 def usable_memory() -> int:

@@ -163,7 +163,7 @@ def test_a_column_that_the_new_rows_lack_is_no_shift(fit, tables):
 def test_labels_of_the_new_rows_are_not_looked_at(fit, tables, label):
     found, _, _ = fit("label", "--metric", "log_loss", new="label-truth.csv")
     assert found["transfer"]["classes"] == label[0]["transfer"]["classes"]
-    assert any("ignored" in notice["message"] for notice in found["odd"])
+    assert any("not looked at" in notice["message"] for notice in found["odd"])
 
 
 def test_too_few_new_rows_tell_nothing(fit, tables):

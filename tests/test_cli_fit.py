@@ -23,7 +23,7 @@ CHEAP = ("--trials", "2", "--folds", "2", "--include", "linear")
 ONE = ("--trials", "1", "--folds", "2", "--include", "linear")
 N_ROWS = 200
 HEAVY = (
-    "sklearn", "scipy", "pandas", "lightgbm", "xgboost", "catboost", "smac", "ConfigSpace", "torch", "joblib",
+    "sklearn", "scipy", "pandas", "lightgbm", "xgboost", "catboost", "smac", "ConfigSpace", "torch",
     "pyarrow.parquet",
 )  # fmt: skip
 

@@ -23,7 +23,7 @@ from automl_cli.executors import (
     WorkerDied,
     open_executor,
 )
-from automl_cli.machine import _core_quota, _group_limits, tree_memory, usable_cores, usable_memory
+from automl_cli.machine import _group_limits, tree_memory, usable_cores, usable_memory
 
 ENDLESS = range(10**13)  # sum() of it never returns to the interpreter: no signal handler, no thread runs
 HOLD = "data = b'1' * ({} << 20); import time; time.sleep(60)"
@@ -282,23 +282,6 @@ def test_limits_of_containers_are_read_up_to_the_root(tmp_path, groups, files, l
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     assert _group_limits(groups, tmp_path) == limits
-
-
-@pytest.mark.parametrize(
-    ("files", "cores"),
-    [
-        ({"cpu.max": "150000 100000\n"}, [2]),
-        ({"cpu.max": "max 100000\n"}, []),
-        ({"cpu/cpu.cfs_quota_us": "50000\n", "cpu/cpu.cfs_period_us": "100000\n"}, [1]),
-        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, []),
-        ({}, []),
-    ],
-)
-def test_a_container_may_have_fewer_cores_than_the_machine(tmp_path, files, cores):
-    (tmp_path / "cpu").mkdir()
-    for name, text in files.items():
-        (tmp_path / name).write_text(text)
-    assert _core_quota(tmp_path) == cores
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system binds no process to cores")

@@ -144,7 +144,7 @@ def test_a_model_serves_where_the_old_rows_are_gone(command: Command, folder: Pa
         "fit", "new.csv", "-t", "y", "--source", "both.automl", "-o", "m.automl", "--trials", "1", cwd=tmp_path
     )
     assert answer.returncode == 2, answer.stderr
-    assert "was itself made with a --source" in answer.stderr
+    assert "was itself made with --source" in answer.stderr
     why = command("predict", "both.automl", "later.csv", "--explain", "top2", "-o", "why.csv", cwd=tmp_path)
     assert why.returncode == 0 or "gives reasons" in why.stderr
     assert error_of(command, tmp_path, "both.automl") < 0.8 * error_of(command, tmp_path, "alone.automl")
