@@ -298,7 +298,6 @@ def fit(
             typer.echo(f"no --time given: {DEFAULT_TIME} it is", err=True)
     seconds = None if time is None else parse_seconds(time)
     deadline = Deadline.after(seconds, elapsed=process_age())
-    memory_bytes = None if memory is None else parse_bytes(memory)
     if champion is not None and out is not None:
         raise UsageError("--champion stands in for --out", hint="give one of them")
     given = getattr(context.get_parameter_source("require_signature"), "name", "")
@@ -321,7 +320,7 @@ def fit(
         positive=positive,
         seed=seed,
         workers=workers,
-        memory_bytes=memory_bytes,
+        memory_bytes=None if memory is None else parse_bytes(memory),
         include=tuple(include or ()),
         exclude=tuple(exclude or ()),
         folds=folds,
