@@ -314,7 +314,7 @@ def lay_out_model(artifact: Artifact, folder: Path, table: Table, own: FrameSche
         ]
         if any(":" in about.encoding for about, *_ in models):
             hint = "name the table that it was made from, or a model that was fitted without either"
-            raise UsageError(f"{artifact.path} was itself made with --source or --unlabeled", hint=hint)
+            raise UsageError(f"{artifact.path} was itself made with a --source or --unlabeled", hint=hint)
         folder.mkdir(parents=True, exist_ok=True)
         write_source(folder, parts, task.kind, manifest.n_outputs, columns)
     lacking = [name for name in manifest.frame_schema.names if name not in own.names]

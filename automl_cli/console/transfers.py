@@ -25,4 +25,5 @@ def transfer_words(found: Mapping[str, Any]) -> list[str]:
     verb = gains if gain["mean"] > gain["standard_error"] else f"{are} no sure gain:"
     both = f"{adapted['score']:.5g} ({adapted['pipeline']}) against {plain['score']:.5g} ({plain['pipeline']}) without"
     shares = ", ".join(f"{way['share']:.0%} {way['adaptation']}" for way in tried if way["share"] > 0)
+    shares = shares.replace("target only", "labels only") if unlabelled else shares
     return [*said, f"{name} {verb} {words}: {both}", f"ways of using it in the model: {shares}"]
