@@ -9,16 +9,18 @@ from automl_cli.experience.records import Recalled
 from automl_cli.job import Job
 from automl_cli.nas import make_strategy, network_search
 from automl_cli.neural import NEURAL
-from automl_cli.optimizer import Bandit, Optimizer, Portfolio, RandomSearch, Smac, family_optimizer
+from automl_cli.optimizer import Bandit, Optimizer, Portfolio, RandomSearch, Smac, Ways, family_optimizer
 from automl_cli.options import FitOptions
 from automl_cli.parts import Part
 from automl_cli.patience import RECALLED, WINNER
 from automl_cli.plan import SHORTEST_FOR_SMAC
 from automl_cli.search import LAG, Rules
-from automl_cli.space import build_space, default_pipelines, to_configuration, to_pipeline, with_transfer
+from automl_cli.space import build_space, default_pipelines, to_configuration, to_pipeline, ways_of
+from automl_cli.transfer.adaptation import split_name
 from automl_cli.trial import Pipeline
 from automl_cli.warmstart import SHORTEST_LIMIT, Memory, winners_of
 
+ROUNDS = 2  # times the portfolio's length are handed out where there are several ways of using other rows
 MOST_LOOKING = 6.0  # seconds that a search waits for what past runs say, with its workers busy at first
 
 
@@ -36,25 +38,42 @@ def proposer(
     """
     known = _first(options, job, deadline)
     if Part.PORTFOLIO in options.without or not memory.asked:
-        return Portfolio(known, learner.result)
+        return _tried_first(known, job, learner, deadline)
 
     def after_the_first() -> Optimizer:
         recalled = recalling.result_within(MOST_LOOKING if deadline.limited else math.inf) or Recalled()
-        return Portfolio(_with_transfer(recalled.pipelines, job), Portfolio(known, learner.result), origin=RECALLED)
+        if job.shape.adaptations:
+            return _tried_first([*recalled.pipelines, *known], job, learner, deadline)
+        return Portfolio(recalled.pipelines, Portfolio(known, learner.result), origin=RECALLED)
 
-    winners = _with_transfer(winners_of(memory, job, resume=options.resume), job)
+    winners = winners_of(memory, job, resume=options.resume)
     if deadline.limited and deadline.total < SHORTEST_LIMIT:  # looking up would be worth less than what it takes
-        return Portfolio(winners, Portfolio(known, learner.result), origin=WINNER)
+        return Portfolio(winners, _tried_first(known, job, learner, deadline), origin=WINNER)
     # where trials are counted, a number that no number of workers changes
     begin = known[: job.resources.workers if deadline.limited else LAG]
     return Portfolio(winners, Portfolio(begin, after_the_first), origin=WINNER)
 
 
-def _with_transfer(pipelines: Sequence[Pipeline], job: Job) -> Sequence[Pipeline]:
-    """Return what was remembered, with and without each way of using the source, if there is one."""
+def _tried_first(
+    pipelines: Sequence[Pipeline], job: Job, learner: Background[Optimizer], deadline: Deadline
+) -> Optimizer:
+    """Return what hands out pipelines that are known to be good, then asks the learner.
+
+    Where there are other rows to use, each way of using them has these pipelines: a bandit shares the trials among ways
+    of using a source, which differ much; rows without labels are used in turns.
+    """
     if not job.shape.adaptations:
-        return pipelines
-    return with_transfer(pipelines, job.families, job.shape)
+        return Portfolio(pipelines, learner.result)
+    ways = ways_of(pipelines, job.families, job.shape)
+    if job.data.unlabelled is not None:
+        turns = [way[k] for k in range(len(pipelines)) for way in ways.values() if k < len(way)]
+        return Portfolio(turns, learner.result)
+    return Ways(ways, way_of, ROUNDS * len(pipelines), learner.result, timed=deadline.limited)
+
+
+def way_of(pipeline: Pipeline) -> str:
+    """Return how a pipeline uses other rows; empty where it does not."""
+    return split_name(pipeline.encoding)[1]
 
 
 def _first(options: FitOptions, job: Job, deadline: Deadline) -> list[Pipeline]:

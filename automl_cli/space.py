@@ -194,24 +194,22 @@ def default_pipelines(families: Mapping[str, Family], shape: Shape) -> tuple[Pip
         _pipeline(offered[name], shape, default, encoding) for name, default, encoding in rows if name in offered
     )
     # a dictionary keeps the order and the first of equals
-    plain = tuple(dict.fromkeys(p for p in pipelines if p is not None))
-    return with_transfer(plain, offered, shape) if shape.adaptations else plain
+    return tuple(dict.fromkeys(p for p in pipelines if p is not None))
 
 
-def with_transfer(plain: Sequence[Pipeline], families: Mapping[str, Family], shape: Shape) -> tuple[Pipeline, ...]:
-    """Put what uses a source between pipelines that do not: each in turn, so that each is tried early.
+def ways_of(plain: Sequence[Pipeline], families: Mapping[str, Family], shape: Shape) -> dict[str, tuple[Pipeline, ...]]:
+    """Return the pipelines as they are, under an empty name, and with each way of using other rows.
 
-    A pipeline that learns from the source's rows is a default for a table of that size.
+    A pipeline that learns from a source's rows is a default for a table of that size.
     """
     larger = replace(shape, n_rows=shape.n_rows + shape.n_source)
-    turns: list[list[Pipeline]] = [list(plain)]
+    ways = {"": tuple(plain)}
     for adaptation in shape.adaptations:
         own = [p for p in plain if p.encoding != "generated"] if adaptation in WITH_ROWS else list(plain)
         begin = next((k for k, p in enumerate(own) if p.family == _BEGINS_WITH.get(adaptation)), 0)
         own = [*own[begin:], *own[:begin]]
-        turns.append([_adapted(p, adaptation, families[p.family], shape, larger) for p in own])
-    ordered = [turn[k] for k in range(len(plain)) for turn in turns if k < len(turn)]
-    return tuple(dict.fromkeys(ordered))
+        ways[adaptation] = tuple(_adapted(p, adaptation, families[p.family], shape, larger) for p in own)
+    return ways
 
 
 def _adapted(pipeline: Pipeline, adaptation: str, family: Family, shape: Shape, larger: Shape) -> Pipeline:

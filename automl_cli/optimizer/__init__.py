@@ -6,6 +6,7 @@ from automl_cli.optimizer.costs import expected_improvement, log_costs
 from automl_cli.optimizer.portfolio import Portfolio
 from automl_cli.optimizer.random import RandomSearch
 from automl_cli.optimizer.smac import Smac, family_optimizer, load_smac
+from automl_cli.optimizer.ways import Ways
 
 __all__ = [
     "Bandit",
@@ -14,6 +15,7 @@ __all__ = [
     "RandomSearch",
     "Smac",
     "SpaceExhausted",
+    "Ways",
     "expected_improvement",
     "family_optimizer",
     "load_smac",

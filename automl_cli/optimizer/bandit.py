@@ -1,7 +1,7 @@
 """Families shared out by a bandit: which one to try next is decided before its hyperparameters are."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, median
 
@@ -44,6 +44,8 @@ class Bandit:
     ----------
     arms : mapping of str to Optimizer
         By the name of the family; each proposes pipelines of its own family only.
+    arm_of : callable
+        Which arm a pipeline belongs to: its family.
     timed : bool
         Whether ``seconds`` matter. Where trials are counted they must not: every trial costs one.
 
@@ -69,7 +71,14 @@ class Bandit:
     (['good', 'bad'], True)
     """
 
-    def __init__(self, arms: Mapping[str, Optimizer], *, timed: bool = False) -> None:
+    def __init__(
+        self,
+        arms: Mapping[str, Optimizer],
+        *,
+        timed: bool = False,
+        arm_of: Callable[[Pipeline], str] = lambda pipeline: pipeline.family,
+    ) -> None:
+        self._arm_of = arm_of
         self._arms = {name: _Arm(optimizer) for name, optimizer in arms.items()}
         self._timed = timed
 
@@ -89,7 +98,7 @@ class Bandit:
 
     def tell(self, pipeline: Pipeline, loss: float | None, seconds: float) -> None:
         """Credit the pipeline's family, and teach that family's optimizer; other families hear nothing."""
-        arm = self._arms.get(pipeline.family)
+        arm = self._arms.get(self._arm_of(pipeline))
         if arm is None:  # of an interrupted run that had another family
             return
         arm.pending.discard(pipeline)
