@@ -20,7 +20,7 @@ from automl_cli.features.matrix import Array
 from automl_cli.files import once
 from automl_cli.rundata import RunData, SourceRows
 from automl_cli.sourced import HEADER, Offset, PartFiles, finish_source, read_source, write_source
-from automl_cli.transfer.adaptation import BALANCED, OFFSET, POOLED, WEIGHTED, WITH_OUTPUTS, WITH_ROWS, split_name
+from automl_cli.transfer.adaptation import BALANCED, OFFSET, POOLED, WEIGHTED, WITH_ROWS
 from automl_cli.transfer.density import ratio_weights
 from automl_cli.transfer.domain import Domain, tell_apart
 from automl_cli.transfer.probabilities import raw_outputs
@@ -29,9 +29,8 @@ from automl_cli.transfer.source import fit_recalibration
 PARTS = 3
 """Models of the source, each fitted without a third of its rows: so that rows of both tables can be asked alike."""
 FLATTENED = 0.5
-MOST_TOLD_APART = 10_000  # rows of each that a domain classifier is trained on: more would cost trials
+MOST_TOLD_APART = 4_000  # rows of each that a domain classifier is trained on: more would cost trials
 FAMILY, ENCODING = "lightgbm", "native"
-MODEL_SHARE = 0.5  # of a trial's seconds may go into the source model that it waits for
 
 
 def training_frame(data: RunData, rows: Array, adaptation: str) -> Frame:
@@ -107,13 +106,7 @@ def plain_rows(frame: Frame) -> tuple[Array, tuple[int, ...]]:
     return X, tuple(range(n_numeric, n_numeric + n_coded))
 
 
-def prepare_source(run_folder: Path, data: RunData, encoding: str, seconds: float | None) -> None:
-    """Make what a pipeline needs of the source, unless it is there; it takes a part of the trial's seconds."""
-    if split_name(encoding)[1] in WITH_OUTPUTS:
-        source_model_folder(run_folder, data, None if seconds is None else MODEL_SHARE * seconds)
-
-
-def source_model_folder(run_folder: Path, data: RunData, seconds: float | None = None) -> Path:
+def source_model_folder(run_folder: Path, data: RunData) -> Path:
     """Return the folder of the source model; the first who asks fits it, or it came with the run.
 
     ``columns.npy`` in it holds the target's rows as `automl_cli.sourced.SourceModel.columns_of` gives them, and
@@ -128,7 +121,7 @@ def source_model_folder(run_folder: Path, data: RunData, seconds: float | None =
             shutil.copytree(given, flat)
         else:
             flat.mkdir()
-            np.save(draft / "own.npy", _fit_source(draft, flat, data, seconds))
+            np.save(draft / "own.npy", _fit_source(draft, flat, data))
         source = read_source(flat)
         outputs = source.outputs(data.frame)
         raw = raw_outputs(outputs, data.kind)
@@ -142,9 +135,9 @@ def source_model_folder(run_folder: Path, data: RunData, seconds: float | None =
     return place
 
 
-def target_columns(run_folder: Path, data: RunData, seconds: float | None = None) -> Array:
+def target_columns(run_folder: Path, data: RunData) -> Array:
     """Return the source model's outputs for the target's rows as columns, shape (n_target, n_raw), float32."""
-    columns: Array = np.load(source_model_folder(run_folder, data, seconds) / "columns.npy")
+    columns: Array = np.load(source_model_folder(run_folder, data) / "columns.npy")
     return columns
 
 
@@ -170,7 +163,7 @@ def _scale(place: Path) -> tuple[Array, Array]:
     return np.array(header["centre"]), np.array(header["scale"])
 
 
-def _fit_source(draft: Path, flat: Path, data: RunData, seconds: float | None) -> Array:
+def _fit_source(draft: Path, flat: Path, data: RunData) -> Array:
     """Fit models of the source, each without a part of it; return what each part's rows are predicted to be."""
     source = data.needed_source
     n = len(source.y)
@@ -182,7 +175,7 @@ def _fit_source(draft: Path, flat: Path, data: RunData, seconds: float | None) -
         (place / "encoder").mkdir(parents=True)
         (place / "model").mkdir()
         seen, held = np.flatnonzero(part != k), np.flatnonzero(part == k)
-        own[held] = _fit_part(place, data, source, seen, held, None if seconds is None else seconds / PARTS)
+        own[held] = _fit_part(place, data, source, seen, held)
         parts.append(PartFiles(ENCODING, FAMILY, 1.0 / PARTS, place / "encoder", place / "model"))
     write_source(flat, parts, data.kind, data.n_outputs, None)
     for k in range(PARTS):
@@ -190,7 +183,7 @@ def _fit_source(draft: Path, flat: Path, data: RunData, seconds: float | None) -
     return own
 
 
-def _fit_part(place: Path, data: RunData, source: SourceRows, seen: Array, held: Array, seconds: float | None) -> Array:
+def _fit_part(place: Path, data: RunData, source: SourceRows, seen: Array, held: Array) -> Array:
     family, encoding = find_families()[FAMILY], ENCODINGS[ENCODING]
     y = np.asarray(source.y)
     encoder, train = encoding.fit(source.frame.take(seen), y[seen], data.kind, data.n_outputs, 0)
@@ -210,6 +203,7 @@ def _fit_part(place: Path, data: RunData, source: SourceRows, seen: Array, held:
         loss=data.metric.loss,
         metric=data.metric.name,
     )
+    seconds = None if source.seconds is None else source.seconds / PARTS
     model = family.fit(fold, family.defaults(shape)[0], Limits(1, 0, seconds))
     encoding.save(encoder, place / "encoder")
     family.save(model, place / "model")

@@ -17,7 +17,6 @@ from threadpoolctl import threadpool_limits
 
 from automl_cli.adapting import (
     offset_of,
-    prepare_source,
     training_frame,
     training_targets,
     training_weights,
@@ -147,7 +146,6 @@ def _fit_fold(
     began = time.perf_counter()
     data, encoding = run.data, proposal.pipeline.encoding
     _, valid_rows = data.every_fold[fold]
-    prepare_source(run.folder, data, encoding, seconds)
     encoded = run.encode(encoding, fold)
     fold_data, offset = _fold_data(run, encoded, encoding, fold)
     left = None if seconds is None else max(0.05, seconds - (time.perf_counter() - began))

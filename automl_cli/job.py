@@ -253,7 +253,7 @@ def prepare(
         )
         found = split_task(task, *task_of(options, under((table, source)), n_own=table.n_rows), table, source)
         task, kept = found.task, found.kept
-        rows, odd = source_rows(source, found, frame.take(kept), sources.judging)
+        rows, odd = source_rows(source, found, frame.take(kept), sources.judging, limit=options.seconds)
         notices = (*notices, *drawn(sources.table, source), *found.notices, *odd)
     if len(kept) < frame.n_rows:
         frame = frame.take(kept)
@@ -261,7 +261,14 @@ def prepare(
     shape = _shape(task, table, schema, 0 if rows is None else len(rows.y), sources)
     offered = _offered(options, table, families, shape)
     n_columns = len(schema.names)
-    plan = plan_folds(task, folds=options.folds, seconds=options.seconds, n_columns=n_columns, seed=options.seed)
+    plan = plan_folds(
+        task,
+        folds=options.folds,
+        seconds=options.seconds,
+        n_columns=n_columns,
+        seed=options.seed,
+        n_more=shape.n_source,
+    )
     _check_resumable(options, run, "".join((table.fingerprint, *sources.fingerprints)))
     recorded = {trial.proposal.number: trial for trial in read_journal(run.journal)}
     if sources.model is not None and not (run.data / SOURCE_MODEL).exists():

@@ -25,11 +25,14 @@ class SourceRows:
         Of the schema of the run.
     y, weight
         As for `RunData`.
+    seconds : float or None
+        What a model of them may take; None: as long as it takes, and reproducible.
     """
 
     frame: Frame
     y: Array
     weight: Array | None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,7 @@ def _save_source(folder: Path, source: SourceRows) -> None:
     np.save(folder / "y.npy", source.y)
     if source.weight is not None:
         np.save(folder / "weight.npy", source.weight)
+    (folder / "facts.json").write_text(json.dumps({"seconds": source.seconds}))
 
 
 def _open_source(folder: Path) -> SourceRows | None:
@@ -142,6 +146,7 @@ def _open_source(folder: Path) -> SourceRows | None:
         open_frame(folder / "frame"),
         np.load(folder / "y.npy", mmap_mode="r"),
         np.load(weight, mmap_mode="r") if weight.exists() else None,
+        json.loads((folder / "facts.json").read_text())["seconds"],
     )
 
 

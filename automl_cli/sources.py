@@ -24,6 +24,7 @@ from automl_cli.transfer.shift import repeated_rows
 LEAST_SHARE = 0.05  # of a source model's weight: members with less are left out
 MOST_PARTS = 10  # fitted models of a source model: each row that is predicted asks all of them
 FEW_ROWS = 20
+MODEL_SHARE = 0.05  # of the limit may go into a model of the source
 CELLS_PER_SECOND = 40_000  # of a source, for each second of the limit
 USUAL_SECONDS = 100.0
 FEWEST_DRAWN, MOST_DRAWN = 10_000, 500_000
@@ -167,7 +168,7 @@ def _labels_apart(both: Task, own: Array, table: Table, source: Table) -> tuple[
 
 
 def source_rows(
-    source: Table, found: Labelled, frame: Frame, judging: Table | None
+    source: Table, found: Labelled, frame: Frame, judging: Table | None, *, limit: float | None = None
 ) -> tuple[SourceRows, tuple[Notice, ...]]:
     """Return the source's labelled rows without those that the target has too: they would be trained and judged on.
 
@@ -177,6 +178,8 @@ def source_rows(
         Of the target's labelled rows.
     judging : Table or None
         Rows that are set aside to judge: what looks like one of them is left out, whatever its target.
+    limit : float or None
+        Seconds of the whole run.
 
     Raises
     ------
@@ -198,7 +201,8 @@ def source_rows(
         what = "1 row is" if len(repeated) == 1 else f"{len(repeated):,} rows are"
         notices = (Notice("repeated_rows", f"{what} in {source.source} and in the data: left out of the former"),)
     weight = None if found.weight is None else found.weight[rows]
-    return SourceRows(whole.take(rows) if len(repeated) else whole, found.y[rows], weight), notices
+    seconds = None if limit is None else MODEL_SHARE * limit
+    return SourceRows(whole.take(rows) if len(repeated) else whole, found.y[rows], weight, seconds), notices
 
 
 def most_source_rows(seconds: float | None, n_columns: int) -> int:

@@ -27,6 +27,7 @@ _USUAL_COLUMNS = 100
 _CELLS_PER_SECOND = 40_000
 """Cells, times classes, per second of the limit. Beyond it, where boosting one fold takes a large part of the time, one
 fold whose fit converges is worth more than three that are cut."""
+_SHORT, _FOLDS_IN_A_SHORT_RUN = 60.0, 5
 _FEWEST_HELD_OUT = 20_000
 """Rows from which one part may do."""
 _TIME_BLOCKS = 4
@@ -81,7 +82,9 @@ class _Count:
         return f"{self.parts} folds"
 
 
-def plan_folds(task: Task, *, folds: int | None, seconds: float | None, n_columns: int, seed: int) -> ValidationPlan:
+def plan_folds(
+    task: Task, *, folds: int | None, seconds: float | None, n_columns: int, seed: int, n_more: int = 0
+) -> ValidationPlan:
     """Plan the validation by rows, classes, groups or time, and by what the time allows.
 
     Classes are spread evenly: each has within one row the same number in every fold. A class with fewer rows than
@@ -101,6 +104,9 @@ def plan_folds(task: Task, *, folds: int | None, seconds: float | None, n_column
         Columns of the table: wide tables get fewer folds.
     seed : int
         Of the run.
+    n_more : int
+        Rows of other tables that each fold may be trained on as well: they make folds dear, and a fold's own training
+        rows matter less.
 
     Raises
     ------
@@ -117,7 +123,7 @@ def plan_folds(task: Task, *, folds: int | None, seconds: float | None, n_column
     """
     if folds is not None and not 2 <= folds <= 20:
         raise UsageError(f"{folds} folds are out of range", hint="--folds takes 2 to 20")
-    count = _count(task, folds, seconds, n_columns)
+    count = _fewer(_count(task, folds, seconds, n_columns), task, seconds, n_more if folds is None else 0)
     rng = np.random.default_rng(np.random.SeedSequence([seed, task.n_rows]))
     again: list[Fold] = []
     if task.order is not None:
@@ -166,6 +172,16 @@ def _count(task: Task, folds: int | None, limit: float | None, n_columns: int) -
     wanted = min(wanted, max(3, wide), max(5, n // 10), n)
     wanted = min(wanted, _most_parts(task))
     return _Count(wanted, wanted)
+
+
+def _fewer(count: _Count, task: Task, limit: float | None, n_more: int) -> _Count:
+    """Return as many folds as all rows together would get, at least three, and in a short run at most five."""
+    if not n_more or count.validated < count.parts:
+        return count
+    seconds = _LONG if limit is None else limit
+    most = max(3, _folds_for(task.n_rows + n_more, seconds))
+    n_folds = min(count.parts, most if seconds >= _SHORT else min(most, _FOLDS_IN_A_SHORT_RUN))
+    return _Count(n_folds, n_folds)
 
 
 def _most_parts(task: Task) -> int:

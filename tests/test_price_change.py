@@ -30,7 +30,7 @@ def test_the_script_of_the_page(tmp_path: Path) -> None:
     script = tmp_path / "nightly.sh"
     script.write_text(block("sh"))
     script.chmod(0o755)
-    quick = block("toml").replace('time = "5m"', 'trials = 8\nfolds = 3\ninclude = ["lightgbm", "linear"]')
+    quick = block("toml").replace('time = "5m"', 'trials = 5\nfolds = 2\ninclude = ["lightgbm", "linear"]')
     (tmp_path / "automl.toml").write_text(quick)
 
     def night(n: int, factor: float, seed: int) -> str:
@@ -47,7 +47,7 @@ def test_the_script_of_the_page(tmp_path: Path) -> None:
         answer = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path, timeout=60)
         return float(json.loads(answer.stdout)["scores"]["rmse"])
 
-    night(800, 1.0, 1)
+    night(500, 1.0, 1)
     old = (tmp_path / "price.automl").read_bytes()
     assert "at home in today's rows" in night(300, 1.0, 2)
     assert (tmp_path / "price.automl").read_bytes() == old
@@ -59,4 +59,4 @@ def test_the_script_of_the_page(tmp_path: Path) -> None:
     assert "the source gains" in changed
     assert error() < 0.3 * wrong
     assert (tmp_path / "price.automl.1").read_bytes() == old
-    assert (tmp_path / "history.csv").read_text().count("\n") == 1 + 800 + 300 + 300
+    assert (tmp_path / "history.csv").read_text().count("\n") == 1 + 500 + 300 + 300

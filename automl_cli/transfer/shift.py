@@ -22,6 +22,7 @@ LARGE = 0.1
 """Jensen-Shannon distance, as for drift."""
 MOST_SHOWN = 5
 LEAST_LABELLED = 20
+MOST_DRAWN = 10_000
 
 
 @dataclass(frozen=True)
@@ -202,7 +203,7 @@ def _label_shift(
         return found, test.p, False
     chances = found.weights[source.y] / found.weights.max()
     drawn = np.random.default_rng(seed).random(len(source.y)) < chances  # no row twice: it would be known again
-    _, low, _ = tell_apart(source.X[drawn], target.X, categorical=categorical, seed=seed).auc
+    _, low, _ = tell_apart(source.X[drawn], target.X, categorical=categorical, seed=seed, most_rows=MOST_DRAWN).auc
     return found, test.p, low <= SAME
 
 
