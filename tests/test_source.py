@@ -27,6 +27,7 @@ from automl_cli.transfer.adaptation import adaptations, encoder_of, rows_of
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 FEW = ("--folds", "3", "--include", "lightgbm", "--include", "linear")
+LINEAR = ("--folds", "3", "--include", "linear")
 LEVELS = ("north", "south", "west")
 
 
@@ -119,7 +120,7 @@ def test_the_same_command_gives_the_same_model(command: Command, folder: Path, f
     del fitted
     for name in ("once", "twice"):
         answer = command(
-            "fit", "new.csv", "-t", "y", "--source", "old.csv", "-o", f"{name}.automl", "--trials", "4", *FEW,
+            "fit", "new.csv", "-t", "y", "--source", "old.csv", "-o", f"{name}.automl", "--trials", "4", *LINEAR,
             "-q", cwd=folder,
         )  # fmt: skip
         assert answer.returncode == 0, answer.stderr
@@ -169,7 +170,7 @@ def test_a_source_that_says_nothing_costs_next_to_nothing(command: Command, tmp_
         # the search with a source shares its trials among more ways, so it is given more of them
         n = "4" if not more else "15"
         answer = command(
-            "fit", "new.csv", "-t", "y", "-o", f"{name}.automl", "--trials", n, *FEW, "-q", *more, cwd=tmp_path
+            "fit", "new.csv", "-t", "y", "-o", f"{name}.automl", "--trials", n, *LINEAR, "-q", *more, cwd=tmp_path
         )
         assert answer.returncode == 0, answer.stderr
     assert error_of(command, tmp_path, "both.automl") < 1.05 * error_of(command, tmp_path, "alone.automl")
