@@ -1,7 +1,7 @@
 """What a run learns of its source, once, by the first worker that needs it: weights of its rows, a model of them.
 
-``RUN/source/weights/`` holds ``weights.npy`` and what was found on the way; ``RUN/source/model/`` holds the files of a
-source model as encoders take them, with its outputs for the target's rows.
+``RUN/source/weights/`` holds log ratios of the densities of both tables' rows; ``RUN/source/model/`` holds the files of
+a source model as encoders take them, with its outputs for the target's rows.
 """
 
 import json
@@ -19,7 +19,7 @@ from automl_cli.features.frame import Frame, joined
 from automl_cli.features.matrix import Array
 from automl_cli.files import once
 from automl_cli.rundata import RunData, SourceRows
-from automl_cli.sourced import HEADER, Offset, PartFiles, finish_source, read_source, write_source
+from automl_cli.sourced import HEADER, Offset, PartFiles, finish_source, read_source, standardised, write_source
 from automl_cli.transfer.adaptation import BALANCED, OFFSET, POOLED, WEIGHTED, WITH_ROWS
 from automl_cli.transfer.density import ratio_weights
 from automl_cli.transfer.domain import Domain, tell_apart
@@ -123,13 +123,11 @@ def source_model_folder(run_folder: Path, data: RunData) -> Path:
             flat.mkdir()
             np.save(draft / "own.npy", _fit_source(draft, flat, data))
         source = read_source(flat)
-        outputs = source.outputs(data.frame)
-        raw = raw_outputs(outputs, data.kind)
+        raw = raw_outputs(source.outputs(data.frame), data.kind)
         centre, scale = raw.mean(axis=0), raw.std(axis=0)
         scale = np.where(scale > 0, scale, 1.0)
         finish_source(flat, centre, scale)
-        np.save(draft / "outputs.npy", outputs)
-        np.save(draft / "columns.npy", np.asarray((raw - centre) / scale, dtype=np.float32))
+        np.save(draft / "columns.npy", standardised(raw, centre, scale))
 
     once(place, make)
     return place

@@ -176,31 +176,30 @@ def read_with_sources(options: FitOptions) -> tuple[Table, Sources]:
         return _read_with_new_rows(options, options.adapt_to)
     if not tables:
         return read_data(options), Sources(None, model)
-    table, *others = read_tables(
+    table, others = _side_by_side(options, tables, labelled=True)
+    return table, Sources(others, model)
+
+
+def _side_by_side(options: FitOptions, others: Sequence[str], *, labelled: bool) -> tuple[Table, Table]:
+    """Read the data and other tables by one schema; return the data, and the rows of all others."""
+    table, *more = read_tables(
         options.data,
-        tables,
+        others,
         target=options.target,
         kinds=options.kinds,
         ignore=options.ignore,
         verbatim=verbatim_columns(options),
+        labelled=labelled,
     )
-    notices = tuple(notice for other in others for notice in other.notices)
-    return replace(table, notices=(*table.notices, *notices)), Sources(under(others), model)
+    notices = tuple(notice for other in more for notice in other.notices)
+    return replace(table, notices=(*table.notices, *notices)), under(more)
 
 
 def _read_with_new_rows(options: FitOptions, new_rows: str) -> tuple[Table, Sources]:
     if new_rows == "-" and options.data == "-":
         raise UsageError("standard input cannot be both the data and the new rows", hint="name a file for one of them")
-    table, new = read_tables(
-        options.data,
-        [new_rows],
-        target=options.target,
-        kinds=options.kinds,
-        ignore=options.ignore,
-        verbatim=verbatim_columns(options),
-        labelled=False,
-    )
-    return replace(table, notices=(*table.notices, *new.notices)), Sources(new=new)
+    table, new = _side_by_side(options, [new_rows], labelled=False)
+    return table, Sources(new=new)
 
 
 def _read_with_unlabelled(options: FitOptions) -> tuple[Table, Sources]:
@@ -209,17 +208,8 @@ def _read_with_unlabelled(options: FitOptions) -> tuple[Table, Sources]:
         raise UsageError(f"{other} and --unlabeled cannot be used together", hint="give one of them")
     if [options.data, *options.unlabeled].count("-") > 1:
         raise UsageError("standard input can be read once", hint="name files")
-    table, *others = read_tables(
-        options.data,
-        options.unlabeled,
-        target=options.target,
-        kinds=options.kinds,
-        ignore=options.ignore,
-        verbatim=verbatim_columns(options),
-        labelled=False,
-    )
-    notices = tuple(notice for other in others for notice in other.notices)
-    return replace(table, notices=(*table.notices, *notices)), Sources(unlabelled=under(others))
+    table, unlabelled = _side_by_side(options, options.unlabeled, labelled=False)
+    return table, Sources(unlabelled=unlabelled)
 
 
 def prepare(

@@ -93,11 +93,13 @@ class Labelled:
 
 
 def is_model(path: str) -> bool:
-    """Whether a file is a saved model rather than a table.
+    """Whether a file is a saved model rather than a table; one that is called so may be damaged.
 
-    >>> is_model("-")
-    False
+    >>> is_model("-"), is_model("old.automl")
+    (False, True)
     """
+    if path.endswith(".automl"):
+        return True
     try:
         with zipfile.ZipFile(path) as archive:
             return "manifest.json" in archive.namelist()

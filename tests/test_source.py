@@ -221,6 +221,16 @@ def test_a_source_that_cannot_serve_is_refused_in_one_line(
     assert not (tmp_path / "m.automl").exists()
 
 
+def test_a_model_that_is_cut_short_is_a_bad_model(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "new.csv").write_text(SMALL)
+    (tmp_path / "old.automl").write_bytes(b"PK\x03\x04 and no more")
+    answer = command(
+        "fit", "new.csv", "-t", "y", "--source", "old.automl", "-o", "m.automl", "--trials", "1", cwd=tmp_path
+    )
+    assert answer.returncode == 6, answer.stderr
+    assert answer.stderr.count("\n") == 1
+
+
 def test_a_label_that_only_one_table_has_is_said(command: Command, tmp_path: Path) -> None:
     (tmp_path / "new.csv").write_text(SMALL)
     more = "".join(f"{k + 0.5},{k % 5},{'abc'[k % 3]}\n" for k in range(60))
