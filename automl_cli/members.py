@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from automl_cli.calibration import PLAIN, Decision, Learned, learn_decision
-from automl_cli.ensemble import Gain, combine, complete_models, greedy_weights, measure_gain
+from automl_cli.ensemble import Gain, combine, complete_models, greedy_weights, measure_gain, steadied
 from automl_cli.evaluate import read_oof, trial_folder
 from automl_cli.families import find_families
 from automl_cli.features.matrix import Array
@@ -26,6 +26,7 @@ MOST_BYTES = 192 * 2**20  # of out-of-fold predictions held at once
 BY_FOLD = ("roc_auc", "average_precision")
 WORTH = 0.003  # of the loss, that members which are slow to predict must gain
 FIRST_PICKS = 10  # of a mix that is good enough to learn thresholds from
+FEW_ROWS = 2_000  # up to which the members are a mean of several selections; measured up to 1,500
 FEWEST_PARTS = 5  # of the rows, where one fold has to be divided to judge what is learned on its predictions
 
 
@@ -218,7 +219,7 @@ def _stacked(
     trials: Sequence[Success], oof: Array, known: "_Known", weights: Array, learned: Learned, gain: Gain
 ) -> Stacked | None:
     """Stack the members, and the best trial of each family, where that gains over the weighted mean."""
-    by_part = [np.bincount(picks, minlength=len(oof)) / len(picks) for picks in gain.picks_by_part]
+    by_part = gain.weights_by_part(len(oof))
     rows = Rows(known.y, known.weight, known.parts)
     losses = []
     for part, own in enumerate(by_part):
@@ -312,7 +313,10 @@ def _weigh(oof: Array, known: _Known) -> tuple[Array, Gain | None]:
     y, metric, weight = known.y, known.metric, known.weight
     scales = known.folds if metric.name in BY_FOLD else None
     gain = measure_gain(oof, y, metric, weight, parts=known.parts, folds=scales)
-    return greedy_weights(oof, y, metric, weight, folds=scales), gain
+    weights = greedy_weights(oof, y, metric, weight, folds=scales)
+    if gain is not None and len(y) <= FEW_ROWS:
+        weights = steadied(weights, gain, oof, y, metric, weight, folds=scales)
+    return weights, gain
 
 
 def parts_of(y: Array, folds: Array) -> Array:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from automl_cli import ensemble
-from automl_cli.ensemble import combine, greedy_weights, measure_gain
+from automl_cli.ensemble import combine, greedy_weights, measure_gain, steadied
 from automl_cli.errors import NoModel
 from automl_cli.metrics import METRICS
 
@@ -150,6 +150,34 @@ def test_a_gain_needs_two_models_and_two_parts():
     oof, y = _pool(5, 3, 40, 1)
     assert measure_gain(oof[:1], y, METRICS["rmse"], parts=np.arange(40) % 2) is None
     assert measure_gain(oof, y, METRICS["rmse"], parts=np.zeros(40, dtype=int)) is None
+
+
+def _steadied(oof, y, metric, n_parts=4):
+    gain = measure_gain(oof, y, metric, parts=np.arange(len(y)) * n_parts // len(y))
+    return steadied(greedy_weights(oof, y, metric), gain, oof, y, metric, None, folds=None)
+
+
+@pytest.mark.parametrize(("name", "k"), [("rmse", 1), ("log_loss", 3), ("roc_auc", 2)])
+@settings(deadline=None, max_examples=15)
+@given(pool=st.tuples(st.integers(0, 10**6), st.integers(2, 7), st.integers(30, 60)))
+def test_a_mean_of_selections_is_never_worse_than_the_best_member(name, k, pool):
+    oof, y = _pool(*pool, k)
+    metric = METRICS[name]
+    weights = _steadied(oof, y, metric)
+    assert weights.sum() == pytest.approx(1)
+    assert metric.loss(y, combine(oof, weights), None) <= min(metric.loss(y, one, None) for one in oof) + 1e-12
+
+
+def test_a_mean_of_selections_on_few_rows_is_better_on_new_ones():
+    metric, ratios = METRICS["rmse"], []
+    for seed in range(20):
+        oof, y = _pool(seed, 20, 3_000, 1)
+        few, new = slice(0, 60), slice(60, None)
+        chosen = [greedy_weights(oof[:, few], y[few], metric), _steadied(oof[:, few], y[few], metric)]
+        losses = [metric.loss(y[new], combine(oof[:, new], weights), None) for weights in chosen]
+        ratios.append(losses[1] / losses[0])
+    assert np.mean(np.log(ratios)) < -0.01
+    assert np.mean(np.array(ratios) <= 1) > 0.6
 
 
 def test_folds_on_other_scales_do_not_spoil_a_ranking():

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automl_cli.ensemble import greedy_weights
+from automl_cli.ensemble import greedy_weights, measure_gain, steadied
 from automl_cli.evaluate import trial_folder
 from automl_cli.features.frame import Frame, FrameSchema
 from automl_cli.features.matrix import Array
@@ -141,8 +141,11 @@ def test_with_partial_trials_they_are_no_worse_than_the_best_complete_one(
 def test_the_weights_of_complete_trials_are_what_the_selection_gave_to_the_last_bit(tmp_path: Path) -> None:
     data = run_data()
     trials = [finished(tmp_path, data, k, noisy(k, 0.2 + 0.1 * k)) for k in range(7)]
-    oof = OofCache(tmp_path, data).stack(trials)
-    picked = greedy_weights(oof, data.validated()[0], data.metric)
+    oof, (y, _) = OofCache(tmp_path, data).stack(trials), data.validated()
+    folds = np.repeat(np.arange(len(data.folds)), [len(valid) for _, valid in data.folds])
+    gain = measure_gain(oof, y, data.metric, parts=folds)
+    assert gain is not None
+    picked = steadied(greedy_weights(oof, y, data.metric), gain, oof, y, data.metric, None, folds=None)
     assert len(np.flatnonzero(picked)) > 2
     assert weights_of(trials, tmp_path, data) == {k: float(w) for k, w in enumerate(picked) if w > 0}
 
