@@ -5,7 +5,7 @@ import pytest
 from sklearn.ensemble import ExtraTreesRegressor, RandomForestClassifier, RandomForestRegressor
 
 from automl_cli.errors import BadArtifact
-from automl_cli.families.trees import from_scikit_learn, join, load_trees, save_trees
+from automl_cli.families.trees import FEWEST_KEPT, from_scikit_learn, join, load_trees, save_trees, thinned
 from automl_cli.features.matrix import Matrix
 
 
@@ -62,6 +62,40 @@ def test_values_on_a_threshold_go_the_same_way():
     trees = taken_apart(forest, np.zeros(0, dtype=int), 1, regression=True)
     np.testing.assert_array_equal(forest.predict(X), [0.0, 1.0])
     np.testing.assert_array_equal(trees.predict(as_matrix(X), 1)[:, 0], [0.0, 1.0])
+
+
+def test_one_of_a_bag_is_its_first_trees_and_its_prior_counts_as_it_did(tmp_path):
+    X, n = rows(), 3 * FEWEST_KEPT
+    y = (np.nan_to_num(X[:, 0]) > 0).astype(int)
+    forest = RandomForestClassifier(n, max_leaf_nodes=8, random_state=0).fit(X, y)
+    part = thinned(taken_apart(forest, np.arange(2), 2, regression=False), 6)
+    assert part.rounds == FEWEST_KEPT
+    fresh = rows(300, seed=1)
+    first = np.mean([e.predict_proba(fresh.astype(np.float64)) for e in forest.estimators_[:FEWEST_KEPT]], axis=0)
+    np.testing.assert_allclose(part.predict(as_matrix(fresh), 1), (n * first + 1 / 2) / (n + 1), atol=1e-6)
+    save_trees(part, tmp_path)
+    np.testing.assert_array_equal(load_trees(tmp_path).predict(as_matrix(fresh), 1), part.predict(as_matrix(fresh), 1))
+
+
+def test_a_bag_of_parts_is_better_than_one_whole_forest():
+    X, fresh = rows(300), rows(2000, seed=1)
+    truth = [np.nan_to_num(part[:, 0]) + np.nan_to_num(part[:, 2]) ** 2 for part in (X, fresh)]
+    y = truth[0] + 0.5 * np.random.default_rng(0).normal(size=300)
+    forests = [
+        taken_apart(ExtraTreesRegressor(120, max_leaf_nodes=60, random_state=k).fit(X, y), np.zeros(0, int), 1, True)
+        for k in range(4)
+    ]
+    parts = [thinned(forest, 4) for forest in forests]
+    assert [part.rounds for part in parts] == [60] * 4
+
+    def error(models):
+        said = np.mean([model.predict(as_matrix(fresh), 1)[:, 0] for model in models], axis=0)
+        return np.mean((said - truth[1]) ** 2)
+
+    assert error(parts) < np.mean([error([forest]) for forest in forests])
+    assert error(parts) == pytest.approx(error(forests), rel=0.01)
+    assert thinned(forests[0], 1) is forests[0]
+    assert thinned(forests[0], 2) is forests[0]
 
 
 def test_files_are_small(classifier, tmp_path):

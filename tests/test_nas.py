@@ -501,7 +501,7 @@ def test_replaying_counts_whole_trainings_and_ends_at_the_best(capsys: pytest.Ca
     table = synthetic_table(0, noise=0.0)
     assert min(table.regret.values()) == 0.0
     assert np.median(list(table.regret.values())) == pytest.approx(1.0)
-    few, many = regrets(table, random_search(SPACE, seed=0), [5, 120], 0)
+    (few, _), (many, _) = regrets(table, random_search(SPACE, seed=0), [5, 120], 0)
     assert few >= many == 0.0
     main(["replay", "--synthetic", "--seeds", "2", "--budgets", "10"])
     assert "| evolution | 10 |" in capsys.readouterr().out

@@ -6,7 +6,7 @@ from typing import Any
 from automl_cli.families.family import Family, FoldData, Hyperparameters, Limits, Shape
 from automl_cli.families.forest import fit_forest, forest_default, forest_seconds, forest_space
 from automl_cli.families.target_scale import standardised
-from automl_cli.families.trees import Trees, load_trees, save_trees
+from automl_cli.families.trees import Trees, load_trees, save_trees, thinned
 
 
 def space(shape: Shape) -> tuple[list[Any], list[Any]]:
@@ -50,6 +50,7 @@ FAMILY = standardised(
         fit=fit,
         save=save_trees,
         load=load_trees,
+        thinned=thinned,
         seconds=seconds,
     )
 )

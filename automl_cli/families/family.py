@@ -148,6 +148,8 @@ class Family:
     is the raw prediction: a value, the log odds of the second of two classes, or what the softmax of several classes
     is taken of. A class that the training rows lack has zeros.
     """
+    thinned: Callable[[Any, int], Any] | None = None
+    """``thinned(model, n)``: a part of a model that is as good, once it has been judged, in a bag of ``n`` of them."""
     explains: Callable[[Hyperparameters], bool] = lambda hyperparameters: True
     """Whether ``contributions`` are right for a model of these hyperparameters."""
 
@@ -191,19 +193,21 @@ def smoothing_prior(data: FoldData) -> Array:
 
 
 def is_prior(prior: Array, n_outputs: int, *, regression: bool) -> bool:
-    """Whether an array that was read can be what `smoothing_prior` returned."""
+    """Whether an array that was read can be what `smoothing_prior` returned, or a part of that vote."""
     if regression:
         return len(prior) == 0
-    return len(prior) == n_outputs and bool((prior >= 0).all()) and abs(float(prior.sum()) - 1.0) < 1e-6
+    return len(prior) == n_outputs and bool((prior >= 0).all()) and 0.0 < float(prior.sum()) < 1.0 + 1e-6
 
 
 def smoothed(probabilities: Array, prior: Array, n_votes: int) -> Array:
-    """Mix the mean of ``n_votes`` votes with one vote for the prior: no probability is 0, which log loss punishes.
+    """Mix the mean of ``n_votes`` votes with one for the prior, or the part of one that it adds up to.
+
+    No probability is 0 then, which log loss punishes.
 
     >>> smoothed(np.array([[1.0, 0.0]]), np.array([0.5, 0.5]), 4)
     array([[0.9, 0.1]])
     """
-    mixed: Array = (n_votes * probabilities + prior) / (n_votes + 1)
+    mixed: Array = (n_votes * probabilities + prior) / (n_votes + prior.sum())
     return mixed
 
 

@@ -107,8 +107,22 @@ def standardised(family: Family) -> Family:
         centre, spread = float(arrays["centre"]), float(arrays["spread"])
         return Rescaled(family.load(folder), centre, spread, bool(arrays["logarithm"]))
 
+    def thinned(model: Any, n_models: int) -> Any:
+        if family.thinned is None:
+            return model
+        if isinstance(model, Rescaled):
+            return replace(model, model=family.thinned(model.model, n_models))
+        return family.thinned(model, n_models)
+
     contributions = None if family.contributions is None else _rescaled(family.contributions)
-    return replace(family, fit=fit, save=save, load=load, contributions=contributions)
+    return replace(
+        family,
+        fit=fit,
+        save=save,
+        load=load,
+        contributions=contributions,
+        thinned=None if family.thinned is None else thinned,
+    )
 
 
 def _rescaled(contributions: Callable[[Any, Matrix, int], Array]) -> Callable[[Any, Matrix, int], Array]:

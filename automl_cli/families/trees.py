@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from automl_cli.features.matrix import Array, Matrix
 # Trees are summed in blocks of this size and blocks in their order: threads share out blocks, so that their number
 # does not change a single bit of the sum.
 _BLOCK = 8
+FEWEST_KEPT = 50  # trees of a forest that is one of a bag
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Trees:
     splits, leaves : int64 (n_trees,)
         Splits and leaves of each tree.
     prior : float64 (n_outputs,)
-        Counts as one more tree; empty for a regression.
+        Counts as one more tree, or as the part of one that it adds up to; empty for a regression.
     cut : bool
         Whether the seconds allowed fewer trees, or fewer rows, than they should have been.
     """
@@ -220,6 +221,26 @@ def _smallest(numbers: Array) -> Array:
     """Copy integers into the smallest of two types that holds them."""
     reach = int(np.abs(numbers).max(initial=0))
     return numbers.astype(np.int16 if reach < 2**15 else np.int32)
+
+
+def thinned(model: Trees, n_models: int) -> Trees:
+    """Return the first trees of a forest, so many that a bag of such forests has twice the trees of one.
+
+    A forest's error falls with its trees as a mean's does, with one over their number. It was judged with all of its
+    own; the others of the bag have as many, and most of them would only take room and time. The prior counts as it did.
+    """
+    kept = max(FEWEST_KEPT, -(-2 * model.rounds // n_models))
+    if kept >= model.rounds:
+        return model
+    n_splits, n_leaves = int(model.splits[:kept].sum()), int(model.leaves[:kept].sum())
+    nodes = {name: getattr(model.nodes, name)[:n_splits] for name in _ARRAYS if name != "values"}
+    return replace(
+        model,
+        nodes=Nodes(**nodes, values=model.nodes.values[:n_leaves]),
+        splits=model.splits[:kept],
+        leaves=model.leaves[:kept],
+        prior=model.prior * (kept / model.rounds),
+    )
 
 
 def save_trees(model: Trees, folder: Path) -> None:
