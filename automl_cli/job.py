@@ -373,4 +373,5 @@ def manifest_of(options: FitOptions, job: Job) -> dict[str, Any]:
         "validation": job.plan.reason,
         "seed": options.seed,
         "weight_column": options.weight_column,
+        "ignored": sorted(set(options.ignore)),
     }

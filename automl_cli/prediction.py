@@ -17,6 +17,7 @@ from automl_cli.reasons import explained_part, reason_columns, reason_names, rea
 from automl_cli.reference import Reference, newly_missing, values_beyond
 from automl_cli.table import (
     Aligned,
+    Column,
     Kind,
     Notice,
     Remark,
@@ -335,9 +336,11 @@ def metric_fits(metric: str, y: Array) -> bool:
 
 
 def schema_of_features(manifest: Manifest) -> Schema:
-    """Return the schema with all columns marked as unused that no model sees: target, weight, group."""
-    seen = set(manifest.frame_schema.names)
-    return Schema(tuple(c if c.name in seen else replace(c, kind=Kind.ID) for c in manifest.schema.columns))
+    """Return the schema with all columns marked as unused that no model sees: target, weight, group, ignored ones."""
+    seen, known = set(manifest.frame_schema.names), manifest.schema.columns
+    unused = set(manifest.data.get("ignored", ())) - {column.name for column in known}
+    left_out = (Column(name, Kind.ID, "ignored at the fit") for name in sorted(unused))
+    return Schema((*(c if c.name in seen else replace(c, kind=Kind.ID) for c in known), *left_out))
 
 
 def _outputs(artifact: Artifact, table: Table, threads: int) -> Array:

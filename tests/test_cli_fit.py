@@ -207,6 +207,10 @@ def test_groups_are_not_split(command: Command, tmp_path: Path) -> None:
     assert whole["score"] < 0.8
     assert "40 groups never split" in whole["validation"]
     assert "g" not in whole["frame"]["categorical"]
+    # a column that was left out on purpose is not unlike the training
+    strictly = command("predict", "split.automl", "d.csv", "--strict", "-o", "p.csv", cwd=tmp_path)
+    assert strictly.returncode == 0, strictly.stderr
+    assert "unknown" not in strictly.stderr
 
 
 def test_under_a_time_order_the_members_are_fitted_on_all_rows(command: Command, tmp_path: Path) -> None:
@@ -321,8 +325,8 @@ def test_the_members_of_small_data_are_fitted_on_other_folds_too(
     automl: Command, command: Command, folder: Path, tmp_path: Path
 ) -> None:
     data = folder / "binary.csv"
-    for name, more in (("with", ()), ("without", ("--without", "repeats"))):
-        fit(automl, tmp_path, data, "-t", "y", "--time", "10s", "--folds", "3", "--include", "linear",
+    for name, limit, more in (("with", "8s", ()), ("without", "5s", ("--without", "repeats"))):
+        fit(automl, tmp_path, data, "-t", "y", "--time", limit, "--folds", "3", "--include", "linear",
             "--without", "smac", *more, "-o", f"{name}.automl")  # fmt: skip
     n_models = [
         [len(member["folds"]) for member in inspect(command, tmp_path, f"{name}.automl")["members"]]

@@ -421,6 +421,7 @@ _KEYS: Mapping[str, tuple[Callable[[Any], bool], bool]] = {
     "score": (is_number, False),
     "ensemble": (lambda v: is_object(v) and all(is_number(v.get(key)) for key in _GAINS), False),
     "warnings": (is_texts, False),
+    "ignored": (is_texts, False),
     "naive_score": (is_number, False),
     "mattered": (_are_shares, False),
     "racing": (_is_racing, False),
