@@ -1,21 +1,26 @@
 """``automl fit``: find a model for a table and save it."""
 
 from collections.abc import Callable, Iterator
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from automl_cli.cli.options import (
+    DEFAULT_TIME,
     Data,
     Debug,
     Ignore,
     Json,
     Kinds,
+    MetricName,
+    Out,
     Quiet,
     RequireSignature,
     StrategyOrOff,
+    Target,
+    Task,
+    Time,
     parse_kinds,
     parse_parts,
     print_json,
@@ -35,31 +40,14 @@ from automl_cli.harmless import harmless
 if TYPE_CHECKING:
     from automl_cli.options import FitOptions
 
-DEFAULT_TIME = "5m"
 CHAMPION_KEPT = 7  # exit code: the new model was not better
-
-
-class TaskChoice(StrEnum):
-    """The tasks that can be asked for."""
-
-    BINARY = "binary"
-    MULTICLASS = "multiclass"
-    REGRESSION = "regression"
 
 
 def fit(
     context: typer.Context,
     data: Data,
-    target: Annotated[str, typer.Option("--target", "-t", envvar="AUTOML_TARGET", help="The column to predict.")],
-    time: Annotated[
-        str | None,
-        typer.Option(
-            "--time",
-            metavar="60s|10m|2h",
-            envvar="AUTOML_TIME",
-            help=f"Limit of the whole command. Without it and --trials: {DEFAULT_TIME}.",
-        ),
-    ] = None,
+    target: Target,
+    time: Time = None,
     trials: Annotated[
         int | None,
         typer.Option(
@@ -78,10 +66,7 @@ def fit(
             help="End early once so many trials in a row have not improved the model. Default: never.",
         ),
     ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", envvar="AUTOML_OUT", help="The model file. Default: <data stem>.automl here."),
-    ] = None,
+    out: Out = None,
     champion: Annotated[
         Path | None,
         typer.Option(
@@ -116,13 +101,8 @@ def fit(
             help="Wait so long where another run writes the same model; the time counts.",
         ),
     ] = None,
-    task: Annotated[
-        TaskChoice | None, typer.Option("--task", envvar="AUTOML_TASK", help="Default: seen from the target.")
-    ] = None,
-    metric: Annotated[
-        str | None,
-        typer.Option("--metric", envvar="AUTOML_METRIC", help="What to optimise. Default: roc_auc, log_loss or rmse."),
-    ] = None,
+    task: Task = None,
+    metric: MetricName = None,
     positive: Annotated[
         str | None,
         typer.Option(

@@ -5,8 +5,20 @@ from typing import Annotated
 
 import typer
 
-from automl_cli.cli.fit import DEFAULT_TIME, TaskChoice, begin_imports, run_fit, stem_of
-from automl_cli.cli.options import Data, Debug, Json, Quiet, Strategy
+from automl_cli.cli.fit import begin_imports, run_fit, stem_of
+from automl_cli.cli.options import (
+    DEFAULT_TIME,
+    Data,
+    Debug,
+    Json,
+    MetricName,
+    Out,
+    Quiet,
+    Strategy,
+    Target,
+    Task,
+    Time,
+)
 from automl_cli.cli.settings import check_settings, parse_seconds
 from automl_cli.clock import Deadline, process_age
 
@@ -14,35 +26,19 @@ from automl_cli.clock import Deadline, process_age
 def nas(
     context: typer.Context,
     data: Data,
-    target: Annotated[str, typer.Option("--target", "-t", envvar="AUTOML_TARGET", help="The column to predict.")],
-    time: Annotated[
-        str | None,
-        typer.Option(
-            "--time",
-            metavar="60s|10m|2h",
-            envvar="AUTOML_TIME",
-            help=f"Limit of the whole command. Without it and --trials: {DEFAULT_TIME}.",
-        ),
-    ] = None,
+    target: Target,
+    time: Time = None,
     trials: Annotated[
         int | None,
         typer.Option("--trials", min=1, envvar="AUTOML_TRIALS", help="End after so many networks."),
     ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", envvar="AUTOML_OUT", help="The model file. Default: <data stem>.automl here."),
-    ] = None,
+    out: Out = None,
     nas: Annotated[
         Strategy,
         typer.Option("--nas", envvar="AUTOML_NAS", help="How networks are searched; auto shares the time among all."),
     ] = Strategy.AUTO,
-    task: Annotated[
-        TaskChoice | None, typer.Option("--task", envvar="AUTOML_TASK", help="Default: seen from the target.")
-    ] = None,
-    metric: Annotated[
-        str | None,
-        typer.Option("--metric", envvar="AUTOML_METRIC", help="What to optimise. Default: roc_auc, log_loss or rmse."),
-    ] = None,
+    task: Task = None,
+    metric: MetricName = None,
     seed: Annotated[int, typer.Option("--seed", min=0, envvar="AUTOML_SEED", help="Chance of folds and networks.")] = 0,
     json: Json = False,
     quiet: Quiet = False,

@@ -16,7 +16,36 @@ if TYPE_CHECKING:
     from automl_cli.artifact import TrustedKeys
 
 MOST_REASONS = 50
+DEFAULT_TIME = "5m"
 
+
+class TaskChoice(StrEnum):
+    """The tasks that can be asked for."""
+
+    BINARY = "binary"
+    MULTICLASS = "multiclass"
+    REGRESSION = "regression"
+
+
+Target = Annotated[str, typer.Option("--target", "-t", envvar="AUTOML_TARGET", help="The column to predict.")]
+Time = Annotated[
+    str | None,
+    typer.Option(
+        "--time",
+        metavar="60s|10m|2h",
+        envvar="AUTOML_TIME",
+        help=f"Limit of the whole command. Without it and --trials: {DEFAULT_TIME}.",
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", envvar="AUTOML_OUT", help="The model file. Default: <data stem>.automl here."),
+]
+Task = Annotated[TaskChoice | None, typer.Option("--task", envvar="AUTOML_TASK", help="Default: seen from the target.")]
+MetricName = Annotated[
+    str | None,
+    typer.Option("--metric", envvar="AUTOML_METRIC", help="What to optimise. Default: roc_auc, log_loss or rmse."),
+]
 Json = Annotated[bool, typer.Option("--json", envvar="AUTOML_JSON", help="Print the result as JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", envvar="AUTOML_QUIET", help="Say nothing but errors.")]
 Debug = Annotated[bool, typer.Option("--debug", envvar="AUTOML_DEBUG", help="Show the traceback of an error.")]
