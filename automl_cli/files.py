@@ -232,6 +232,27 @@ def link_file(file: Path, place: Path) -> None:
         shutil.copyfile(file, place)
 
 
+def remove_in_time(folder: Path, left: Callable[[], float]) -> bool:
+    """Remove a folder, one of its entries after the other while seconds are left; return whether it is gone.
+
+    Removing gigabytes takes seconds on a slow disk.
+    """
+    try:
+        entries = sorted(folder.iterdir())
+    except FileNotFoundError:
+        return True
+    for entry in entries:
+        if left() <= 0:
+            return False
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # what could not be removed, or came meanwhile
+        folder.rmdir()
+    return not folder.exists()
+
+
 def bytes_under(root: Path, ending: str) -> int:
     """Return the bytes of the files with an ending below a folder, while others add to it and move things in it."""
     total = 0

@@ -2,10 +2,11 @@
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -13,11 +14,15 @@ from types import MappingProxyType
 from typing import Any
 
 from automl_cli.errors import AutomlError, LimitNotMet, Locked, NoSpace, UsageError
-from automl_cli.files import NO_SPACE, explain, locked
+from automl_cli.files import NO_SPACE, explain, locked, remove_in_time
 
 FACTS = "run.json"
 NO_FACTS: Mapping[str, Any] = MappingProxyType({})
 KEEP_DAYS = 30  # folders of finished or abandoned runs; their trials are dropped at once when a run succeeds
+
+
+def _no_end() -> float:
+    return math.inf
 
 
 @dataclass(frozen=True)
@@ -28,10 +33,13 @@ class Run:
     ----------
     keep : bool
         Whether the user named the folder: then nothing in it is removed after the run.
+    left : callable
+        Seconds that there are for removing files at the end; what is left over goes with `sweep`.
     """
 
     folder: Path
     keep: bool
+    left: Callable[[], float] = _no_end
 
     @property
     def data(self) -> Path:
@@ -75,7 +83,9 @@ def state_folder() -> Path:
 
 
 @contextlib.contextmanager
-def open_run(named: Path | None, *, stem: str, identity: Mapping[str, str], resume: bool) -> Iterator[Run]:
+def open_run(
+    named: Path | None, *, stem: str, identity: Mapping[str, str], resume: bool, left: Callable[[], float] = _no_end
+) -> Iterator[Run]:
     """Hold a run's folder: a new one, or with ``resume`` the newest unfinished one of the same job.
 
     Parameters
@@ -84,6 +94,8 @@ def open_run(named: Path | None, *, stem: str, identity: Mapping[str, str], resu
         The folder the user named, if any.
     identity : mapping of str to str
         What makes two runs the same job: data, target, output.
+    left : callable
+        As in `Run`.
 
     Raises
     ------
@@ -100,14 +112,13 @@ def open_run(named: Path | None, *, stem: str, identity: Mapping[str, str], resu
             raise UsageError("there is no interrupted run of this data and target", hint="start it without --resume")
         # The process number tells runs apart that start within the same second.
         folder = unfinished[-1] if resume else runs / f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-        _forget_old(runs)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"the run folder {folder} is a file", hint="name another --run-dir")
     try:
         # The table lies in it: where nobody named a place that others are to see, it is the user's alone.
         folder.mkdir(0o777 if named else 0o700, parents=True, exist_ok=True)
         with locked(folder / "lock", f"the run folder {folder}", wait_seconds=1.0):  # others look at it for a moment
-            run = Run(folder, keep=named is not None and named.parent != state_folder() / "runs")
+            run = Run(folder, keep=named is not None and named.parent != state_folder() / "runs", left=left)
             _check(run, identity, resume)
             # Not flushed to disk, so that half a file may be left where the machine itself went down.
             shutil.rmtree(run.encoded, ignore_errors=True)
@@ -120,7 +131,7 @@ def open_run(named: Path | None, *, stem: str, identity: Mapping[str, str], resu
                     _free(run)
                 raise
             finally:
-                shutil.rmtree(run.encoded, ignore_errors=True)
+                remove_in_time(run.encoded, run.left)
     except OSError as error:
         if error.errno in NO_SPACE or error.filename in (str(folder), str(folder / "lock")):
             raise explain(error, folder / FACTS) from error
@@ -157,12 +168,12 @@ def finish(run: Run, facts: Mapping[str, Any] = NO_FACTS) -> None:
 
 
 def _free(run: Run) -> None:
-    """Give the disk back, unless the user named the folder."""
+    """Give the disk back, unless the user named the folder; what there is no time for is left to `sweep`."""
     if not run.keep:
-        for big in (run.data, run.folder / "trials"):
-            shutil.rmtree(big, ignore_errors=True)
         run.model.unlink(missing_ok=True)
         run.journal.unlink(missing_ok=True)
+        for big in (run.folder / "trials", run.data):
+            remove_in_time(big, run.left)
 
 
 def interrupted_run(identity: Mapping[str, str]) -> Path | None:
@@ -195,12 +206,21 @@ def _held(folder: Path) -> bool:
         return True
 
 
-def _forget_old(runs: Path) -> None:
-    """Remove folders that nobody has touched for a month."""
+def sweep() -> None:
+    """Remove what runs have left in the user's folder: all that is a month old, and what no time was left to remove.
+
+    A run that can be resumed is left alone.
+    """
     oldest = time.time() - KEEP_DAYS * 86400
-    for touched, folder in _folders(runs):
-        if touched < oldest and not _held(folder):
-            shutil.rmtree(folder, ignore_errors=True)
+    for touched, folder in list(_folders(state_folder() / "runs")):
+        with contextlib.suppress(Locked, OSError), locked(folder / "lock", str(folder)):
+            if touched < oldest:
+                shutil.rmtree(folder, ignore_errors=True)
+                continue
+            run = Run(folder, keep=False)
+            if run.facts().get("status") == "done" or not run.journal.exists():
+                remove_in_time(run.encoded, run.left)
+                _free(run)
 
 
 def _folders(runs: Path) -> Iterator[tuple[float, Path]]:

@@ -35,7 +35,7 @@ from automl_cli.patience import Patience
 from automl_cli.plan import first_trial_seconds, reserve_seconds
 from automl_cli.profile import Profile, profile
 from automl_cli.proposing import learner_of, proposer
-from automl_cli.runs import finish, interrupted_run, open_run, output_lock
+from automl_cli.runs import finish, interrupted_run, open_run, output_lock, sweep
 from automl_cli.search import Execution, Finished, Happening, OutOfPatience, Rules, Started, search
 from automl_cli.small import Ceiling
 from automl_cli.summary import (
@@ -60,6 +60,7 @@ USUAL_ENDING = 0.4  # seconds of weighing and saving on small tables
 UNDESCRIBED = Notice(
     "undescribed", "there was no time to describe the table in the model: automl check and --champion need more --time"
 )
+LEAVING_SECONDS = 0.3  # from the last file that is removed until the process is gone
 SHORTEST_SEARCH = 1.0  # seconds; with less no trial can end
 MEMORY_SHARE = 0.85  # of the machine, where the user sets no limit
 
@@ -145,7 +146,11 @@ def fit(
             took = f"reading {table.source} took {phases.seconds['read']:.1f} s of the {deadline.total:g} s"
             raise NoModel(took, hint="give it more --time")
         stem = Path(options.data).name.split(".")[0] or "table"
-        run = stack.enter_context(open_run(options.run_dir, stem=stem, identity=identity, resume=options.resume))
+        run = stack.enter_context(
+            open_run(
+                options.run_dir, stem=stem, identity=identity, resume=options.resume, left=_until_the_end(deadline)
+            )
+        )
         job = replace(prepare(options, table, families, run, sources), signer=signer)
         if sources.new is not None:
             job = adapted_job(job, sources.new, options, executor, deadline)
@@ -154,6 +159,11 @@ def fit(
         yield Prepared(job, before)
         yield Entered("searching")
         yield from _search_and_save(options, job, executor, phases, interrupted, Opening(memory, opening))
+
+
+def _until_the_end(deadline: Deadline) -> Callable[[], float]:
+    """Return what tells how many seconds there are for tidying up."""
+    return lambda: deadline.seconds_left() - LEAVING_SECONDS if deadline.limited else math.inf
 
 
 def _shift(job: Job, executor: TrialExecutor, deadline: Deadline) -> dict[str, Any]:
@@ -214,7 +224,7 @@ def _search_and_save(
     proposes = proposer(options, job, deadline, memory, recalling, learner)
     kept = Background(lambda: kept_of(job.data, job.task.classes))
     shift = Background(lambda: _shift(job, executor, deadline))
-    others: list[Background[Any]] = [found, learner, kept, *([shift] if job.data.source else [])]
+    others: list[Background[Any]] = [found, learner, kept, *([shift] if job.data.source else []), Background(sweep)]
     trials = _trials(options, job, proposes, executor, model, interrupted)
     for event in _beside(trials, recalling, others, phases):
         yield event

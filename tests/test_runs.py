@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from automl_cli.errors import Locked, UsageError
-from automl_cli.runs import KEEP_DAYS, finish, interrupted_run, open_run, output_lock, state_folder
+from automl_cli.runs import KEEP_DAYS, finish, interrupted_run, open_run, output_lock, state_folder, sweep
 
 JOB = {"data": "/d.csv", "target": "y", "out": "/m.automl"}
 OTHER = {**JOB, "target": "z"}
@@ -134,10 +134,34 @@ def test_folders_that_nobody_touched_for_a_month_are_forgotten() -> None:
         os.utime(folder, (long_ago, long_ago))
     with open_run(held, stem="held", identity=JOB, resume=True):
         os.utime(held, (long_ago, long_ago))
-        with open_run(None, stem="d", identity=OTHER, resume=False):
-            assert not old.exists()
-            assert recent.exists()
-            assert held.exists(), "somebody works in it"
+        sweep()
+        assert not old.exists()
+        assert recent.exists()
+        assert held.exists(), "somebody works in it"
+
+
+def test_what_there_was_no_time_to_remove_is_removed_later() -> None:
+    with open_run(None, stem="d", identity=JOB, resume=False, left=lambda: 0.0) as run:
+        for place in (run.data, run.encoded / "native", run.folder / "trials" / "00000"):
+            place.mkdir(parents=True)
+            (place / "large.npy").write_bytes(b"0" * 1000)
+        finish(run)
+    with (
+        pytest.raises(UsageError),
+        open_run(None, stem="wrong", identity=OTHER, resume=False, left=lambda: 0.0) as wrong,
+    ):
+        wrong.data.mkdir()
+        (wrong.data / "large.npy").write_bytes(b"0" * 1000)
+        raise UsageError("no such column", hint="see the data")
+    dead = killed(stem="dead")
+    (dead / "encoded" / "native").mkdir(parents=True)
+    assert (run.data / "large.npy").exists()
+    assert interrupted_run({**JOB, "data": "/other.csv"}) is None
+    sweep()
+    assert sorted(path.name for path in run.folder.iterdir()) == ["lock", "run.json"]
+    assert not wrong.data.exists()
+    assert (dead / "encoded").exists()
+    assert interrupted_run(JOB) == dead, "it can still be resumed"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "\0\0\0"])
