@@ -34,7 +34,7 @@ from threadpoolctl import threadpool_limits
 from automl_cli.metrics import METRICS, Array, TaskKind
 from automl_cli.transfer.align import fit_coral, fit_quantile_map, fit_subspace
 from automl_cli.transfer.boost import tradaboost
-from automl_cli.transfer.density import mean_one, ratio_weights
+from automl_cli.transfer.density import mean_one, ratio_weights, worth_weighting
 from automl_cli.transfer.domain import tell_apart
 from automl_cli.transfer.judge import (
     circular_losses,
@@ -181,7 +181,8 @@ def both_sides(d: Draw, learner: Learner) -> tuple[Array, Array]:
     return cross_fitted_with(fit_of(table, d.y, learner), source, target)
 
 
-JUDGED = {"label": ("label shares, MLLS",), "covariate": ("weights, boosted", "weights, boosted, flattened by 0.5")}
+JUDGED = {"label": ("label shares, MLLS",), "covariate": ("weights, boosted, flattened by 0.5",)}
+"""What a fit chooses from, see `automl_cli.shifted`."""
 
 
 def judged(d: Draw, learner: Learner, found: dict[str, Way]) -> Way:
@@ -189,7 +190,8 @@ def judged(d: Draw, learner: Learner, found: dict[str, Way]) -> Way:
     n, n_target = len(d.X), len(d.Z)
     shift = d.told[learner.__name__]
     suitable = [name for kind in shift.kinds for name in JUDGED[kind]]
-    if shift.domain_auc[0] > FAR:
+    full = found["weights, boosted"].weights
+    if shift.domain_auc[0] > FAR or (full is not None and not worth_weighting(full)):
         suitable = [name for name in suitable if not name.startswith("weights")]
     none = Way(d.X)
     labels = np.concatenate([d.y, np.zeros(n_target, dtype=np.int64)])

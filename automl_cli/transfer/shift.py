@@ -15,7 +15,7 @@ from automl_cli.transfer.labels import LabelShift, class_shares, fit_bbse, label
 from automl_cli.transfer.probabilities import raw_outputs
 from automl_cli.transfer.source import fit_recalibration
 
-SAME, FAR = 0.55, 0.95
+SAME, FAR = 0.55, 0.9
 """Domain AUC up to which rows may be pooled, and from which on source rows have nothing to say about target rows."""
 LEVEL = 0.01
 LARGE = 0.1
