@@ -99,12 +99,15 @@ class Gain:
         The picks with the largest cross-fitted gain; 1 is the best model alone.
     picks_by_part : tuple of tuples of int
         The models that were chosen without each part, as often as they were picked.
+    sampled : bool
+        Whether these choices saw a sample of the other parts only.
     """
 
     in_sample: float
     cross_fitted: float
     n_picks: int
     picks_by_part: tuple[tuple[int, ...], ...] = ()
+    sampled: bool = False
 
     def weights_by_part(self, n_models: int) -> list[Array]:
         """Return the weights that were chosen without each part, each of shape (n_models,)."""
@@ -151,10 +154,11 @@ def measure_gain(
         return None
     truth = _Truth(y, weight, folds, metric)
     complete = complete_models(oof)  # also on the rows of the part: one that lacks only these could not begin
-    seen_gains, curves, picked = [], [], []
+    seen_gains, curves, picked, sampled = [], [], [], False
     for part in range(n_parts):
-        seen, held_out = np.flatnonzero(parts != part), np.flatnonzero(parts == part)
-        seen = seen[_sample(y[seen], oof.shape[2], metric, share=1.0 / n_parts)]
+        others, held_out = np.flatnonzero(parts != part), np.flatnonzero(parts == part)
+        seen = others[_sample(y[others], oof.shape[2], metric, share=1.0 / n_parts)]
+        sampled = sampled or len(seen) < len(others)
         held_out = held_out[_sample(y[held_out], oof.shape[2], metric, share=1.0 / n_parts)]
         inside, outside = truth.take(seen), truth.take(held_out)
         chosen_on, judged_on = oof[:, seen], oof[:, held_out]
@@ -166,7 +170,7 @@ def measure_gain(
         curve = _prefix_gains(judged_on, outside, chosen)
         curves.append(np.pad(curve, (0, _MOST_PICKS - len(curve)), mode="edge"))
     curve = np.mean(curves, axis=0)
-    return Gain(float(np.mean(seen_gains)), float(curve[-1]), int(np.argmax(curve)) + 1, tuple(picked))
+    return Gain(float(np.mean(seen_gains)), float(curve[-1]), int(np.argmax(curve)) + 1, tuple(picked), sampled)
 
 
 def _prefix_gains(oof: Array, truth: "_Truth", picks: Array) -> Array:

@@ -169,9 +169,6 @@ def _fit_fold(
         "rounds": int(getattr(model, "rounds", 0)),
         "cut": bool(getattr(model, "cut", False)),
     }
-    if data.bagged and family.thinned is not None:
-        model = family.thinned(model, len(data.folds))
-        predicting *= model.rounds / max(1, facts["rounds"])
     if fold == 0:
         facts["row_seconds"] = [encoded.row_seconds, _row_seconds(model, encoded.valid, predicting)]
     _write_fold(folder / f"fold_{fold}", family, model, encoded.encoder, predictions, facts)

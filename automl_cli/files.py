@@ -233,22 +233,21 @@ def link_file(file: Path, place: Path) -> None:
 
 
 def remove_in_time(folder: Path, left: Callable[[], float]) -> bool:
-    """Remove a folder, one of its entries after the other while seconds are left; return whether it is gone.
+    """Remove a folder file by file while seconds are left; return whether it is gone.
 
-    Removing gigabytes takes seconds on a slow disk.
+    Removing gigabytes takes seconds on a slow disk. What cannot be removed stays.
     """
-    try:
-        entries = sorted(folder.iterdir())
-    except FileNotFoundError:
-        return True
-    for entry in entries:
-        if left() <= 0:
-            return False
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry, ignore_errors=True)
-        else:
-            entry.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # what could not be removed, or came meanwhile
+    for place, folders, files in os.walk(folder, topdown=False):
+        for name in (*files, *folders):
+            if left() <= 0:
+                return False
+            path = Path(place, name)
+            with contextlib.suppress(OSError):
+                if name in files or path.is_symlink():
+                    path.unlink()
+                else:
+                    path.rmdir()
+    with contextlib.suppress(OSError):
         folder.rmdir()
     return not folder.exists()
 

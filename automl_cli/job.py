@@ -264,8 +264,7 @@ def prepare(
     if sources.model is not None and not (run.data / SOURCE_MODEL).exists():
         notices = (*notices, *lay_out_model(sources.model, run.data / SOURCE_MODEL, table, schema, task))
     if not recorded:
-        bagged = not plan.refit and not options.limits_model
-        save_rundata(run.data, frame, task, plan, rows, unlabelled, bagged=bagged)
+        save_rundata(run.data, frame, task, plan, rows, unlabelled)
     data = open_rundata(run.data)
     return Job(
         table=table,

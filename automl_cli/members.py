@@ -26,7 +26,7 @@ MOST_BYTES = 192 * 2**20  # of out-of-fold predictions held at once
 BY_FOLD = ("roc_auc", "average_precision")
 WORTH = 0.003  # of the loss, that members which are slow to predict must gain
 FIRST_PICKS = 10  # of a mix that is good enough to learn thresholds from
-FEW_ROWS = 2_000  # up to which the members are a mean of several selections; measured up to 1,500
+FEW_ROWS = 2_000  # rows up to which the members are a mean of several selections; measured up to 1,500
 FEWEST_PARTS = 5  # of the rows, where one fold has to be divided to judge what is learned on its predictions
 
 
@@ -314,7 +314,7 @@ def _weigh(oof: Array, known: _Known) -> tuple[Array, Gain | None]:
     scales = known.folds if metric.name in BY_FOLD else None
     gain = measure_gain(oof, y, metric, weight, parts=known.parts, folds=scales)
     weights = greedy_weights(oof, y, metric, weight, folds=scales)
-    if gain is not None and len(y) <= FEW_ROWS:
+    if gain is not None and not gain.sampled and len(y) <= FEW_ROWS:
         weights = steadied(weights, gain, oof, y, metric, weight, folds=scales)
     return weights, gain
 

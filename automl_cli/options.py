@@ -147,11 +147,6 @@ class FitOptions:
             raise UsageError("--adapt-to needs the machine that the command runs on", hint="leave --dask out")
 
     @property
-    def limits_model(self) -> bool:
-        """Whether the model may be no larger, or no slower, than so much."""
-        return self.compact or self.max_bytes is not None or self.max_row_seconds is not None
-
-    @property
     def networks_wanted(self) -> bool:
         """Whether networks are to be searched whatever the time."""
         return self.nas not in ("", NO_NETWORKS)

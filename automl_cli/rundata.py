@@ -48,9 +48,6 @@ class RunData:
     source : SourceRows or None
     unlabelled : Frame or None
         Rows whose target nobody knows, of the schema of the run.
-    bagged : bool
-        Whether the models of all folds are served together. They are not under a time order, where members are fitted
-        on all rows, and where limits on the model may leave one of them.
     """
 
     frame: Frame
@@ -63,7 +60,6 @@ class RunData:
     plan: ValidationPlan
     source: SourceRows | None = None
     unlabelled: Frame | None = None
-    bagged: bool = False
 
     @property
     def needed_unlabelled(self) -> Frame:
@@ -107,10 +103,8 @@ def save_rundata(
     plan: ValidationPlan,
     source: SourceRows | None = None,
     unlabelled: Frame | None = None,
-    *,
-    bagged: bool = False,
 ) -> None:
-    """Write a run's data into ``folder``, which must be empty or absent; ``bagged`` as in `RunData`."""
+    """Write a run's data into ``folder``, which must be empty or absent."""
     if unlabelled is not None:
         (folder / UNLABELLED).mkdir(parents=True, exist_ok=True)
         unlabelled.save(folder / UNLABELLED)
@@ -130,7 +124,6 @@ def save_rundata(
         "metric": task.metric.name,
         "folds": len(plan.folds),
         "repeat": len(plan.repeat),
-        "bagged": bagged,
         "plan": {"reason": plan.reason, "random": plan.random, "refit": plan.refit},
     }
     (folder / "task.json").write_text(json.dumps(facts))
@@ -178,5 +171,4 @@ def open_rundata(folder: Path) -> RunData:
         plan=ValidationPlan(folds, **facts["plan"], repeat=repeat),
         source=_open_source(folder / "source"),
         unlabelled=open_frame(folder / UNLABELLED) if (folder / UNLABELLED).exists() else None,
-        bagged=facts.get("bagged", False),
     )

@@ -18,6 +18,7 @@ from automl_cli.files import NO_SPACE, explain, locked, remove_in_time
 
 FACTS = "run.json"
 NO_FACTS: Mapping[str, Any] = MappingProxyType({})
+SURELY_DEAD = 86_400.0  # seconds since anything happened in the folder of a run that has no trial
 KEEP_DAYS = 30  # folders of finished or abandoned runs; their trials are dropped at once when a run succeeds
 
 
@@ -50,6 +51,11 @@ class Run:
     def encoded(self) -> Path:
         """Encoded folds, mapped by every worker; gone with the end of the run, even where its folder is kept."""
         return self.folder / "encoded"
+
+    @property
+    def source(self) -> Path:
+        """What was learned of other tables than the one that is fitted."""
+        return self.folder / "source"
 
     @property
     def journal(self) -> Path:
@@ -146,7 +152,7 @@ def _check(run: Run, identity: Mapping[str, str], resume: bool) -> None:
         raise UsageError(f"there is no run to resume in {run.folder}", hint="start it without --resume")
     if resume:
         return
-    ours = (run.data, run.encoded, run.folder / "trials", run.journal, run.model, run.folder / FACTS)
+    ours = (run.data, run.encoded, run.source, run.folder / "trials", run.journal, run.model, run.folder / FACTS)
     foreign = [path.name for path in ours if path.exists()]
     if foreign and "identity" not in known:
         # they would be removed below, and may be the user's own
@@ -155,7 +161,7 @@ def _check(run: Run, identity: Mapping[str, str], resume: bool) -> None:
         raise UsageError(
             f"{run.folder} holds an interrupted run", hint="add --resume to go on with it, or name another --run-dir"
         )
-    for leftover in (run.data, run.folder / "trials"):
+    for leftover in (run.data, run.source, run.folder / "trials"):
         shutil.rmtree(leftover, ignore_errors=True)
     run.journal.unlink(missing_ok=True)
     run.model.unlink(missing_ok=True)
@@ -172,7 +178,7 @@ def _free(run: Run) -> None:
     if not run.keep:
         run.model.unlink(missing_ok=True)
         run.journal.unlink(missing_ok=True)
-        for big in (run.folder / "trials", run.data):
+        for big in (run.folder / "trials", run.source, run.data):
             remove_in_time(big, run.left)
 
 
@@ -213,12 +219,16 @@ def sweep() -> None:
     """
     oldest = time.time() - KEEP_DAYS * 86400
     for touched, folder in list(_folders(state_folder() / "runs")):
-        with contextlib.suppress(Locked, OSError), locked(folder / "lock", str(folder)):
+        if not folder.is_dir():
+            continue
+        with contextlib.suppress(AutomlError, OSError), locked(folder / "lock", str(folder)):
             if touched < oldest:
                 shutil.rmtree(folder, ignore_errors=True)
                 continue
             run = Run(folder, keep=False)
-            if run.facts().get("status") == "done" or not run.journal.exists():
+            # one without a journal may have just begun, where the file system knows no locks
+            dead = not run.journal.exists() and touched < time.time() - SURELY_DEAD
+            if dead or run.facts().get("status") == "done":
                 remove_in_time(run.encoded, run.left)
                 _free(run)
 

@@ -14,6 +14,7 @@ from automl_cli.anytime import ModelSoFar
 from automl_cli.artifact import Attachment, Signer
 from automl_cli.attached import kept_of
 from automl_cli.background import Background
+from automl_cli.bags import thinned_bags
 from automl_cli.clock import Deadline
 from automl_cli.correcting import delivered_for
 from automl_cli.delivery import attached_in_time, save_small
@@ -332,7 +333,8 @@ def _save(
         save_small(model, out, summary, fitted, attached, signer)
         return
     try:
-        model.write(out, summary.to_manifest(), fitted, attached=attached, signer=signer)
+        bags = thinned_bags(model.cache.run_folder, model.chosen, fitted) if model.chosen is not None else fitted
+        model.write(out, summary.to_manifest(), bags, attached=attached, signer=signer)
     except AutomlError:
         if not fitted:
             raise

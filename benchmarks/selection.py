@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from automl_cli.artifact import open_artifact
-from automl_cli.ensemble import combine, greedy_weights, measure_gain
+from automl_cli.ensemble import combine, greedy_weights, measure_gain, steadied
 from automl_cli.evaluate import trial_folder
 from automl_cli.families import find_families
 from automl_cli.features.encodings import ENCODINGS
@@ -131,8 +131,7 @@ def over_parts(case: Case) -> Array:
     gain = measure_gain(case.oof, case.y, case.metric, parts=case.parts, folds=case.scales)
     if gain is None:
         return case.greedy()
-    by_part = [np.bincount(picks, minlength=len(case.oof)) / len(picks) for picks in gain.picks_by_part]
-    return np.asarray(np.mean(by_part, axis=0))
+    return steadied(case.greedy(), gain, case.oof, case.y, case.metric, None, folds=case.scales)
 
 
 def over_draws(case: Case, n: int = 20) -> Array:

@@ -61,6 +61,7 @@ LAYERS = (
     "members",
     "trimming",
     "repeats",
+    "bags",
     "importance",
     "worker",
     "nas",

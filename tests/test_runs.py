@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from automl_cli.errors import Locked, UsageError
+from automl_cli.files import remove_in_time
 from automl_cli.runs import KEEP_DAYS, finish, interrupted_run, open_run, output_lock, state_folder, sweep
 
 JOB = {"data": "/d.csv", "target": "y", "out": "/m.automl"}
@@ -140,28 +141,53 @@ def test_folders_that_nobody_touched_for_a_month_are_forgotten() -> None:
         assert held.exists(), "somebody works in it"
 
 
-def test_what_there_was_no_time_to_remove_is_removed_later() -> None:
-    with open_run(None, stem="d", identity=JOB, resume=False, left=lambda: 0.0) as run:
-        for place in (run.data, run.encoded / "native", run.folder / "trials" / "00000"):
+def test_what_there_was_no_time_to_remove_is_removed_later(own_state: Path) -> None:
+    none = {"stem": "d", "resume": False, "left": lambda: 0.0}
+    with open_run(None, identity=JOB, **none) as run:
+        for place in (run.data, run.source, run.encoded / "native", run.folder / "trials" / "00000"):
             place.mkdir(parents=True)
             (place / "large.npy").write_bytes(b"0" * 1000)
+        run.journal.write_text("a trial\n")
         finish(run)
-    with (
-        pytest.raises(UsageError),
-        open_run(None, stem="wrong", identity=OTHER, resume=False, left=lambda: 0.0) as wrong,
-    ):
-        wrong.data.mkdir()
-        (wrong.data / "large.npy").write_bytes(b"0" * 1000)
-        raise UsageError("no such column", hint="see the data")
-    dead = killed(stem="dead")
-    (dead / "encoded" / "native").mkdir(parents=True)
+    wrong = []
+    for identity in (OTHER, {**OTHER, "out": "/n.automl"}):
+        other = none | {"stem": identity["out"][1:]}
+        with pytest.raises(UsageError), open_run(None, identity=identity, **other) as gone:
+            gone.data.mkdir()
+            (gone.data / "y.npy").write_bytes(b"0")
+            wrong.append(gone)
+            raise UsageError("no such column", hint="see the data")
+    long_ago = time.time() - 2 * 86400
+    os.utime(wrong[0].folder, (long_ago, long_ago))
+    dead = killed({**JOB, "data": "/e.csv"}, stem="dead")
+    (dead / "encoded").mkdir()
+    (own_state / ".stray").write_text("no folder")
     assert (run.data / "large.npy").exists()
-    assert interrupted_run({**JOB, "data": "/other.csv"}) is None
+    assert interrupted_run(JOB) is None, "it is done, whatever lies there"
     sweep()
     assert sorted(path.name for path in run.folder.iterdir()) == ["lock", "run.json"]
-    assert not wrong.data.exists()
-    assert (dead / "encoded").exists()
-    assert interrupted_run(JOB) == dead, "it can still be resumed"
+    assert not wrong[0].data.exists()
+    assert wrong[1].data.exists(), "it may have just begun"
+    assert interrupted_run({**JOB, "data": "/e.csv"}) == dead, "it can still be resumed"
+
+
+def test_removing_ends_with_the_time_within_a_folder_too(tmp_path: Path) -> None:
+    for k in range(20):
+        (tmp_path / "encoded" / "fold_0" / f"part_{k}").mkdir(parents=True)
+        (tmp_path / "encoded" / "fold_0" / f"part_{k}" / "X.npy").write_bytes(b"0" * 100)
+    ticks = iter(range(10, -1000, -1))
+    assert not remove_in_time(tmp_path / "encoded", lambda: next(ticks))
+    assert 5 < len(list(tmp_path.glob("encoded/fold_0/*/X.npy"))) < 20
+    assert remove_in_time(tmp_path / "encoded", lambda: 1.0)
+    assert remove_in_time(tmp_path / "never there", lambda: 1.0)
+
+
+def test_a_named_folder_that_is_used_again_has_nothing_of_another_source(tmp_path: Path) -> None:
+    with open_run(tmp_path / "run", stem="d", identity=JOB, resume=False) as run:
+        (run.source / "model").mkdir(parents=True)
+        finish(run)
+    with open_run(tmp_path / "run", stem="d", identity=JOB, resume=False) as run:
+        assert not run.source.exists()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "\0\0\0"])

@@ -142,7 +142,7 @@ def test_a_model_serves_where_the_old_rows_are_gone(command: Command, folder: Pa
     for line in (
         ("fit", "old.csv", "-t", "y", "-o", "old.automl", "--trials", "3", *FEW, "-q"),
         ("fit", "new.csv", "-t", "y", "--source", "old.automl", "-o", "both.automl", "--trials", "6", *FEW, "-q"),
-        ("fit", "new.csv", "-t", "y", "-o", "alone.automl", "--trials", "4", *FEW, "-q"),
+        ("fit", "new.csv", "-t", "y", "-o", "alone.automl", "--trials", "6", *FEW, "-q"),
     ):
         answer = command(*line, cwd=tmp_path)
         assert answer.returncode == 0, answer.stderr
