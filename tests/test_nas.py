@@ -36,6 +36,7 @@ from automl_cli.nas import (
     space_of_table,
     work_of,
 )
+from automl_cli.nas.additive import predicted_ranks
 from automl_cli.nas.decisions import Indices
 from automl_cli.neural.architecture import Architecture, parse_architecture
 from benchmarks.nas_table import COLUMNS, SPACE, main, open_csv, read_lines, regrets, synthetic_table, tables_of
@@ -492,6 +493,46 @@ def test_costs_are_learned_and_bound_what_is_asked() -> None:
     within = costs.ends_within(lambda: 5.0)
     asked = play(make_strategy("evolution", WHOLE, seed=0, fits=within), 20)
     assert all(costs.at_most(s.candidate) <= 5.0 for s in asked)
+
+
+# ---- the additive model of losses
+
+
+def test_an_additive_model_orders_networks_that_it_has_not_seen() -> None:
+    table = synthetic_table(3, noise=0.0)
+    every = SPACE.every()
+    loss = {indices: table.losses[str(SPACE.decode(indices)), 1.0][0] for indices in every}
+    order = np.random.default_rng(0).permutation(len(every))
+    known, unseen = [every[k] for k in order[:60]], [every[k] for k in order[60:]]
+    noisy = np.random.default_rng(1).normal(0, 0.1, 60)
+    said = predicted_ranks([(n, loss[n] + e) for n, e in zip(known, noisy, strict=True)], unseen, SPACE)
+    truth = np.array([loss[network] for network in unseen])
+    ranks = [np.argsort(np.argsort(values)) for values in (said, truth)]
+    assert np.corrcoef(ranks[0], ranks[1])[0, 1] > 0.8
+
+
+def test_an_additive_model_takes_what_little_it_is_given() -> None:
+    first, second, third = SPACE.every()[:3]
+    assert predicted_ranks([(first, 0.3)], [first, second], SPACE).tolist() == [0.0, 0.0]
+    assert predicted_ranks([(first, 0.3), (second, 0.3)], [third], SPACE).tolist() == [0.0]
+    diverged = predicted_ranks([(first, 0.3), (second, np.inf)], [first, second], SPACE)
+    assert np.isfinite(diverged).all()
+    assert diverged[0] <= diverged[1]
+
+
+def test_a_screen_asks_for_better_children() -> None:
+    means = []
+    for screened in (1, 8):
+        losses = []
+        for seed in range(6):
+            search = Evolution(SPACE, seed=seed, screened=screened)
+            for _ in range(40):
+                suggestion = search.ask()
+                loss = score_of(suggestion.candidate)
+                search.tell(suggestion, loss, 1.0)
+                losses.append(loss)
+        means.append(np.mean(losses))
+    assert means[1] < means[0]
 
 
 # ---- the benchmark's replay
