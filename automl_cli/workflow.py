@@ -61,7 +61,7 @@ USUAL_ENDING = 0.4  # seconds of weighing and saving on small tables
 UNDESCRIBED = Notice(
     "undescribed", "there was no time to describe the table in the model: automl check and --champion need more --time"
 )
-LEAVING_SECONDS = 0.3  # from the last file that is removed until the process is gone
+TIDIED_BEFORE = 0.3  # seconds: from the last file that is removed until the process is gone
 SHORTEST_SEARCH = 1.0  # seconds; with less no trial can end
 MEMORY_SHARE = 0.85  # of the machine, where the user sets no limit
 
@@ -164,7 +164,7 @@ def fit(
 
 def _until_the_end(deadline: Deadline) -> Callable[[], float]:
     """Return what tells how many seconds there are for tidying up."""
-    return lambda: deadline.seconds_left() - LEAVING_SECONDS if deadline.limited else math.inf
+    return lambda: deadline.seconds_left() - TIDIED_BEFORE if deadline.limited else math.inf
 
 
 def _shift(job: Job, executor: TrialExecutor, deadline: Deadline) -> dict[str, Any]:
