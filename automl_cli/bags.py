@@ -17,26 +17,39 @@ from automl_cli.trial import Success
 
 logger = logging.getLogger(__name__)
 LEAST_MODELS = 3  # of a bag: with fewer each needs all that it has
+MOST_OF_A_CLASSIFIER = 0.5  # of all weight
 
 
 def thinned_bags(
-    run_folder: Path, chosen: Chosen, fitted: Mapping[int, tuple[Path, ...]]
+    run_folder: Path, chosen: Chosen, fitted: Mapping[int, tuple[Path, ...]], *, classify: bool
 ) -> dict[int, tuple[Path, ...]]:
     """Return ``fitted`` with thinned copies in place of the models of large bags, where a family has a way.
 
     It is done here, and not where a fold is fitted, because only now is known how many models a bag has: folds may be
     unfinished, others be added, or one model stand for all.
 
+    Probabilities of fewer trees scatter more. `automl adapt` compares those of new rows, by one model of each member,
+    with those kept from the training, and would take that for a shift where most of a classifier's weight is on
+    forests: such a model is left whole.
+
     Parameters
     ----------
     fitted : mapping of trial number to folders with ``encoder/`` and ``model/``
         Of members whose models are other ones than those of their finished folds.
+    classify : bool
+        Whether the members predict probabilities.
     """
-    bags = dict(fitted)
-    for trial, _ in chosen.members:
-        number, family = trial.proposal.number, find_families(include_missing=True)[trial.proposal.pipeline.family]
+    bags, families = dict(fitted), find_families(include_missing=True)
+    thinnable = [
+        (trial, abs(weight)) for trial, weight in chosen.members if families[trial.proposal.pipeline.family].thinned
+    ]
+    share = sum(weight for _, weight in thinnable) / sum(abs(weight) for _, weight in chosen.members)
+    if classify and share > MOST_OF_A_CLASSIFIER:
+        return bags
+    for trial, _ in thinnable:
+        number, family = trial.proposal.number, families[trial.proposal.pipeline.family]
         folders = fitted.get(number) or fold_folders(run_folder, trial)
-        if family.thinned is None or len(folders) < LEAST_MODELS:
+        if len(folders) < LEAST_MODELS:
             continue
         try:
             bags[number] = _thinned(run_folder, trial, family, folders)

@@ -1,4 +1,4 @@
-"""The end of a fit under limits: single models are fitted, the file is measured, and made smaller if need be."""
+"""The model is written to its place; under limits single models are fitted, and the file is measured first."""
 
 import logging
 import math
@@ -13,6 +13,7 @@ from automl_cli.anytime import SUMMARY_BYTES, ModelSoFar
 from automl_cli.artifact import NOTHING, Attachment, Signer, open_artifact
 from automl_cli.attached import Kept, attachments
 from automl_cli.background import Background
+from automl_cli.bags import thinned_bags
 from automl_cli.ending import Ending, further_models, refit_members
 from automl_cli.errors import AutomlError, LimitNotMet, TooLarge
 from automl_cli.evaluate import fold_folders, open_run
@@ -293,3 +294,32 @@ def attached_in_time(
     except Exception:  # it serves later comparisons, and must not cost the model
         logger.warning("the table could not be described", exc_info=True)
         return {}
+
+
+def save(
+    model: ModelSoFar,
+    out: Path,
+    summary: Summary,
+    fitted: Mapping[int, tuple[Path, ...]],
+    attached: Mapping[str, Attachment],
+    signer: Signer | None,
+) -> None:
+    """Write the model to its place; where more models of the members have no room, with those of their folds alone."""
+    if model.costs is not None:
+        save_small(model, out, summary, fitted, attached, signer)
+        return
+    try:
+        model.write(out, summary.to_manifest(), _bags(model, fitted), attached=attached, signer=signer)
+    except AutomlError:
+        if not fitted:
+            raise
+        logger.warning("the model is written without further models of its members", exc_info=True)
+        model.write(out, summary.to_manifest(), attached=attached, signer=signer)
+
+
+def _bags(model: ModelSoFar, fitted: Mapping[int, tuple[Path, ...]]) -> Mapping[int, tuple[Path, ...]]:
+    """Return the models of each member as they are saved."""
+    if model.chosen is None:
+        return fitted
+    classify = model.cache.data.n_outputs > 1
+    return thinned_bags(model.cache.run_folder, model.chosen, fitted, classify=classify)

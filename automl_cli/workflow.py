@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,15 +11,14 @@ from typing import Any
 
 from automl_cli.adaptto import adapted_job
 from automl_cli.anytime import ModelSoFar
-from automl_cli.artifact import Attachment, Signer
+from automl_cli.artifact import Signer
 from automl_cli.attached import kept_of
 from automl_cli.background import Background
-from automl_cli.bags import thinned_bags
 from automl_cli.clock import Deadline
 from automl_cli.correcting import delivered_for
-from automl_cli.delivery import attached_in_time, save_small
+from automl_cli.delivery import attached_in_time, save
 from automl_cli.ending import Ending, what_mattered
-from automl_cli.errors import AutomlError, BadData, NoModel, UsageError
+from automl_cli.errors import BadData, NoModel, UsageError
 from automl_cli.evaluate import evaluate, finished_trial
 from automl_cli.events import Entered, Event, Improved, Prepared, Remembered
 from automl_cli.executors import PRELOAD, ExecutorKind, ProcessExecutor, Setup, TrialExecutor, open_executor, submitted
@@ -262,7 +261,7 @@ def _search_and_save(
         footprint=corrected.delivered.footprint,
         transfer=corrected.transfer or _transfer(job, model, chosen, shift, deadline),
     )
-    _save(model, options.out, summary, corrected.delivered.fitted, attached, job.signer)
+    save(model, options.out, summary, corrected.delivered.fitted, attached, job.signer)
     phases.end("save")
     if not stopped_by_user:  # else --resume can go on with it, and it is remembered once it is done
         finish(
@@ -318,28 +317,6 @@ def _beside(
     left = phases.deadline.seconds_left() / 2 if phases.deadline.limited else math.inf
     if not told_of and (recalled := recalling.result_within(min(left, MOST_WAIT))) is not None:
         yield Remembered(recalled)
-
-
-def _save(
-    model: ModelSoFar,
-    out: Path,
-    summary: Summary,
-    fitted: Mapping[int, tuple[Path, ...]],
-    attached: Mapping[str, Attachment],
-    signer: Signer | None,
-) -> None:
-    """Write the model to its place; where more models of the members have no room, with those of their folds alone."""
-    if model.costs is not None:
-        save_small(model, out, summary, fitted, attached, signer)
-        return
-    try:
-        bags = thinned_bags(model.cache.run_folder, model.chosen, fitted) if model.chosen is not None else fitted
-        model.write(out, summary.to_manifest(), bags, attached=attached, signer=signer)
-    except AutomlError:
-        if not fitted:
-            raise
-        logger.warning("the model is written without further models of its members", exc_info=True)
-        model.write(out, summary.to_manifest(), attached=attached, signer=signer)
 
 
 def _hear(event: Finished, job: Job, model: ModelSoFar, cost: SearchCost) -> bool:

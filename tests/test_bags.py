@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,7 @@ def bag(run: Path, n_folds: int, encoding: str) -> Chosen:
 @pytest.mark.parametrize("encoding", ["ordinal", "ordinal:offset"])
 def test_each_forest_of_a_bag_keeps_the_trees_it_needs(tmp_path: Path, encoding: str) -> None:
     chosen = bag(tmp_path, 4, encoding)
-    folders = thinned_bags(tmp_path, chosen, {})[0]
+    folders = thinned_bags(tmp_path, chosen, {}, classify=False)[0]
     assert [folder.name for folder in folders] == ["fold_0", "fold_1", "fold_2", "fold_3"]
     rows = Matrix(X, (), ("a", "b"))
     for k, folder in enumerate(folders):
@@ -63,9 +64,19 @@ def test_each_forest_of_a_bag_keeps_the_trees_it_needs(tmp_path: Path, encoding:
 
 def test_few_models_keep_all_their_trees(tmp_path: Path) -> None:
     chosen = bag(tmp_path, 2, "ordinal")
-    assert thinned_bags(tmp_path, chosen, {}) == {}
+    assert thinned_bags(tmp_path, chosen, {}, classify=False) == {}
     alone = {0: (trial_folder(tmp_path, 0) / "fold_0",)}
-    assert thinned_bags(tmp_path, chosen, alone) == alone
+    assert thinned_bags(tmp_path, chosen, alone, classify=False) == alone
+
+
+def test_a_classifier_that_is_mostly_forests_is_left_whole(tmp_path: Path) -> None:
+    # its probabilities are compared with those of whole forests when it is adapted to new rows
+    chosen = bag(tmp_path, 4, "ordinal")
+    assert thinned_bags(tmp_path, chosen, {}, classify=True) == {}
+    (trial, _), other = chosen.members[0], replace(chosen.members[0][0].proposal, number=1)
+    linear = replace(trial, proposal=replace(other, pipeline=Pipeline("linear", "one_hot", {})))
+    mixed = replace(chosen, members=((trial, 0.4), (linear, 0.6)))
+    assert set(thinned_bags(tmp_path, mixed, {}, classify=True)) == {0}
 
 
 def test_a_fit_saves_thinned_forests_that_predict_as_well(command: Command, tmp_path: Path) -> None:
