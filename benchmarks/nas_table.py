@@ -35,7 +35,7 @@ from automl_cli.nas import (
     make_strategy,
     random_search,
 )
-from automl_cli.nas.additive import predicted_ranks
+from benchmarks.additive import predicted_ranks
 
 SPACE = Space().restrict(
     numbers=("none", "pbld"), number_size=(3,), category_size=(8,), members=(1, 8), depth=(1, 2),
@@ -192,9 +192,6 @@ def contenders(fidelities: Sequence[float]) -> dict[str, Callable[[int], Strateg
         YARDSTICK: lambda seed: random_search(SPACE, seed=seed),
         **{name: named(name) for name in names},
         "evolution, half crossed": lambda seed: Evolution(SPACE, seed=seed, crossing=0.5),
-        "evolution, one of 4": lambda seed: Evolution(SPACE, seed=seed, screened=4),
-        "evolution, one of 10": lambda seed: Evolution(SPACE, seed=seed, screened=10),
-        "evolution, half crossed, one of 10": lambda seed: Evolution(SPACE, seed=seed, crossing=0.5, screened=10),
         "evolution, 16 and 3": lambda seed: Evolution(SPACE, seed=seed, population=16, sample=3),
     }
 

@@ -36,9 +36,9 @@ from automl_cli.nas import (
     space_of_table,
     work_of,
 )
-from automl_cli.nas.additive import predicted_ranks
 from automl_cli.nas.decisions import Indices
 from automl_cli.neural.architecture import Architecture, parse_architecture
+from benchmarks.additive import predicted_ranks
 from benchmarks.nas_table import COLUMNS, SPACE, main, open_csv, read_lines, regrets, synthetic_table, tables_of
 
 WHOLE = Space()
@@ -495,7 +495,7 @@ def test_costs_are_learned_and_bound_what_is_asked() -> None:
     assert all(costs.at_most(s.candidate) <= 5.0 for s in asked)
 
 
-# ---- the additive model of losses
+# ---- the benchmark's additive model of losses
 
 
 def test_an_additive_model_orders_networks_that_it_has_not_seen() -> None:
@@ -518,21 +518,6 @@ def test_an_additive_model_takes_what_little_it_is_given() -> None:
     diverged = predicted_ranks([(first, 0.3), (second, np.inf)], [first, second], SPACE)
     assert np.isfinite(diverged).all()
     assert diverged[0] <= diverged[1]
-
-
-def test_a_screen_asks_for_better_children() -> None:
-    means = []
-    for screened in (1, 8):
-        losses = []
-        for seed in range(6):
-            search = Evolution(SPACE, seed=seed, screened=screened)
-            for _ in range(40):
-                suggestion = search.ask()
-                loss = score_of(suggestion.candidate)
-                search.tell(suggestion, loss, 1.0)
-                losses.append(loss)
-        means.append(np.mean(losses))
-    assert means[1] < means[0]
 
 
 # ---- the benchmark's replay

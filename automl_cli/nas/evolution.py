@@ -4,7 +4,6 @@ from collections import deque
 
 import numpy as np
 
-from automl_cli.nas.additive import predicted_ranks
 from automl_cli.nas.decisions import Fits, Indices, Space, anything
 from automl_cli.nas.strategy import Earlier, Suggestion, best_first, new_one, pop_new
 
@@ -30,8 +29,6 @@ class Evolution:
         Members of which the best becomes a parent.
     crossing : float
         Share of children that are crossed with the best of another sample before they are mutated; the paper has none.
-    screened : int
-        Children of which the one is asked for that an additive model of all results so far puts first; 1: no model.
     fits : callable
         Limits.
     earlier : sequence of (Candidate, float)
@@ -50,7 +47,6 @@ class Evolution:
         population: int = 12,
         sample: int = 4,
         crossing: float = 0.0,
-        screened: int = 1,
         fits: Fits = anything,
         earlier: Earlier = (),
     ) -> None:
@@ -60,8 +56,6 @@ class Evolution:
         self._population = population
         self._sample = sample
         self._crossing = crossing
-        self._screened = screened
-        self._told: list[tuple[Indices, float]] = []
         self._fits = fits
         self._starts = best_first(earlier, space, fits, population // 2)
         self._seen: set[Indices] = set()
@@ -73,19 +67,9 @@ class Evolution:
             if start is None:
                 start = new_one(lambda _: self._space.sample(self._rng), self._space, self._fits, self._seen)
             return Suggestion(self._space.decode(start), origin="evolution")
-        children = [self._child() for _ in range(self._screened)]
-        if len(children) > 1:
-            scores = predicted_ranks(self._told, [child for child, _ in children], self._space)
-            children = [children[int(np.argmin(scores))]]
-        found, parent = children[0]
-        self._seen.add(found)
-        return Suggestion(self._space.decode(found), parent=self._space.decode(parent), origin="evolution")
-
-    def _child(self) -> tuple[Indices, Indices]:
-        """Return a new network and its parent; it is not taken for seen."""
         parent = self._parent()
 
-        def change(attempt: int) -> Indices:
+        def child(attempt: int) -> Indices:
             base = parent
             if self._crossing and self._rng.random() < self._crossing:
                 base = self._space.cross(parent, self._parent(), self._rng)
@@ -93,7 +77,8 @@ class Evolution:
                 base = self._space.mutate(base, self._rng)
             return base
 
-        return new_one(change, self._space, self._fits, set(self._seen)), parent
+        found = new_one(child, self._space, self._fits, self._seen)
+        return Suggestion(self._space.decode(found), parent=self._space.decode(parent), origin="evolution")
 
     def tell(self, suggestion: Suggestion, loss: float | None, cost: float) -> None:
         """Let a member in, and the oldest die; a failure has no children."""
@@ -101,7 +86,6 @@ class Evolution:
         self._seen.add(indices)
         if loss is not None and suggestion.fidelity == 1.0:
             self._members.append((indices, loss))
-            self._told.append((indices, loss))
 
     def _parent(self) -> Indices:
         """Return the best of a sample."""
