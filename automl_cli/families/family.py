@@ -192,11 +192,12 @@ def smoothing_prior(data: FoldData) -> Array:
     return prior
 
 
-def is_prior(prior: Array, n_outputs: int, *, regression: bool) -> bool:
-    """Whether an array that was read can be what `smoothing_prior` returned, or a part of that vote."""
+def is_prior(prior: Array, n_outputs: int, *, regression: bool, part: bool = False) -> bool:
+    """Whether an array that was read can be what `smoothing_prior` returned, or with ``part`` a part of that vote."""
     if regression:
         return len(prior) == 0
-    return len(prior) == n_outputs and bool((prior >= 0).all()) and 0.0 < float(prior.sum()) < 1.0 + 1e-6
+    least = 0.0 if part else 1.0 - 1e-6
+    return len(prior) == n_outputs and bool((prior >= 0).all()) and least < float(prior.sum()) < 1.0 + 1e-6
 
 
 def smoothed(probabilities: Array, prior: Array, n_votes: int) -> Array:

@@ -286,7 +286,7 @@ def _problems(trees: Trees) -> Iterable[str]:
     if len(trees.splits) < 1 or len(trees.splits) != len(trees.leaves) or nodes.values.shape[1] < 1:
         yield "trees do not add up"
         return
-    if not is_prior(trees.prior, nodes.values.shape[1], regression=trees.regression):
+    if not is_prior(trees.prior, nodes.values.shape[1], regression=trees.regression, part=True):
         yield "the shares of the classes do not add up"
     # bounded first, so that the sums below cannot overflow
     bounded = ((trees.splits >= 0) & (trees.splits < 2**31) & (trees.leaves == trees.splits + 1)).all()
