@@ -2,16 +2,13 @@
 
 import numpy as np
 
-from benchmarks.never_worse import KINDS, draw_shift, gains, mean_and_error
+from benchmarks.never_worse import KINDS, draw_shift, gains
+
+NOISE = 0.06  # of the logarithm of a ratio of losses, the mean of two draws; see docs/transfer.md
 
 
 def test_under_random_shifts_a_source_is_never_worse_beyond_noise() -> None:
-    by_kind = {}
-    for seed in range(len(KINDS)):
-        shift = draw_shift(seed)
-        by_kind[shift.kind] = gains(shift, 3, ["linear"])
+    by_kind = {shift.kind: gains(shift, 2, ["linear"]) for shift in map(draw_shift, range(len(KINDS)))}
     assert set(by_kind) == set(KINDS)
-    for kind, values in by_kind.items():
-        mean, error = mean_and_error(values)
-        assert mean <= min(max(2 * error, 0.02), 0.1), f"{kind}: {values}"
+    assert max(np.mean(values) for values in by_kind.values()) <= NOISE, by_kind
     assert np.mean(list(by_kind.values())) < -0.02
