@@ -252,7 +252,7 @@ def _not_met(ceiling: Ceiling, found: Cost) -> LimitNotMet:
     )
 
 
-def save_small(
+def _save_small(
     model: ModelSoFar,
     out: Path,
     summary: Summary,
@@ -306,7 +306,7 @@ def save(
 ) -> None:
     """Write the model to its place; where more models of the members have no room, with those of their folds alone."""
     if model.costs is not None:
-        save_small(model, out, summary, fitted, attached, signer)
+        _save_small(model, out, summary, fitted, attached, signer)
         return
     try:
         model.write(out, summary.to_manifest(), _bags(model, fitted), attached=attached, signer=signer)
