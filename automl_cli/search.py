@@ -1,7 +1,7 @@
 """The search: a generator that keeps proposals in flight until the deadline and yields what happens."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from dataclasses import dataclass, field, replace
 
@@ -339,9 +339,26 @@ def _proposal(state: State, rules: Rules, asked: tuple[Pipeline, str], seconds: 
 
 def _tell(state: State, optimizer: Optimizer, trial: Trial) -> None:
     """Tell the optimizer, and judge the trial."""
-    loss = trial.loss if isinstance(trial, Success) else None
+    best = state.incumbent.losses if state.incumbent is not None else ()
+    loss = comparable_loss(trial, trial.proposal.incumbent or best) if isinstance(trial, Success) else None
     optimizer.tell(trial.proposal.pipeline, loss, trial.seconds)
     _judge(state, trial)
+
+
+def comparable_loss(trial: Success, best: Sequence[float]) -> float:
+    """Return what a trial would have lost on all folds, as far as its distance from a complete one on its own tells.
+
+    Folds differ: one that was given up after the easiest would look better than every complete trial.
+
+    >>> from automl_cli.trial import Pipeline
+    >>> asked = Proposal(0, Pipeline("linear", "one_hot", {}), "smac", 0, 1)
+    >>> comparable_loss(Success(asked, (0.25,), 1.0, complete=False), best=(0.125, 0.25, 0.375))
+    0.375
+    """
+    n = len(trial.losses)
+    if trial.complete or n >= len(best):
+        return trial.loss
+    return max(0.0, sum(best) / len(best) + trial.loss - sum(best[:n]) / n)
 
 
 def _judge(state: State, trial: Trial) -> None:

@@ -138,6 +138,17 @@ def test_a_race_is_against_the_best_complete_trial() -> None:
     assert [p.incumbent for p in world.proposals] == [(), (0.5, 0.5), (0.2, 0.3), (0.2, 0.3), (0.2, 0.3)]
 
 
+@pytest.mark.parametrize("limit", [None, 60.0])
+def test_of_a_trial_that_was_given_up_the_optimizer_hears_how_it_compares(limit: float | None) -> None:
+    # by the first fold alone, an easy one, it would look as good as the best complete trial does on all of them
+    world = World(lambda p: good(p, 0.2, 0.4) if p.number != 6 else replace(good(p, 0.3), complete=False))
+    optimizer = Listed([pipeline("linear", float(C)) for C in range(15)])
+    world.run(optimizer, limit=limit)
+    told = dict(optimizer.told)
+    assert told.pop(pipeline("linear", 6.0)) == pytest.approx(0.3 + 0.1)
+    assert list(told.values()) == pytest.approx([0.3] * len(told))
+
+
 def test_a_failure_is_told_as_a_failure_and_the_search_goes_on() -> None:
     optimizer = Listed([pipeline("linear", C) for C in (1.0, 2.0)])
     world = World(lambda p: good(p) if p.number else Failure(p, "ValueError: no", 0.1))
