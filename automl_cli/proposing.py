@@ -21,7 +21,7 @@ from automl_cli.trial import Pipeline
 from automl_cli.warmstart import SHORTEST_LIMIT, Memory, winners_of
 
 ROUNDS = 2  # times the portfolio's length are handed out where there are several ways of using other rows
-MOST_LOOKING = 6.0  # seconds that a search waits for what past runs say, with its workers busy at first
+MOST_LOOKING = 6.0  # seconds that a search waits for what past runs say, once the portfolio has come to its end
 
 
 def proposer(
@@ -34,7 +34,7 @@ def proposer(
 ) -> Optimizer:
     """Return what proposes: what won on this table before, what did well on tables like it, the portfolio, a search.
 
-    Looking up what did well takes a second, in which the first pipelines of the portfolio run.
+    Looking up what did well takes a second or more, in which the first pipelines of the portfolio run.
     """
     known = _first(options, job, deadline)
     if Part.PORTFOLIO in options.without or not memory.asked:
@@ -49,9 +49,10 @@ def proposer(
     winners = winners_of(memory, job, resume=options.resume)
     if deadline.limited and deadline.total < SHORTEST_LIMIT:  # looking up would be worth less than what it takes
         return Portfolio(winners, _tried_first(known, job, learner, deadline), origin=WINNER)
+    if deadline.limited:  # nobody is idle while past runs are looked up
+        return Portfolio(winners, Portfolio(known, after_the_first, until=recalling.done), origin=WINNER)
     # where trials are counted, a number that no number of workers changes
-    begin = known[: job.resources.workers if deadline.limited else LAG]
-    return Portfolio(winners, Portfolio(begin, after_the_first), origin=WINNER)
+    return Portfolio(winners, Portfolio(known[:LAG], after_the_first), origin=WINNER)
 
 
 def _tried_first(

@@ -112,6 +112,16 @@ def test_a_portfolio_skips_what_a_resumed_run_tells_and_what_it_handed_out_itsel
     assert [portfolio.ask()[0] for _ in range(2)] == [linear(2.0), linear(5.0)]
 
 
+def test_a_portfolio_leaves_its_rest_to_the_other_one_as_soon_as_that_is_there():
+    there = []
+    portfolio = Portfolio(
+        [linear(1.0), linear(2.0), linear(3.0)], Recorder(linear(2.0), linear(9.0)), until=lambda: bool(there)
+    )
+    assert [portfolio.ask()[0] for _ in range(2)] == [linear(1.0), linear(2.0)]
+    there.append("the other one")
+    assert portfolio.ask()[0] == linear(9.0)
+
+
 def test_a_finite_space_ends_instead_of_repeating_itself():
     space = ConfigurationSpace({"family": ["a", "b", "c"]})
     for optimizer in (

@@ -19,6 +19,8 @@ class Portfolio:
         callable lets SMAC load in another thread while the list is tried: ``then=thread_future.result``.
     origin : str
         What its proposals are said to come from.
+    until : callable or None
+        Says when the rest of the list is left to the other optimizer.
 
     Examples
     --------
@@ -32,9 +34,14 @@ class Portfolio:
     """
 
     def __init__(
-        self, pipelines: Sequence[Pipeline], then: Optimizer | Callable[[], Optimizer], *, origin: str = "portfolio"
+        self,
+        pipelines: Sequence[Pipeline],
+        then: Optimizer | Callable[[], Optimizer],
+        *,
+        origin: str = "portfolio",
+        until: Callable[[], bool] | None = None,
     ) -> None:
-        self._origin = origin
+        self._origin, self._until = origin, until
         self._waiting = deque(dict.fromkeys(pipelines))
         self._start: Callable[[], Optimizer] = then if callable(then) else lambda: then
         self._then: Optimizer | None = None
@@ -43,7 +50,7 @@ class Portfolio:
 
     def ask(self) -> tuple[Pipeline, str]:
         """Return the next of the list, or what the other optimizer asks."""
-        while self._waiting:
+        while self._waiting and not (self._until is not None and self._until()):
             pipeline = self._waiting.popleft()
             if pipeline not in self._seen:  # told before it was asked: a resumed run
                 self._seen.add(pipeline)
