@@ -6,18 +6,20 @@ a source model as encoders take them, with its outputs for the target's rows.
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from automl_cli.comparing import compared_columns
 from automl_cli.families import find_families
 from automl_cli.families.family import FoldData, Limits, Shape
 from automl_cli.features.encodings import ENCODINGS
 from automl_cli.features.frame import Frame, joined
 from automl_cli.features.matrix import Array
 from automl_cli.files import once
+from automl_cli.metrics import TaskKind
 from automl_cli.rundata import RunData, SourceRows
 from automl_cli.sourced import HEADER, Offset, PartFiles, finish_source, read_source, standardised, write_source
 from automl_cli.transfer.adaptation import BALANCED, OFFSET, POOLED, WEIGHTED, WITH_ROWS
@@ -31,36 +33,120 @@ PARTS = 3
 FLATTENED = 0.5
 MOST_TOLD_APART = 4_000  # rows of each that a domain classifier is trained on: more would cost trials
 FAMILY, ENCODING = "lightgbm", "native"
+WATCHED_SHARE, MOST_WATCHED = 1 / 8, 2_000  # of a source's rows that a fold does not learn from
+WATCHED_WEIGHT = 10.0  # rows of the target that these count as together; see docs/transfer.md
+_NONE = np.zeros(0, dtype=np.int64)
 
 
-def training_frame(data: RunData, rows: Array, adaptation: str) -> Frame:
-    """Return the rows that an encoding and a model are fitted on: the target's, and the source's where it counts."""
-    own = data.frame.take(rows)
-    return joined([own, data.needed_source.frame]) if adaptation in WITH_ROWS else own
+@dataclass(frozen=True)
+class FoldRows:
+    """Which rows one model learns from, and which its training is watched on to stop in time.
+
+    Attributes
+    ----------
+    own, valid : ndarray of int64
+        Rows of the target.
+    source, watched : ndarray of int64
+        Rows of the source: none where a way of using it takes no rows, and none of them is in both.
+    """
+
+    own: Array
+    valid: Array
+    source: Array
+    watched: Array
 
 
-def training_targets(data: RunData, rows: Array, adaptation: str) -> Array:
-    """Return the targets of `training_frame`, those of the target's rows first."""
-    own: Array = data.y[rows]
-    return np.concatenate([own, data.needed_source.y]) if adaptation in WITH_ROWS else own
-
-
-def training_weights(run_folder: Path, data: RunData, rows: Array, adaptation: str) -> Array | None:
-    """Return the weights of `training_frame`, of mean one where there is a source; None where all rows count alike."""
-    own = None if data.weight is None else np.asarray(data.weight[rows])
+def fold_rows(data: RunData, fold: int, adaptation: str) -> FoldRows:
+    """Return the rows of a fold; some of the source are held back, since few rows of the target stop it by chance."""
+    own, valid = data.every_fold[fold]
     if adaptation not in WITH_ROWS:
-        return own
+        return FoldRows(own, valid, _NONE, _NONE)
     source = data.needed_source
-    if adaptation == POOLED and own is None and source.weight is None:
+    rows = np.arange(len(source.y))
+    if source.groups is not None and data.groups is not None:  # what belongs to validation rows may not be learned
+        rows = rows[~np.isin(source.groups, data.groups[valid])]
+    watched = _watched(rows, source, data, fold)
+    return FoldRows(own, valid, np.setdiff1d(rows, watched, assume_unique=True), watched)
+
+
+def _watched(rows: Array, source: SourceRows, data: RunData, fold: int) -> Array:
+    """Draw those of a source's rows that a fold does not learn from, ascending: whole groups, and no rare classes."""
+    if data.metric.name == "mape":  # of relative errors, values on another scale would outweigh the target's own
+        return _NONE
+    if data.kind is not TaskKind.REGRESSION:
+        y = np.asarray(source.y)
+        rows = rows[np.bincount(y, minlength=data.n_outputs)[y[rows]] >= 1 / WATCHED_SHARE]
+    most, rng = min(int(WATCHED_SHARE * len(rows)), MOST_WATCHED), np.random.default_rng(fold)
+    if source.groups is None:
+        return np.sort(rng.choice(rows, most, replace=False))
+    _, group, counts = np.unique(source.groups[rows], return_inverse=True, return_counts=True)
+    order = rng.permutation(len(counts))
+    return rows[np.isin(group, order[np.cumsum(counts[order]) <= most])]
+
+
+def all_rows(data: RunData, adaptation: str) -> FoldRows:
+    """Return every row as one to learn from."""
+    source = np.arange(len(data.needed_source.y)) if adaptation in WITH_ROWS else _NONE
+    return FoldRows(np.arange(data.n_rows), _NONE, source, _NONE)
+
+
+def training_frame(data: RunData, rows: FoldRows) -> Frame:
+    """Return the rows that an encoding and a model are fitted on, the target's first."""
+    return _frame(data, rows.own, rows.source)
+
+
+def training_targets(data: RunData, rows: FoldRows) -> Array:
+    """Return the targets of `training_frame`."""
+    return _targets(data, rows.own, rows.source)
+
+
+def training_weights(run_folder: Path, data: RunData, rows: FoldRows, adaptation: str) -> Array | None:
+    """Return the weights of `training_frame`, of mean one where there is a source; None where all rows count alike."""
+    if not len(rows.source):
+        return None if data.weight is None else np.asarray(data.weight[rows.own])
+    if adaptation == POOLED and data.weight is None and data.needed_source.weight is None:
         return None
-    ours = np.ones(len(rows)) if own is None else own
-    theirs = np.ones(len(source.y)) if source.weight is None else np.asarray(source.weight)
-    if adaptation == WEIGHTED:
-        theirs = theirs * source_weights(run_folder, data)
-    elif adaptation == BALANCED:
+    ours, theirs = _weights(run_folder, data, rows.own, rows.source, adaptation)
+    if adaptation == BALANCED:
         theirs = theirs * (ours.sum() / max(float(theirs.sum()), 1e-300))
     both = np.concatenate([ours, theirs])
     return np.asarray(both / both.mean())
+
+
+def watched_frame(data: RunData, rows: FoldRows) -> Frame:
+    """Return the rows that training is watched on, the validation rows first."""
+    return _frame(data, rows.valid, rows.watched)
+
+
+def watched_targets(data: RunData, rows: FoldRows) -> Array:
+    """Return the targets of `watched_frame`."""
+    return _targets(data, rows.valid, rows.watched)
+
+
+def watched_weights(run_folder: Path, data: RunData, rows: FoldRows, adaptation: str) -> Array | None:
+    """Return the weights of `watched_frame`: the source's together weigh as `WATCHED_WEIGHT` rows, or as they are."""
+    if not len(rows.watched):
+        return None if data.weight is None else np.asarray(data.weight[rows.valid])
+    ours, theirs = _weights(run_folder, data, rows.valid, rows.watched, adaptation)
+    together = min(WATCHED_WEIGHT, len(theirs)) * ours.mean()
+    return np.concatenate([ours, theirs * (together / max(float(theirs.sum()), 1e-300))])
+
+
+def _frame(data: RunData, own: Array, source: Array) -> Frame:
+    ours = data.frame.take(own)
+    return joined([ours, data.needed_source.frame.take(source)]) if len(source) else ours
+
+
+def _targets(data: RunData, own: Array, source: Array) -> Array:
+    ours: Array = data.y[own]
+    return np.concatenate([ours, data.needed_source.y[source]]) if len(source) else ours
+
+
+def _weights(run_folder: Path, data: RunData, own: Array, source: Array, adaptation: str) -> tuple[Array, Array]:
+    ours = np.ones(len(own)) if data.weight is None else np.asarray(data.weight[own])
+    given = data.needed_source.weight
+    theirs = np.ones(len(source)) if given is None else np.asarray(given[source])
+    return ours, theirs * source_weights(run_folder, data)[source] if adaptation == WEIGHTED else theirs
 
 
 def offset_of(run_folder: Path, data: RunData, rows: Array, adaptation: str) -> Offset | None:
@@ -69,7 +155,8 @@ def offset_of(run_folder: Path, data: RunData, rows: Array, adaptation: str) -> 
         return None
     columns = np.asarray(target_columns(run_folder, data)[rows], dtype=np.float64)
     centre, scale = _scale(source_model_folder(run_folder, data))
-    found = fit_recalibration(columns * scale + centre, np.asarray(data.y[rows]), data.kind)
+    weight = None if data.weight is None else np.asarray(data.weight[rows])
+    found = fit_recalibration(columns * scale + centre, np.asarray(data.y[rows]), data.kind, weight)
     return Offset(found.slope * float(scale[0]), found.slope * float(centre[0]) + float(found.base[0]))
 
 
@@ -83,9 +170,11 @@ def domain_of(run_folder: Path, data: RunData) -> Domain:
     place = run_folder / "source" / "weights"
 
     def make(draft: Path) -> None:
-        X, categorical = plain_rows(data.needed_source.frame)
+        both = compared_columns(data.needed_source.frame, data.frame)
         with threadpool_limits(1):  # other workers are busy
-            found = tell_apart(X, plain_rows(data.frame)[0], categorical=categorical, seed=0, most_rows=MOST_TOLD_APART)
+            found = tell_apart(
+                both.source, both.target, categorical=both.categorical, seed=0, most_rows=MOST_TOLD_APART
+            )
         np.save(draft / "source.npy", found.source)
         np.save(draft / "target.npy", found.target)
         (draft / "auc.json").write_text(json.dumps(found.auc))
@@ -93,17 +182,6 @@ def domain_of(run_folder: Path, data: RunData) -> Domain:
     once(place, make)
     auc = json.loads((place / "auc.json").read_text())
     return Domain(np.load(place / "source.npy"), np.load(place / "target.npy"), (auc[0], auc[1], auc[2]))
-
-
-def plain_rows(frame: Frame) -> tuple[Array, tuple[int, ...]]:
-    """Return numbers, codes and days side by side, float64 of shape (n_rows, n_features), and which are codes.
-
-    Of a text its length is looked at.
-    """
-    n_numeric, n_coded = len(frame.schema.numeric), len(frame.schema.categorical)
-    lengths = [frame.text_lengths(k).astype(np.float64)[:, None] for k in range(len(frame.texts))]
-    X = np.hstack([frame.numbers, frame.codes.astype(np.float64), frame.days, *lengths])
-    return X, tuple(range(n_numeric, n_numeric + n_coded))
 
 
 def source_model_folder(run_folder: Path, data: RunData) -> Path:
@@ -139,10 +217,13 @@ def target_columns(run_folder: Path, data: RunData) -> Array:
     return columns
 
 
-def own_outputs(run_folder: Path, data: RunData) -> Array:
-    """Return outputs for the source's rows, shape (n_source, n_outputs), each by a model that has not seen it."""
-    outputs: Array = np.load(source_model_folder(run_folder, data) / "own.npy")
-    return outputs
+def own_outputs(run_folder: Path, data: RunData) -> Array | None:
+    """Return outputs for the source's rows, shape (n_source, n_outputs), each by a model that has not seen it.
+
+    None where a model was given: nobody knows what it has seen.
+    """
+    place = source_model_folder(run_folder, data) / "own.npy"
+    return np.load(place) if place.exists() else None
 
 
 def dealt_outputs(run_folder: Path, data: RunData) -> Array:
@@ -165,7 +246,10 @@ def _fit_source(draft: Path, flat: Path, data: RunData) -> Array:
     """Fit models of the source, each without a part of it; return what each part's rows are predicted to be."""
     source = data.needed_source
     n = len(source.y)
-    part = np.random.default_rng(0).permutation(np.arange(n) % PARTS)
+    # rows that belong together are never on both sides, or the models look better at home than they are
+    apart = np.arange(n) if source.groups is None else np.unique(source.groups, return_inverse=True)[1]
+    apart = np.arange(n) if apart.max() + 1 < PARTS else apart
+    part = np.random.default_rng(0).permutation(np.arange(apart.max() + 1) % PARTS)[apart]
     own = np.empty((n, data.n_outputs))
     parts = []
     for k in range(PARTS):
@@ -186,7 +270,9 @@ def _fit_part(place: Path, data: RunData, source: SourceRows, seen: Array, held:
     y = np.asarray(source.y)
     encoder, train = encoding.fit(source.frame.take(seen), y[seen], data.kind, data.n_outputs, 0)
     valid = encoder.transform(source.frame.take(held))
-    weight = None if source.weight is None else np.asarray(source.weight)
+    weight = None
+    if source.weight is not None and source.weight[seen].sum() > 0:
+        weight = np.asarray(source.weight) / source.weight[seen].mean()
     schema = data.frame.schema
     shape = Shape(data.kind, len(seen), len(schema.names), len(schema.categorical), data.n_outputs, len(schema.numeric))
     fold = FoldData(

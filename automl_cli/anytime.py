@@ -18,14 +18,14 @@ from automl_cli.errors import AutomlError
 from automl_cli.members import MOST_MODEL_BYTES, Chosen, OofCache, choose_members
 from automl_cli.patience import Patience
 from automl_cli.plan import reserve_seconds
-from automl_cli.repeats import repeat_seconds
+from automl_cli.repeats import refit_seconds, refits_seconds, repeat_seconds
 from automl_cli.small import Ceiling, Cost, Costs, Small, choose_small
 from automl_cli.summary import artifact_members, ensemble_gain, leaderboard
 from automl_cli.trial import Success, Trial
 from automl_cli.trimming import trimmed
 
 logger = logging.getLogger(__name__)
-REFIT_SHARE = 0.15  # of the limit, where the members are refitted on all rows at the end
+REFIT_SHARE = 0.15  # of the limit at most, where members are refitted on all rows at the end
 LAST_SHARE = 0.25  # of the limit: the model is refreshed once more in this last part of it
 REFRESH_SHARE = 0.02  # of the time may go into refreshing the model in the run's folder
 MEASURING_SECONDS = 1.0  # of the time of a row, where the model has limits
@@ -103,21 +103,31 @@ class ModelSoFar:
 
     def ending_seconds(self, *, unweighed: bool = True) -> float:
         """Return what weighing, refitting and saving will take once the search ends; see `write_seconds`."""
-        refits = REFIT_SHARE * self.deadline.total if self.cache.data.plan.refit else 0.0
+        again = max(self.refit_seconds(unweighed=unweighed), self.repeat_seconds())
         if self.chosen is None:
-            return self.saving_seconds + refits
-        writing = self.write_seconds(unweighed=unweighed)
-        if self.cache.data.plan.refit:
-            # all rows instead of a part, the members one after another at worst
-            refits = max(refits, sum(2.0 * trial.seconds / len(trial.losses) for trial, _ in self.chosen.members))
-        elif self.small is not None:
-            refits = min(self._single_seconds(self.small), REFIT_SHARE * self.deadline.total) + MEASURING_SECONDS
-        return 2.0 * self.weighing_seconds + 1.25 * writing + max(refits, self.repeat_seconds())
+            return self.saving_seconds + again
+        return 2.0 * self.weighing_seconds + 1.25 * self.write_seconds(unweighed=unweighed) + again
 
-    @staticmethod
-    def _single_seconds(small: Small) -> float:
-        singles = [trial for trial, _ in small.chosen.members if trial.proposal.number in small.singles]
-        return sum(2.0 * trial.seconds / len(trial.losses) for trial in singles)
+    def refit_seconds(self, *, unweighed: bool = False) -> float:
+        """Return what fitting on all rows will take: all members under a time order, single models under limits."""
+        most, n_rows = REFIT_SHARE * self.deadline.total, self.cache.data.n_rows
+        if self.small is not None:
+            members = [trial for trial, _ in self.small.chosen.members]
+            singles = [trial for trial in members if trial.proposal.number in self.small.singles]
+            # one after another: once they are measured, others may be chosen that have to be fitted as well
+            return min(most, sum(refit_seconds(trial, n_rows) for trial in singles)) + MEASURING_SECONDS
+        if not self.cache.data.plan.refit:
+            return 0.0
+        if self.chosen is None:
+            return most
+        refitted = [trial for trial, _ in sorted(self.chosen.members, key=lambda member: -abs(member[1]))]
+        if unweighed:
+            refitted += sorted(self._since(), key=lambda trial: refit_seconds(trial, n_rows))[-1:]
+        return min(most, refits_seconds(refitted, n_rows, workers=self.workers))
+
+    def _since(self) -> list[Success]:
+        """Return the complete trials that ended since the model was weighed: any of them may become a member."""
+        return [trial for trial in self.trials[self.weighed :] if isinstance(trial, Success) and trial.complete]
 
     def repeat_seconds(self) -> float:
         """Return what fitting the members on other folds as well will take at the end."""
@@ -139,8 +149,7 @@ class ModelSoFar:
         if self.small is not None:
             return max(self.writing_seconds, 2 * n_bytes / packed_per_second())  # once to measure it
         if unweighed:
-            since = [trial for trial in self.trials[self.weighed :] if isinstance(trial, Success) and trial.complete]
-            sizes = [self.cache.model_bytes(trial) for trial in since]
+            sizes = [self.cache.model_bytes(trial) for trial in self._since()]
             n_bytes += max((size for size in sizes if size <= MOST_MODEL_BYTES), default=0)
         more = 1.0 if self.repeat_seconds() == 0.0 else 1.0 + self.n_repeat / len(self.cache.data.folds)
         return more * max(self.writing_seconds, n_bytes / packed_per_second())

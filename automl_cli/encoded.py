@@ -12,7 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from automl_cli.adapting import source_model_folder, target_columns, training_frame, training_targets
+from automl_cli.adapting import (
+    fold_rows,
+    source_model_folder,
+    target_columns,
+    training_frame,
+    training_targets,
+    watched_frame,
+)
 from automl_cli.features.frame import Frame
 from automl_cli.features.matrix import Array, Matrix, as_matrix
 from automl_cli.features.text import KnownText, TextParts, read_text_parts, save_text_parts
@@ -37,21 +44,30 @@ class Encoded:
     ----------
     encoder : Path
         Folder with the saved encoder.
-    train, valid : Matrix
-        To be read only: the next trial is given the same rows.
+    train, watched : Matrix
+        To learn from, and to watch the training on: the validation rows, and behind them some of a source if it is
+        learned from. To be read only: the next trial is given the same rows.
+    n_valid : int
+        Validation rows.
     row_seconds : float
         What encoding a row takes; measured in the first fold, 0 in others.
     """
 
     encoder: Path
     train: Matrix
-    valid: Matrix
+    watched: Matrix
+    n_valid: int
     row_seconds: float = 0.0
+
+    @property
+    def valid(self) -> Matrix:
+        """The validation rows."""
+        return replace(self.watched, X=self.watched.X[: self.n_valid])
 
     @property
     def n_bytes(self) -> int:
         """Bytes of both matrices."""
-        return int(self.train.X.nbytes + self.valid.X.nbytes)
+        return int(self.train.X.nbytes + self.watched.X.nbytes)
 
 
 @dataclass(frozen=True)
@@ -71,25 +87,25 @@ def open_encoded(run_folder: Path, data: RunData, encoding: str, fold: int) -> E
     place = root / f"fold_{fold}" / encoding
     made = once(place, lambda draft: _encode_into(draft, root, data, encoding, fold))
     facts = json.loads((place / "facts.json").read_text())
-    if (place / "valid.npy").exists():
+    if (place / "watched.npy").exists():
         categorical = tuple(facts["categorical"])
-        train, valid = (as_matrix(_map(place / f"{part}.npy"), categorical) for part in ("train", "valid"))
+        train, watched = (as_matrix(_map(place / f"{part}.npy"), categorical) for part in ("train", "watched"))
     else:
-        train, valid = made or _encode(root, data, encoding, fold, None)
-    return Encoded(place / "encoder", train, valid, facts["row_seconds"])
+        train, watched = made or _encode(root, data, encoding, fold, None)
+    return Encoded(place / "encoder", train, watched, len(data.every_fold[fold][1]), facts["row_seconds"])
 
 
 def _encode_into(draft: Path, root: Path, data: RunData, encoding: str, fold: int) -> tuple[Matrix, Matrix]:
     encoder = draft / "encoder"
     encoder.mkdir()
-    train, valid = _encode(root, data, encoding, fold, encoder)
+    train, watched = _encode(root, data, encoding, fold, encoder)
     facts = {
         "categorical": train.categorical,
         "row_seconds": _row_seconds(data, encoding, encoder) if fold == 0 else 0.0,
     }
     (draft / "facts.json").write_text(json.dumps(facts))
-    _write_matrices(draft, root, train=train.X, valid=valid.X)
-    return train, valid
+    _write_matrices(draft, root, train=train.X, watched=watched.X)
+    return train, watched
 
 
 def _row_seconds(data: RunData, encoding: str, saved: Path) -> float:
@@ -101,20 +117,20 @@ def _row_seconds(data: RunData, encoding: str, saved: Path) -> float:
 
 def _encode(root: Path, data: RunData, encoding: str, fold: int, save_to: Path | None) -> tuple[Matrix, Matrix]:
     base, adaptation = split_name(encoding)
-    train_rows, valid_rows = data.every_fold[fold]
-    train, valid = training_frame(data, train_rows, adaptation), data.frame.take(valid_rows)
+    rows = fold_rows(data, fold, adaptation)
+    train, watched = training_frame(data, rows), watched_frame(data, rows)
     if data.frame.schema.text:
         kind = f"{TEXT}_with_source" if adaptation in WITH_ROWS else TEXT
-        train, valid = _with_known_text(root / f"fold_{fold}" / kind, train, valid, fold)
-    y = training_targets(data, train_rows, adaptation)
+        train, watched = _with_known_text(root / f"fold_{fold}" / kind, train, watched, fold)
+    y = training_targets(data, rows)
     # The seed belongs to the fold, not to the trial: all trials share the encoded fold.
     encoder, matrix = find_encoding(base).fit(train, y, data.kind, data.n_outputs, fold)
-    held = encoder.transform(valid)
+    held = encoder.transform(watched)
     if save_to is not None:
         find_encoding(base).save(encoder, save_to)
     added = added_columns(root.parent, data, adaptation)
     if added is not None:
-        matrix, held = with_columns(matrix, added.columns[train_rows]), with_columns(held, added.columns[valid_rows])
+        matrix, held = with_columns(matrix, added.columns[rows.own]), with_columns(held, added.columns[rows.valid])
         if save_to is not None:
             source_files(added.files, save_to)
     return matrix, held
@@ -129,20 +145,20 @@ def added_columns(run_folder: Path, data: RunData, adaptation: str) -> Added | N
     return None
 
 
-def _with_known_text(place: Path, train: Frame, valid: Frame, seed: int) -> tuple[Frame, Frame]:
+def _with_known_text(place: Path, train: Frame, watched: Frame, seed: int) -> tuple[Frame, Frame]:
     """Return both frames with their text features, which are the same in every encoding."""
 
     def make(draft: Path) -> None:
         parts = TextParts.fit(train.texts, seed)
         save_text_parts(parts, train.schema, draft)
         np.save(draft / "train.npy", parts.transform(train.texts, train.n_rows))
-        np.save(draft / "valid.npy", parts.transform(valid.texts, valid.n_rows))
+        np.save(draft / "watched.npy", parts.transform(watched.texts, watched.n_rows))
 
     once(place, make)
     parts = read_text_parts(place)
     return (
         replace(train, known_text=KnownText(parts, _map(place / "train.npy"))),
-        replace(valid, known_text=KnownText(parts, _map(place / "valid.npy"))),
+        replace(watched, known_text=KnownText(parts, _map(place / "watched.npy"))),
     )
 
 

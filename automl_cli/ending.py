@@ -1,14 +1,14 @@
 """The end of a fit: more models of the members, or others where time orders the rows, and what mattered."""
 
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from automl_cli.clock import Deadline
-from automl_cli.evaluate import fold_folders, refit, repeat_folds, repeated_folders
+from automl_cli.evaluate import fold_folders, refit, repeat_fold, repeated_folders
 from automl_cli.executors import TrialExecutor, submitted
 from automl_cli.importance import permutation_importance
 from automl_cli.members import Chosen
@@ -71,7 +71,7 @@ def refit_members(ending: Ending, only: Collection[int] | None = None) -> dict[i
         trial.proposal.number: submitted(ending.executor, refit, trial, folder, seconds, timeout=spare)
         for trial, _ in heaviest_first
     }
-    _await(ending, pending, spare)
+    _await(ending, pending.values(), spare)
     refitted: dict[int, tuple[Path, ...]] = {}
     for number, future in pending.items():
         try:
@@ -85,6 +85,8 @@ def refit_members(ending: Ending, only: Collection[int] | None = None) -> dict[i
 def repeat_members(ending: Ending, data: RunData, n_repeat: int, workers: int) -> dict[int, tuple[Path, ...]]:
     """Fit the members on the plan's other folds as well, as many as there is time for; see `automl_cli.repeats`.
 
+    The folds of a member go to whichever workers are free.
+
     Returns
     -------
     dict of trial number to the folders of all its folds
@@ -97,15 +99,16 @@ def repeat_members(ending: Ending, data: RunData, n_repeat: int, workers: int) -
     trials = members_to_repeat(ending.chosen, n_repeat, seconds=seconds, workers=workers)
     folder = str(ending.run_folder)
     pending = {
-        trial.proposal.number: submitted(ending.executor, repeat_folds, trial, folder, seconds, timeout=seconds)
+        (trial.proposal.number, fold): submitted(ending.executor, repeat_fold, trial, folder, fold, timeout=seconds)
         for trial in trials
+        for fold in range(len(data.folds), len(data.every_fold))
     }
-    _await(ending, pending, seconds)
-    for number, future in pending.items():
+    _await(ending, pending.values(), seconds)
+    for (number, fold), future in pending.items():
         try:
             future.result(timeout=0)
-        except Exception:  # the folds it has finished are there
-            logger.info("trial %d was not repeated on all folds", number, exc_info=True)
+        except Exception:  # the folds that were finished are there
+            logger.info("trial %d was not repeated on fold %d", number, fold, exc_info=True)
             future.cancel()
     return {
         trial.proposal.number: (
@@ -116,10 +119,10 @@ def repeat_members(ending: Ending, data: RunData, n_repeat: int, workers: int) -
     }
 
 
-def _await(ending: Ending, pending: Mapping[int, "Future[Any]"], seconds: float | None) -> None:
+def _await(ending: Ending, pending: Collection["Future[Any]"], seconds: float | None) -> None:
     """Wait until all have ended, the seconds are over or the user asks to stop."""
     began = ending.deadline.clock()
-    left = set(pending.values())
+    left = set(pending)
     while left and not ending.interrupted():
         if seconds is not None and ending.deadline.clock() - began >= seconds:
             return

@@ -7,7 +7,7 @@ import shutil
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,14 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from automl_cli.adapting import (
+    all_rows,
+    fold_rows,
     offset_of,
     training_frame,
     training_targets,
     training_weights,
+    watched_targets,
+    watched_weights,
 )
 from automl_cli.encoded import Encoded, added_columns, open_encoded
 from automl_cli.families import find_families
@@ -152,6 +156,7 @@ def _fit_fold(
     with threadpool_limits(proposal.threads):
         limits = Limits(proposal.threads, proposal.seed, left)
         model = _fit_model(family, proposal, fold_data, limits, lambda: run.encode_unlabelled(encoding, fold))
+    raised = float(getattr(model, "raised", 1.0))
     if offset is not None:
         model = OffsetModel(model, offset)
     predicting = time.process_time()
@@ -159,7 +164,8 @@ def _fit_fold(
     predicting = time.process_time() - predicting
     if not np.isfinite(predictions).all():
         raise ValueError("the model predicts values that are not finite")
-    loss = float(data.metric.loss(data.y[valid_rows], predictions, fold_data.weight_valid))
+    weight = None if data.weight is None else data.weight[valid_rows]
+    loss = float(data.metric.loss(data.y[valid_rows], predictions, weight))
     facts = {
         "family": proposal.pipeline.family,
         "encoding": proposal.pipeline.encoding,
@@ -168,6 +174,7 @@ def _fit_fold(
         "seconds": time.perf_counter() - began,
         "rounds": int(getattr(model, "rounds", 0)),
         "cut": bool(getattr(model, "cut", False)),
+        "raised": raised,
     }
     if fold == 0:
         facts["row_seconds"] = [encoded.row_seconds, _row_seconds(model, encoded.valid, predicting)]
@@ -188,20 +195,20 @@ def _fit_model(
 def _fold_data(run: OpenRun, encoded: Encoded, encoding: str, fold: int) -> tuple[FoldData, Offset | None]:
     """Return what a model of one fold learns from and stops on, and what its values are the difference to, if any."""
     data, adaptation = run.data, split_name(encoding)[1]
-    train_rows, valid_rows = data.every_fold[fold]
-    y, y_valid = training_targets(data, train_rows, adaptation), data.y[valid_rows]
-    offset = offset_of(run.folder, data, train_rows, adaptation)
+    rows = fold_rows(data, fold, adaptation)
+    y, y_valid = training_targets(data, rows), watched_targets(data, rows)
+    offset = offset_of(run.folder, data, rows.own, adaptation)
     if offset is not None:
-        y, y_valid = y - offset.of(encoded.train)[:, 0], y_valid - offset.of(encoded.valid)[:, 0]
+        y, y_valid = y - offset.of(encoded.train)[:, 0], y_valid - offset.of(encoded.watched)[:, 0]
     fold_data = FoldData(
         kind=data.kind,
         n_outputs=data.n_outputs,
         train=encoded.train,
         y=y,
-        weight=training_weights(run.folder, data, train_rows, adaptation),
-        valid=encoded.valid,
+        weight=training_weights(run.folder, data, rows, adaptation),
+        valid=encoded.watched,
         y_valid=y_valid,
-        weight_valid=None if data.weight is None else data.weight[valid_rows],
+        weight_valid=watched_weights(run.folder, data, rows, adaptation),
         loss=data.metric.loss,
         metric=data.metric.name,
         keep=run.keep_for(encoding, fold),
@@ -297,29 +304,25 @@ def read_oof(run_folder: Path, data: RunData, trial: Success) -> Array:
     return oof
 
 
-def repeat_folds(trial: Success, run_folder: str, seconds: float) -> None:
-    """Fit a trial's pipeline on the plan's other folds too, and leave their models beside those that are there.
+def repeat_fold(trial: Success, run_folder: str, fold: int) -> None:
+    """Fit a trial's pipeline on one of the plan's other folds too, and leave its model beside those that are there.
 
     Fits that were not cut by their seconds have none here: a limit would only make boosters coarser. Those that were
-    have as many as in the trial. No fold is begun after ``seconds``; whoever waits may end the last one.
+    have as many as in the trial.
     """
-    began = time.perf_counter()
     run = open_run(run_folder)
     proposal, n_folds = trial.proposal, len(run.data.folds)
+    folder = trial_folder(Path(run_folder), proposal.number)
+    if (folder / f"fold_{fold}").exists():  # left by a run that was killed at its very end
+        return
     family = find_families()[proposal.pipeline.family]
     for module in family.modules:
         importlib.import_module(module)
-    folder = trial_folder(Path(run_folder), proposal.number)
     limit = SAFETY * proposal.seconds / n_folds if trial.cut and proposal.seconds is not None else None
-    for fold in range(n_folds, len(run.data.every_fold)):
-        if time.perf_counter() - began > seconds:
-            return
-        if (folder / f"fold_{fold}").exists():  # left by a run that was killed at its very end
-            continue
-        run.encode(proposal.pipeline.encoding, fold)  # of its own time, not of the fit's
-        # chance of its own: a network begins elsewhere, a forest draws other rows
-        again = replace(proposal, seed=(proposal.seed + fold) % 2**31)
-        _fit_fold(run, family, again, fold, folder, limit)
+    run.encode(proposal.pipeline.encoding, fold)  # of its own time, not of the fit's
+    # chance of its own: a network begins elsewhere, a forest draws other rows
+    again = replace(proposal, seed=(proposal.seed + fold) % 2**31)
+    _fit_fold(run, family, again, fold, folder, limit)
 
 
 def fold_folders(run_folder: Path, trial: Success) -> tuple[Path, ...]:
@@ -329,14 +332,40 @@ def fold_folders(run_folder: Path, trial: Success) -> tuple[Path, ...]:
 
 
 def repeated_folders(run_folder: Path, trial: Success, data: RunData) -> tuple[Path, ...]:
-    """Return the folders that `repeat_folds` left."""
+    """Return the folders that `repeat_fold` left."""
     folder = trial_folder(run_folder, trial.proposal.number)
     others = (folder / f"fold_{fold}" for fold in range(len(data.folds), len(data.every_fold)))
     return tuple(fold for fold in others if fold.exists())
 
 
+def course_of_refit(trial: Success, raised: Sequence[float]) -> tuple[Proposal, int | None]:
+    """Return what a fit on all rows is asked for, and its rounds: those that the folds stopped at, in the mean.
+
+    Fits that their seconds cut short went another way than their hyperparameters say: a network's rate fell to zero
+    over the epochs that there was time for, a booster's was raised. The refit follows them. Through more epochs a
+    network would be stopped at its highest rate, and a booster at its own rate needs as many times the rounds, for
+    which there is no time at the end.
+
+    Parameters
+    ----------
+    raised : sequence of float
+        By how much each fold's rate was.
+    """
+    kept = [n for n in trial.rounds if n > 0]
+    if not kept:
+        return trial.proposal, None
+    rounds, pipeline = sum(kept) / len(kept), trial.proposal.pipeline
+    values = dict(pipeline.hyperparameters)
+    if trial.cut and "epochs" in values:
+        values["epochs"] = round(rounds)
+    elif (factor := sum(raised) / len(raised)) > 1.0:
+        values["learning_rate"] = factor * float(values["learning_rate"])
+        rounds /= factor
+    return replace(trial.proposal, pipeline=replace(pipeline, hyperparameters=values)), max(1, round(rounds))
+
+
 def refit(trial: Success, run_folder: str, seconds: float | None) -> Path:
-    """Fit a trial's pipeline on all rows, with the mean number of rounds that its folds stopped at.
+    """Fit a trial's pipeline on all rows in the way in which its folds' fits went; see `course_of_refit`.
 
     Returns
     -------
@@ -344,19 +373,20 @@ def refit(trial: Success, run_folder: str, seconds: float | None) -> Path:
         The folder with ``encoder/`` and ``model/``.
     """
     run = open_run(run_folder)
-    data, proposal = run.data, trial.proposal
+    data, folder = run.data, trial_folder(Path(run_folder), trial.proposal.number)
+    facts = fold_facts(folder, len(trial.losses))
+    proposal, rounds = course_of_refit(trial, [fold.get("raised", 1.0) for fold in facts])  # older runs do not say
     family = find_families()[proposal.pipeline.family]
     base, adaptation = split_name(proposal.pipeline.encoding)
-    encoding, rows = find_encoding(base), np.arange(data.n_rows)
-    y = training_targets(data, rows, adaptation)
-    encoder, train = encoding.fit(training_frame(data, rows, adaptation), y, data.kind, data.n_outputs, len(data.folds))
+    encoding, rows = find_encoding(base), all_rows(data, adaptation)
+    y = training_targets(data, rows)
+    encoder, train = encoding.fit(training_frame(data, rows), y, data.kind, data.n_outputs, len(data.folds))
     added = added_columns(run.folder, data, adaptation)
     if added is not None:
         train = with_columns(train, added.columns)
-    offset = offset_of(run.folder, data, rows, adaptation)
+    offset = offset_of(run.folder, data, rows.own, adaptation)
     if offset is not None:
         y = y - offset.of(train)[:, 0]
-    rounds = [n for n in trial.rounds if n > 0]
     last = slice(max(0, data.n_rows - LAST_ROWS), data.n_rows)  # the source's rows come behind
     weight = training_weights(run.folder, data, rows, adaptation)
     fold_data = FoldData(
@@ -371,13 +401,11 @@ def refit(trial: Success, run_folder: str, seconds: float | None) -> Path:
         loss=data.metric.loss,
         metric=data.metric.name,
     )
-    limits = Limits(
-        proposal.threads, proposal.seed, seconds, rounds=round(sum(rounds) / len(rounds)) if rounds else None
-    )
+    limits = Limits(proposal.threads, proposal.seed, seconds, rounds)
     model = _fit_model(family, proposal, fold_data, limits, lambda: encoder.transform(drawn_unlabelled(data, 0)))
     if model.cut:
         raise TimeoutError("not enough time to fit all rows")
-    folder = trial_folder(Path(run_folder), proposal.number) / "all_rows"
+    folder = folder / "all_rows"
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "model").mkdir(parents=True)
     (folder / "encoder").mkdir()

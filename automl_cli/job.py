@@ -27,6 +27,7 @@ from automl_cli.sources import (
     drawn,
     few_rows,
     is_model,
+    known_rows,
     lay_out_model,
     most_source_rows,
     source_rows,
@@ -262,7 +263,8 @@ def prepare(
     _check_resumable(options, run, "".join((table.fingerprint, *sources.fingerprints)))
     recorded = {trial.proposal.number: trial for trial in read_journal(run.journal)}
     if sources.model is not None and not (run.data / SOURCE_MODEL).exists():
-        notices = (*notices, *lay_out_model(sources.model, run.data / SOURCE_MODEL, table, schema, task))
+        model = lay_out_model(sources.model, run.data / SOURCE_MODEL, table, schema, task)
+        notices = (*notices, *model, *known_rows(sources.model, options.data, table, kept, task))
     if not recorded:
         save_rundata(run.data, frame, task, plan, rows, unlabelled)
     data = open_rundata(run.data)
@@ -305,7 +307,7 @@ def task_of(options: FitOptions, table: Table, *, n_own: int | None = None) -> t
     """
     weight = None if options.weight_column is None else table.numbers(options.weight_column)
     if weight is not None and n_own is not None and np.isnan(weight[n_own:]).all():
-        weight[n_own:] = 1.0
+        weight[n_own:] = np.nanmean(weight[:n_own]) if np.isfinite(weight[:n_own]).any() else 1.0
     return make_task(
         table.strings(options.target),
         target=options.target,

@@ -43,6 +43,9 @@ class Chosen:
         Of the weighted predictions as they are decided, over all rows that have out-of-fold predictions.
     fold_losses : tuple of float
         Fold by fold, each decided by what was learned on the other folds.
+    crossed : tuple of float
+        The same, mixed by weights that were chosen on other rows as well; empty where that is not known, or is so
+        already.
     decision : Decision
         How the weighted predictions become probabilities and labels.
     gain : Gain or None
@@ -57,6 +60,17 @@ class Chosen:
     decision: Decision = PLAIN
     gain: Gain | None = None
     mixing: Mixing = MEAN
+    crossed: tuple[float, ...] = ()
+
+    @property
+    def shown_losses(self) -> tuple[float, ...]:
+        """Fold by fold, on rows that no part of the model has seen, as far as that is known: what a user is told."""
+        return self.crossed or self.fold_losses
+
+    @property
+    def shown_loss(self) -> float:
+        """Mean over the folds of `shown_losses`."""
+        return sum(self.shown_losses) / len(self.shown_losses)
 
     @property
     def mean_loss(self) -> float:
@@ -186,6 +200,7 @@ def chosen_among(
         fold_losses=_fold_losses(data, y, learned.judged(together, data.metric, rows_known.parts), weight),
         decision=learned.decision,
         gain=gain,
+        crossed=_crossed(oof, rows_known, learned, gain, data),
     )
     # Under a time order the members are fitted again on all rows: weights learned on what they got wrong before would
     # correct what is no longer wrong.
@@ -199,6 +214,17 @@ def chosen_among(
     pooled = data.metric.name in BY_FOLD or by_stacking.loss < by_mean.loss  # ranks of several folds are not compared
     better = pooled and by_stacking.mean_loss < by_mean.mean_loss
     return by_stacking if better else by_mean
+
+
+def _crossed(oof: Array, known: "_Known", learned: Learned, gain: Gain | None, data: RunData) -> tuple[float, ...]:
+    """Return the losses of the folds where each part is mixed by the weights that were chosen without it."""
+    if gain is None or gain.sampled:  # chosen on many rows, weights do not flatter
+        return ()
+    together = np.empty(oof.shape[1:])
+    for part, weights in enumerate(gain.weights_by_part(len(oof))):
+        rows = np.flatnonzero(known.parts == part)
+        together[rows] = combine(oof[:, rows], weights)
+    return _fold_losses(data, known.y, learned.judged(together, data.metric, known.parts), known.weight)
 
 
 def known_rows(chosen: Chosen, cache: OofCache) -> Array:

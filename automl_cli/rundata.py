@@ -27,12 +27,15 @@ class SourceRows:
         As for `RunData`.
     seconds : float or None
         What a model of them may take; None: as long as it takes, and reproducible.
+    groups : ndarray of shape (n_rows,) or None
+        Which rows belong together, with those of the run that bear the same number.
     """
 
     frame: Frame
     y: Array
     weight: Array | None
     seconds: float | None = None
+    groups: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class RunData:
     y : ndarray of shape (n_rows,)
         Float64 values of a regression, int64 class indices otherwise.
     weight : ndarray of shape (n_rows,) or None
+    groups : ndarray of shape (n_rows,) or None
+        Which rows belong together, where a source has such rows as well.
     folds : tuple of (training rows, validation rows)
     source : SourceRows or None
     unlabelled : Frame or None
@@ -60,6 +65,7 @@ class RunData:
     plan: ValidationPlan
     source: SourceRows | None = None
     unlabelled: Frame | None = None
+    groups: Array | None = None
 
     @property
     def needed_unlabelled(self) -> Frame:
@@ -110,6 +116,8 @@ def save_rundata(
         unlabelled.save(folder / UNLABELLED)
     if source is not None:
         _save_source(folder / "source", source)
+        if source.groups is not None and task.groups is not None:
+            np.save(folder / "groups.npy", task.groups)
     (folder / "frame").mkdir(parents=True, exist_ok=True)
     frame.save(folder / "frame")
     np.save(folder / "y.npy", task.y)
@@ -135,25 +143,30 @@ def _save_source(folder: Path, source: SourceRows) -> None:
     np.save(folder / "y.npy", source.y)
     if source.weight is not None:
         np.save(folder / "weight.npy", source.weight)
+    if source.groups is not None:
+        np.save(folder / "groups.npy", source.groups)
     (folder / "facts.json").write_text(json.dumps({"seconds": source.seconds}))
 
 
 def _open_source(folder: Path) -> SourceRows | None:
     if not folder.exists():
         return None
-    weight = folder / "weight.npy"
     return SourceRows(
         open_frame(folder / "frame"),
         np.load(folder / "y.npy", mmap_mode="r"),
-        np.load(weight, mmap_mode="r") if weight.exists() else None,
+        _mapped(folder / "weight.npy"),
         json.loads((folder / "facts.json").read_text())["seconds"],
+        _mapped(folder / "groups.npy"),
     )
+
+
+def _mapped(path: Path) -> Array | None:
+    return np.load(path, mmap_mode="r") if path.exists() else None
 
 
 def open_rundata(folder: Path) -> RunData:
     """Map what `save_rundata` wrote; nothing is read before it is used."""
     facts = json.loads((folder / "task.json").read_text())
-    weight = folder / "weight.npy"
     n_repeat = facts.get("repeat", 0)  # older runs have none
     every_fold = tuple(
         (np.load(folder / f"train_{k}.npy", mmap_mode="r"), np.load(folder / f"valid_{k}.npy", mmap_mode="r"))
@@ -163,7 +176,7 @@ def open_rundata(folder: Path) -> RunData:
     return RunData(
         frame=open_frame(folder / "frame"),
         y=np.load(folder / "y.npy", mmap_mode="r"),
-        weight=np.load(weight, mmap_mode="r") if weight.exists() else None,
+        weight=_mapped(folder / "weight.npy"),
         folds=folds,
         kind=TaskKind(facts["kind"]),
         n_outputs=facts["n_outputs"],
@@ -171,4 +184,5 @@ def open_rundata(folder: Path) -> RunData:
         plan=ValidationPlan(folds, **facts["plan"], repeat=repeat),
         source=_open_source(folder / "source"),
         unlabelled=open_frame(folder / UNLABELLED) if (folder / UNLABELLED).exists() else None,
+        groups=_mapped(folder / "groups.npy"),
     )

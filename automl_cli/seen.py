@@ -53,13 +53,23 @@ class SeenRows:
         frame : Frame
             Read by the schema of the model.
         """
+        hashes, is_known = self._known(frame, y, classes)
+        return np.flatnonzero(~is_known & (hashes <= np.uint64(self.limit)))
+
+    def known(self, frame: Frame, y: Array, classes: tuple[str, ...]) -> Array:
+        """Return the positions of rows that the model has surely seen, ascending; see `fresh`."""
+        return np.flatnonzero(self._known(frame, y, classes)[1])
+
+    def _known(self, frame: Frame, y: Array, classes: tuple[str, ...]) -> tuple[Array, Array]:
+        """Return the rows' hashes, and which of them were seen."""
         hashes = salted_hashes(frame, y, classes, self.salt)
         order = np.argsort(hashes, kind="stable")
         values, first, counts = np.unique(hashes[order], return_index=True, return_counts=True)
         n_seen = np.searchsorted(self.hashes, values, side="right") - np.searchsorted(self.hashes, values, side="left")
         place = np.arange(len(hashes)) - np.repeat(first, counts)  # which of its equals a row is
-        is_fresh = (place >= np.repeat(n_seen, counts)) & (hashes[order] <= np.uint64(self.limit))
-        return np.sort(order[is_fresh]).astype(np.int64)
+        is_known = np.zeros(len(hashes), dtype=bool)
+        is_known[order] = place < np.repeat(n_seen, counts)
+        return hashes, is_known
 
     def to_bytes(self) -> bytes:
         """Return the hashes, eight bytes each, little-endian."""

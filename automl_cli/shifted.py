@@ -1,14 +1,15 @@
 """Do rows without labels ask for an adaptation, and which: found once in a worker, before the search."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from automl_cli.adapting import FLATTENED, plain_rows
+from automl_cli.adapting import FLATTENED
+from automl_cli.comparing import Compared, compared_columns
 from automl_cli.families import find_families
 from automl_cli.families.family import Family, FoldData, Limits, Shape
 from automl_cli.features.encodings import ENCODINGS
@@ -68,16 +69,6 @@ class Asked:
     seconds: float | None = None
 
 
-@dataclass(frozen=True)
-class Compared:
-    """Columns of both tables side by side: float64 of shape (n_rows, n_compared), NaN missing, codes by number."""
-
-    source: Array
-    target: Array
-    names: tuple[str, ...]
-    categorical: tuple[int, ...]
-
-
 def find_adaptation(run_folder: str, asked: Asked) -> dict[str, Any]:
     """Tell which shift lies between a run's rows and the new ones, and decide what is done about it.
 
@@ -120,31 +111,6 @@ def told(shift: Shift | None, verdict: Verdict, adapted: str) -> dict[str, Any]:
         "verdict": verdict.to_json(),
         "adapted": adapted,
     }
-
-
-def compared_columns(source: Frame, target: Frame, unlike: Sequence[str] = ()) -> Compared:
-    """Lay the columns of two frames of one schema out as numbers.
-
-    Dates are left out, since time goes on, and columns that one of the two lacks: they tell all and say nothing.
-    """
-    schema = source.schema
-    names = (*schema.numeric, *schema.categorical, *schema.datetime, *schema.text)
-    (X, categorical), (Z, _) = plain_rows(source), plain_rows(target)
-    empty = [
-        {j for j, name in enumerate(names) if not _present(table[:, j], name in schema.categorical).any()}
-        for table in (X, Z)
-    ]
-    kept = [
-        j
-        for j, name in enumerate(names)
-        if name not in schema.datetime and name not in unlike and j not in empty[0] | empty[1]
-    ]
-    coded = tuple(i for i, j in enumerate(kept) if j in categorical)
-    return Compared(X[:, kept], Z[:, kept], tuple(names[j] for j in kept), coded)
-
-
-def _present(column: Array, is_code: bool) -> Array:
-    return column != -1 if is_code else ~np.isnan(column)
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
-from automl_cli.adapting import FLATTENED, plain_rows
+from automl_cli.adapting import FLATTENED
 from automl_cli.artifact import Artifact, MemberEntry
+from automl_cli.comparing import compared_columns, plain_rows
 from automl_cli.errors import BadData, UsageError
 from automl_cli.features.frame import Frame, FrameSchema, frame_from_table, joined
 from automl_cli.features.matrix import Array
-from automl_cli.features.rowhash import quick_hashes
+from automl_cli.features.rowhash import salted_hashes
 from automl_cli.rundata import SourceRows
+from automl_cli.seen import SeenRows
 from automl_cli.sourced import ColumnMap, PartFiles, write_source
-from automl_cli.table import Notice, Schema, Table
+from automl_cli.table import Kind, Notice, Schema, Table, read_with_schema
 from automl_cli.task import Task, TaskKind
 from automl_cli.transfer.density import drawn_by_weight, finished
 from automl_cli.transfer.domain import BLOCK_ROWS, LEARNERS
@@ -24,6 +26,7 @@ from automl_cli.transfer.shift import repeated_rows
 LEAST_SHARE = 0.05  # of a source model's weight: members with less are left out
 MOST_PARTS = 10  # fitted models of a source model: each row that is predicted asks all of them
 FEW_ROWS = 20
+SALT = b"rows"  # of hashes that are compared and forgotten
 MODEL_SHARE = 0.05  # of the limit may go into a model of the source
 CELLS_PER_SECOND = 40_000  # of a source, for each second of the limit
 USUAL_SECONDS = 100.0
@@ -80,7 +83,7 @@ class Labelled:
         Of the target's rows.
     kept, kept_source : ndarray of int64
         Their positions in either table.
-    y, weight
+    y, weight, groups
         Of the source's rows, as for `RunData`.
     """
 
@@ -89,6 +92,7 @@ class Labelled:
     kept_source: Array
     y: Array
     weight: Array | None
+    groups: Array | None
     notices: tuple[Notice, ...]
 
 
@@ -129,21 +133,19 @@ def split_task(alone: Task, both: Task, kept: Array, table: Table, source: Table
         problem = f"{name} holds {what} in {table.source} and something else in {source.source}"
         raise BadData(problem, hint="bring both to the same values, or say --task")
     notices = _labels_apart(both, own, table, source)
+    # rows of either table weigh as the user says, relative to each other
+    mean = 1.0 if both.weight is None else float(both.weight[own].mean()) or 1.0
     task = replace(
         both,
         reason=alone.reason if alone.kind is both.kind else both.reason,
         y=both.y[own],
-        weight=None if both.weight is None else _mean_one(both.weight[own]),
+        weight=None if both.weight is None else both.weight[own] / mean,
         groups=None if both.groups is None else both.groups[own],
         order=None if both.order is None else both.order[own],
     )
-    weight = None if both.weight is None else _mean_one(both.weight[~own])
-    return Labelled(task, kept[own], kept[~own] - table.n_rows, both.y[~own], weight, notices)
-
-
-def _mean_one(weight: Array) -> Array:
-    mean = float(weight.mean()) if len(weight) else 0.0
-    return np.asarray(weight / mean) if mean > 0 else np.ones(len(weight))
+    weight = None if both.weight is None else both.weight[~own] / mean
+    groups = None if both.groups is None else both.groups[~own]
+    return Labelled(task, kept[own], kept[~own] - table.n_rows, both.y[~own], weight, groups, notices)
 
 
 def _labels_apart(both: Task, own: Array, table: Table, source: Table) -> tuple[Notice, ...]:
@@ -189,11 +191,11 @@ def source_rows(
         No row is left.
     """
     whole = frame_from_table(source, frame.schema).take(found.kept_source)
-    repeated = repeated_rows(quick_hashes(whole, found.y), quick_hashes(frame, found.task.y))
+    repeated = _repeated(whole, found.y, frame, found.task.y)
     if judging is not None:
         alike = frame_from_table(judging, frame.schema)
-        known = quick_hashes(alike, np.zeros(alike.n_rows))
-        repeated = np.union1d(repeated, np.flatnonzero(np.isin(quick_hashes(whole, np.zeros(whole.n_rows)), known)))
+        nothing = np.zeros(whole.n_rows), np.zeros(alike.n_rows)
+        repeated = np.union1d(repeated, _repeated(whole, nothing[0], alike, nothing[1]))
     rows = np.setdiff1d(np.arange(whole.n_rows), repeated, assume_unique=True)
     if not len(rows):
         hint = "name a table with other rows"
@@ -204,7 +206,17 @@ def source_rows(
         notices = (Notice("repeated_rows", f"{what} in {source.source} and in the data: left out of the former"),)
     weight = None if found.weight is None else found.weight[rows]
     seconds = None if limit is None else MODEL_SHARE * limit
-    return SourceRows(whole.take(rows) if len(repeated) else whole, found.y[rows], weight, seconds), notices
+    groups = None if found.groups is None else found.groups[rows]
+    return SourceRows(whole.take(rows) if len(repeated) else whole, found.y[rows], weight, seconds, groups), notices
+
+
+def _repeated(source: Frame, y: Array, target: Frame, y_target: Array) -> Array:
+    """Return the source's rows that the target has too, by all cells of the columns that both have."""
+    dates = enumerate(source.schema.datetime)
+    dated = [name for k, name in dates if all(np.isfinite(frame.days[:, k]).any() for frame in (source, target))]
+    shared = {*compared_columns(source, target).names, *dated}
+    hashes = (salted_hashes(frame, of, (), SALT, among=shared) for frame, of in ((source, y), (target, y_target)))
+    return repeated_rows(*hashes)
 
 
 def most_source_rows(seconds: float | None, n_columns: int) -> int:
@@ -226,16 +238,17 @@ def thinned(source: Table, target: Frame, most: int, *, seed: int) -> Table:
     rng = np.random.default_rng(seed)
     n, schema = source.n_rows, target.schema
     some = np.sort(rng.choice(n, min(n, MOST_ASKED), replace=False))
-    theirs, categorical = plain_rows(frame_from_table(source.take(some), schema))
-    ours = plain_rows(target)[0]
+    ours = np.arange(target.n_rows)
     if len(ours) > MOST_ASKED:
-        ours = ours[rng.choice(len(ours), MOST_ASKED, replace=False)]
-    is_target = np.repeat([False, True], [len(theirs), len(ours)])
-    log_odds = LEARNERS["boosted"](np.concatenate([theirs, ours]), is_target, categorical, seed)
-    logs = np.empty(n)
-    for start in range(0, n, BLOCK_ROWS):
-        rows = np.arange(start, min(start + BLOCK_ROWS, n))
-        logs[rows] = log_odds(plain_rows(frame_from_table(source.take(rows), schema))[0])
+        ours = np.sort(rng.choice(len(ours), MOST_ASKED, replace=False))
+    both = compared_columns(frame_from_table(source.take(some), schema), target.take(ours))
+    logs = np.zeros(n)
+    if both.kept:
+        is_target = np.repeat([False, True], [len(both.source), len(both.target)])
+        told = LEARNERS["boosted"](np.concatenate([both.source, both.target]), is_target, both.categorical, seed)
+        for start in range(0, n, BLOCK_ROWS):
+            rows = np.arange(start, min(start + BLOCK_ROWS, n))
+            logs[rows] = told(plain_rows(frame_from_table(source.take(rows), schema))[0][:, both.kept])
     weights = finished(np.exp(np.clip(logs, -50, 50)), gamma=FLATTENED)
     return source.take(drawn_by_weight(weights, most, seed=seed))
 
@@ -323,11 +336,50 @@ def lay_out_model(artifact: Artifact, folder: Path, table: Table, own: FrameSche
             raise UsageError(f"{artifact.path} was itself made with a --source or --unlabeled", hint=hint)
         folder.mkdir(parents=True, exist_ok=True)
         write_source(folder, parts, task.kind, manifest.n_outputs, columns)
-    lacking = [name for name in manifest.frame_schema.names if name not in own.names]
-    if not lacking:
+    return _lacking(artifact, columns, table)
+
+
+def _lacking(artifact: Artifact, columns: ColumnMap, table: Table) -> tuple[Notice, ...]:
+    """Say which columns a model does not get: those that are not there, and those that are read as something else."""
+    known = artifact.manifest.frame_schema
+    places = (*columns.numeric, *columns.categorical, *columns.datetime, *columns.text)
+    missed = [name for name, place in zip(known.names, places, strict=True) if place < 0]
+    there = [name for name in missed if name in table.schema.names]
+    model, said = artifact.path.name, []
+    absent = [name for name in missed if name not in there]
+    if absent:
+        some = ", ".join(map(repr, absent[:5]))
+        said.append(Notice("source_columns", f"{model} was trained with {some}, which {table.source} lacks"))
+    for name in there:
+        kinds = [schema.column(name).kind for schema in (artifact.manifest.schema, table.schema)]
+        what = f"{model} knows {name!r} as {kinds[0]}, here it is read as {kinds[1]}, which tells that model nothing"
+        said.append(Notice("source_kind", f"{what}: --kind {name}={kinds[0]} reads it alike"))
+    return tuple(said)
+
+
+def known_rows(artifact: Artifact, path: str, table: Table, kept: Array, task: Task) -> tuple[Notice, ...]:
+    """Warn where a model has learned from rows of the data: what it says of these is better than what it can.
+
+    Parameters
+    ----------
+    path : str
+        The data, which is read again by the schema of the model.
+    kept : ndarray of int64
+        Positions of the task's rows in the table.
+    """
+    manifest, seen = artifact.manifest, artifact.attached("rows", SeenRows.from_parts)
+    names = set(manifest.frame_schema.names)
+    if seen is None or path == "-" or not names <= set(table.schema.names):
         return ()
-    some = ", ".join(map(repr, lacking[:5]))
-    return (Notice("source_columns", f"{artifact.path.name} was trained with {some}, which {table.source} lacks"),)
+    columns = (column if column.name in names else replace(column, kind=Kind.ID) for column in manifest.schema.columns)
+    theirs = read_with_schema(path, Schema(tuple(columns)))
+    if theirs.fingerprint != table.fingerprint or theirs.n_rows != table.n_rows:
+        return ()
+    n = len(seen.known(frame_from_table(theirs, manifest.frame_schema).take(kept), task.y, task.classes))
+    if not n:
+        return ()
+    what = f"{n:,} of {task.n_rows:,} labelled rows are among those that {artifact.path.name} was trained on"
+    return (Notice("source_seen", f"{what}: it looks better here than it is; leave them out, or name its table"),)
 
 
 def few_rows(task: Task) -> tuple[Notice, ...]:

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from automl_cli.adapting import dealt_outputs, domain_of, own_outputs, plain_rows
+from automl_cli.adapting import dealt_outputs, domain_of, own_outputs
+from automl_cli.comparing import compared_columns
 from automl_cli.evaluate import open_run
 from automl_cli.members import Chosen
 from automl_cli.rundata import RunData
@@ -32,14 +33,16 @@ def shift_of_run(run_folder: str) -> dict[str, Any]:
     source, folder = data.source, Path(run_folder)
     n = len(source.y)
     rows = np.arange(n) if n <= MOST_ROWS else np.sort(np.random.default_rng(0).choice(n, MOST_ROWS, replace=False))
-    X, categorical = plain_rows(source.frame.take(rows))
-    schema = data.frame.schema
+    both = compared_columns(source.frame.take(rows), data.frame)
+    outputs = own_outputs(folder, data)
+    # a model that was given is not asked: it may have learned from these very rows
+    of_source, of_target = (None, None) if outputs is None else (outputs[rows], dealt_outputs(folder, data))
     found = find_shift(
-        Side(X, np.asarray(source.y)[rows], own_outputs(folder, data)[rows]),
-        Side(plain_rows(data.frame)[0], np.asarray(data.y), dealt_outputs(folder, data)),
+        Side(both.source, np.asarray(source.y)[rows], of_source),
+        Side(both.target, np.asarray(data.y), of_target),
         kind=data.kind,
-        names=[*schema.numeric, *schema.categorical, *schema.datetime, *schema.text],
-        categorical=categorical,
+        names=both.names,
+        categorical=both.categorical,
         domain=domain_of(folder, data),
     )
     return {**found.to_json(), "n_source": n, "said": found.sentences()}

@@ -30,6 +30,11 @@ FRAME = FrameSchema(numeric=("a",))
 def trials(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Trial]]:
     """A run folder with two finished trials of a regression, the second much better."""
     run = tmp_path_factory.mktemp("run")
+    return run, two_trials(run)
+
+
+def two_trials(run: Path) -> list[Trial]:
+    """Evaluate two pipelines in an empty run folder."""
     a = np.linspace(-1, 1, N_ROWS)
     frame = Frame(FRAME, a[:, None], np.zeros((N_ROWS, 0), dtype=np.int32), np.zeros((N_ROWS, 0)))
     task, _ = make_task([f"{3 * value:.6f}" for value in a], target="y")
@@ -39,7 +44,7 @@ def trials(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Trial]]
         pipeline = Pipeline("linear", "one_hot", {"C": C, "elastic_net": False})
         made.append(evaluate(Proposal(number, pipeline, "smac", 0, 1), str(run)))
     assert all(isinstance(trial, Success) for trial in made)
-    return run, made
+    return made
 
 
 class Clock:
@@ -213,3 +218,33 @@ def test_what_writing_takes_grows_with_the_members_that_were_just_chosen(
     so_far.weigh()
     assert so_far.write_seconds() == pytest.approx(4.0)
     assert so_far.ending_seconds() >= 4.0
+
+
+def under_a_time_order(so_far: ModelSoFar) -> ModelSoFar:
+    data = so_far.cache.data
+    so_far.cache = replace(so_far.cache, data=replace(data, plan=replace(data.plan, refit=True)))
+    return so_far
+
+
+def test_under_a_time_order_the_search_goes_on_where_all_rows_are_soon_learned(
+    trials: tuple[Path, list[Trial]], tmp_path: Path
+) -> None:
+    run, (_, good) = trials
+    so_far = under_a_time_order(model_so_far(run, tmp_path / "model.automl", Clock(), limit=600.0))
+    assert so_far.ending_seconds() >= 90.0, "nothing is known yet"
+    so_far.add(replace(good, seconds=0.5))  # type: ignore[type-var]
+    so_far.weigh()
+    assert so_far.ending_seconds() < 5.0
+    so_far.add(replace(good, seconds=20.0))  # type: ignore[type-var]
+    assert so_far.ending_seconds() > 20.0, "it may become a member"
+    assert so_far.ending_seconds(unweighed=False) < 5.0
+
+
+def test_under_a_time_order_slow_members_do_not_end_the_search_long_before_its_limit(
+    trials: tuple[Path, list[Trial]], tmp_path: Path
+) -> None:
+    run, (_, good) = trials
+    so_far = under_a_time_order(model_so_far(run, tmp_path / "model.automl", Clock(), limit=60.0))
+    so_far.add(replace(good, seconds=50.0))  # type: ignore[type-var]
+    so_far.weigh()
+    assert 9.0 <= so_far.ending_seconds() < 10.0

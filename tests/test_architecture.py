@@ -44,6 +44,7 @@ LAYERS = (
     "plan",
     "rundata",
     "rowtime",
+    "comparing",
     "adapting",
     "shifted",
     "unlabelled",

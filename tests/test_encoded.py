@@ -134,7 +134,7 @@ def test_without_room_on_disk_every_worker_encodes_for_itself(run: Path, monkeyp
         folder.rename(folder.with_suffix(".away"))
     open_run.cache_clear()
     assert trial(run, 1) == shared
-    assert not list((run / "encoded" / "fold_0").rglob("valid.npy"))[1:], "only the text's"
+    assert not list((run / "encoded" / "fold_0").rglob("watched.npy"))[1:], "only the text's"
 
 
 def test_trials_link_to_one_encoder(run: Path) -> None:

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from automl_cli.evaluate import (
+    course_of_refit,
     evaluate,
     finished_trial,
     open_run,
     read_oof,
     refit,
-    repeat_folds,
+    repeat_fold,
     repeated_folders,
     trial_folder,
 )
@@ -44,6 +45,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def proposal(number: int, pipeline: Pipeline = LINEAR, **more: object) -> Proposal:
     return replace(Proposal(number, pipeline, "smac", 7, 1), **more)  # type: ignore[arg-type]
+
+
+def repeat_folds(trial: Success, run: Path) -> None:
+    for fold in range(N_FOLDS, 2 * N_FOLDS):
+        repeat_fold(trial, str(run), fold)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -168,6 +174,44 @@ def test_a_refit_learns_from_all_rows_with_the_rounds_of_the_folds(run: Path) ->
     assert counts == N_ROWS
 
 
+def ended(pipeline: Pipeline, rounds: tuple[int, ...], *, cut: bool) -> Success:
+    return Success(proposal(0, pipeline), (0.5,) * len(rounds), 3.0, complete=True, cut=cut, rounds=rounds)
+
+
+@pytest.mark.parametrize("family", ["mlp", "neural"])
+def test_the_rate_of_a_network_falls_over_the_epochs_that_a_refit_has(family: str) -> None:
+    pipeline = Pipeline(family, "one_hot", {"epochs": 200, "learning_rate": 0.01})
+    hurried, epochs = course_of_refit(ended(pipeline, (10, 14), cut=True), (1.0, 1.0))
+    assert (hurried.pipeline.hyperparameters["epochs"], epochs) == (12, 12)
+    # one that had its time ends where its folds were best, on the way that they went
+    usual, epochs = course_of_refit(ended(pipeline, (90, 110), cut=False), (1.0, 1.0))
+    assert (usual.pipeline, epochs) == (pipeline, 100)
+
+
+def test_a_booster_whose_rate_was_raised_is_refitted_at_that_rate() -> None:
+    pipeline = Pipeline("lightgbm", "native", {"learning_rate": 0.02})
+    hurried, rounds = course_of_refit(ended(pipeline, (300, 500), cut=True), (3.0, 5.0))
+    assert rounds == 100
+    assert hurried.pipeline.hyperparameters["learning_rate"] == pytest.approx(0.08)
+    assert course_of_refit(ended(LINEAR, (0, 0), cut=True), (1.0, 1.0)) == (proposal(0), None)
+
+
+def test_a_refit_of_a_hurried_booster_takes_no_more_rounds_than_its_folds(run: Path) -> None:
+    import lightgbm
+
+    values = {"learning_rate": 0.1, "num_leaves": 7, "min_data_in_leaf": 5, "feature_fraction": 1.0,
+              "bagging": False, "lambda_l1": 0.1, "lambda_l2": 0.1, "extra_trees": False}  # fmt: skip
+    trial = evaluate(proposal(52, Pipeline("lightgbm", "native", values)), str(run))
+    assert isinstance(trial, Success)
+    # as if its folds had kept a third of these rounds, at three times the rate
+    for facts in trial_folder(run, 52).glob("fold_*/fold.json"):
+        facts.write_text(json.dumps(json.loads(facts.read_text()) | {"cut": True, "raised": 3.0}))
+    folder = refit(replace(trial, cut=True), str(run), None)
+    booster = lightgbm.Booster(model_file=folder / "model" / "model.txt")
+    assert booster.num_trees() == round(sum(trial.rounds) / N_FOLDS / 3)
+    assert booster.dump_model()["tree_info"][1]["shrinkage"] == pytest.approx(0.3)
+
+
 def test_a_refit_without_time_says_so(run: Path) -> None:
     trial = evaluate(proposal(51), str(run))
     assert isinstance(trial, Success)
@@ -181,7 +225,7 @@ def test_other_folds_leave_other_models_and_the_trial_as_it_was(run: Path) -> No
     data = open_run(str(run)).data
     before = contents(trial_folder(run, 60))
     assert repeated_folders(run, trial, data) == ()
-    repeat_folds(trial, str(run), 60.0)
+    repeat_folds(trial, run)
     folders = repeated_folders(run, trial, data)
     assert [folder.name for folder in folders] == ["fold_3", "fold_4", "fold_5"]
     after = contents(trial_folder(run, 60))
@@ -202,21 +246,21 @@ def test_boosters_are_not_made_coarser_on_the_other_folds(run: Path) -> None:
     trial = evaluate(proposal(61, Pipeline("lightgbm", "native", values), seconds=60.0), str(run))
     assert isinstance(trial, Success)
     assert not trial.cut
-    repeat_folds(trial, str(run), 60.0)
+    repeat_folds(trial, run)
     folders = repeated_folders(run, trial, open_run(str(run)).data)
     assert len(folders) == N_FOLDS
     assert not any(json.loads((folder / "fold.json").read_text())["cut"] for folder in folders)
 
 
-def test_no_other_fold_is_begun_late_and_what_a_killed_worker_left_is_no_hindrance(run: Path) -> None:
+def test_what_a_killed_worker_or_run_left_of_other_folds_is_no_hindrance(run: Path) -> None:
     trial = evaluate(proposal(62), str(run))
     assert isinstance(trial, Success)
-    data = open_run(str(run)).data
-    repeat_folds(trial, str(run), -1.0)
-    assert repeated_folders(run, trial, data) == ()
     (trial_folder(run, 62) / "fold_3.draft" / "model").mkdir(parents=True)
-    repeat_folds(trial, str(run), 60.0)
-    assert len(repeated_folders(run, trial, data)) == N_FOLDS
+    repeat_folds(trial, run)
+    finished = contents(trial_folder(run, 62))
+    repeat_folds(trial, run)
+    assert contents(trial_folder(run, 62)) == finished
+    assert len(repeated_folders(run, trial, open_run(str(run)).data)) == N_FOLDS
 
 
 def test_a_run_of_before_there_were_other_folds_is_opened(run: Path, tmp_path: Path) -> None:

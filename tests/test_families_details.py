@@ -190,6 +190,20 @@ def test_the_units_of_the_target_do_not_matter(name, scale):
     assert METRICS["rmse"].loss(data.y_valid, predictions, None) < 0.7 * data.y_valid.std()
 
 
+@pytest.mark.parametrize("name", ["lightgbm", "xgboost"])
+def test_a_booster_in_a_hurry_says_by_how_much_its_rate_was_raised(name):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(20_000, 10))
+    model = fit(
+        name, halves(X, np.sin(X[:, 0]) + X[:, 1] * X[:, 2], REGRESSION), Limits(1, 0, 2.0), learning_rate=0.005
+    )
+    booster = model.model.booster
+    kept = booster.num_trees() if name == "lightgbm" else booster.num_boosted_rounds()
+    assert model.cut
+    assert model.raised > 1.1
+    assert model.rounds == round(kept * model.raised)
+
+
 def skewed():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(600, 2))

@@ -1,11 +1,22 @@
-"""Which members are fitted on other folds as well: the heaviest ones, within the seconds there are."""
+"""Which members are fitted once more, the heaviest ones first, and what is kept back for it."""
+
+import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from automl_cli.members import Chosen
-from automl_cli.repeats import SHARE, members_to_repeat, repeat_seconds
+from automl_cli.repeats import (
+    SAFETY,
+    SHARE,
+    STARTING_SECONDS,
+    members_to_repeat,
+    refit_seconds,
+    refits_seconds,
+    repeat_seconds,
+)
 from automl_cli.trial import Pipeline, Proposal, Success
 
 N_FOLDS = 4
@@ -53,4 +64,25 @@ def test_what_is_kept_back_is_at_most_a_tenth_and_enough_for_all_that_were_chose
     trials = members_to_repeat(model, N_FOLDS, seconds=SHARE * limit, workers=workers)
     assert sum(trial.seconds for trial in trials) <= SHARE * limit * workers
     if len(trials) == 1:
-        assert kept == pytest.approx(min(SHARE * limit, trials[0].seconds / 0.8))
+        longest = math.ceil(N_FOLDS / workers) * trials[0].seconds / N_FOLDS
+        assert kept == pytest.approx(min(SHARE * limit, longest / SAFETY))
+
+
+def test_the_folds_of_a_slow_member_are_shared_out_among_the_workers() -> None:
+    model = chosen((0.6, 8.0), (0.4, 1.0))  # 2 s a fold, and a quarter of one
+    assert numbers(members_to_repeat(model, N_FOLDS, seconds=5.5, workers=1)) == [1]
+    assert numbers(members_to_repeat(model, N_FOLDS, seconds=5.5, workers=2)) == [0]
+    assert numbers(members_to_repeat(model, N_FOLDS, seconds=5.5, workers=4)) == [0, 1]
+    assert repeat_seconds(model, N_FOLDS, limit=60.0, workers=4) == pytest.approx(2.25 / SAFETY)
+
+
+def test_what_is_kept_back_for_all_rows_is_the_longest_that_any_worker_needs() -> None:
+    trials = [trial for trial, _ in chosen((0.5, 8.0), (0.3, 4.0), (0.2, 4.0)).members]  # 4, 2 and 2 s on all rows
+    needed = {workers: refits_seconds(trials, 1_000, workers=workers) - STARTING_SECONDS for workers in (1, 2, 3)}
+    assert needed == pytest.approx({1: 8.0 / SAFETY, 2: 4.0 / SAFETY, 3: 4.0 / SAFETY})
+
+
+def test_an_encoder_that_takes_long_is_fitted_once_more() -> None:
+    ((trial, _),) = chosen((1.0, 0.4)).members
+    slow = replace(trial, row_seconds=(1e-3, 1e-6))
+    assert refit_seconds(slow, 10_000) > refit_seconds(trial, 10_000) + 10.0

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from automl_cli.adapting import WATCHED_WEIGHT, all_rows, fold_rows, watched_weights
 from automl_cli.candidates import USUAL
 from automl_cli.encoded import open_encoded
 from automl_cli.evaluate import open_run
@@ -112,8 +113,25 @@ def test_nothing_is_ever_judged_on_rows_of_the_source(folder: Path, fitted: dict
     for train, valid in data.folds:
         assert max(train.max(), valid.max()) < 60
     pooled = open_encoded(folder / "run", data, "native:pooled", 0)
-    assert len(pooled.train.X) == len(data.folds[0][0]) + 1500
     assert len(pooled.valid.X) == len(data.folds[0][1])
+
+
+def test_training_stops_by_rows_of_the_source_too_that_it_has_not_seen(folder: Path, fitted: dict[str, Any]) -> None:
+    del fitted
+    data = open_run(str(folder / "run")).data
+    for fold in range(len(data.folds)):
+        made, rows = open_encoded(folder / "run", data, "native:pooled", fold), fold_rows(data, fold, "pooled")
+        assert len(made.train.X) == len(rows.own) + len(rows.source)
+        assert len(made.watched.X) == len(rows.valid) + len(rows.watched)
+        assert sorted([*rows.source, *rows.watched]) == list(range(1500))
+        assert len(rows.watched) == 1500 // 8
+        weights = watched_weights(folder / "run", data, rows, "pooled")
+        assert weights is not None
+        assert (weights[: len(rows.valid)] == 1).all()
+        assert weights[len(rows.valid) :].sum() == pytest.approx(WATCHED_WEIGHT)
+    alone = open_encoded(folder / "run", data, "native", 0)
+    assert len(alone.watched.X) == len(data.folds[0][1])
+    assert len(all_rows(data, "pooled").source) == 1500
 
 
 def test_the_same_command_gives_the_same_model(command: Command, folder: Path, fitted: dict[str, Any]) -> None:

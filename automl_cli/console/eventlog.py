@@ -67,7 +67,7 @@ def _facts(event: Event | Retrained) -> dict[str, Any]:
         case Finished(trial=trial):
             facts = {"trial": trial.proposal.number, "seconds": round(trial.seconds, 3), **_outcome(trial)}
         case Improved(chosen=chosen):
-            facts = {"loss": chosen.mean_loss, "members": len(chosen.members)}
+            facts = {"loss": chosen.shown_loss, "members": len(chosen.members)}
         case Remembered(recalled=recalled):
             facts = {"same_table_runs": recalled.same_table_runs, "pipelines": len(recalled.pipelines)}
         case OutOfPatience(n_trials=n_trials):

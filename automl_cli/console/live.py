@@ -57,7 +57,7 @@ class View:
                 self.n_stopped += isinstance(trial, Success) and not trial.complete
             case Improved(chosen=chosen) if self.prepared is not None:
                 metric = self.prepared.job.task.metric
-                self.best = f"{metric.title} {metric.natural(chosen.mean_loss):.5g}"
+                self.best = f"{metric.title} {metric.natural(chosen.shown_loss):.5g}"
                 self.best_at = self.deadline.elapsed()
                 ranked = sorted(chosen.members, key=lambda member: -abs(member[1]))
                 total = sum(abs(weight) for _, weight in ranked)

@@ -52,6 +52,7 @@ class CatBoostModel:
     constant: float
     rounds: int
     cut: bool = False
+    raised: float = 1.0
 
     def predict(self, data: Matrix, threads: int) -> Array:
         """Return float64 of shape (n_rows, n_outputs)."""
@@ -223,9 +224,11 @@ def fit(data: FoldData, hyperparameters: Hyperparameters, limits: Limits) -> Cat
     weight_valid = None if data.weight_valid is None else data.weight_valid[known]
     pools = (_pool(data.train, codes, y, data.weight), _pool(valid, codes, y_valid, weight_valid))
     booster, stopping = _boosted(pools, params, stopping_for(data, deadline, limits))
-    # A refit on all rows boosts at the unchanged rate.
+    # as many as the unchanged rate would need
     rounds = max(1, round(int(booster.tree_count_) * stopping.raised))
-    return CatBoostModel(booster, codes, classes, data.n_outputs, 0.0, rounds, stopping.shortened)
+    return CatBoostModel(
+        booster, codes, classes, data.n_outputs, 0.0, rounds, stopping.shortened, raised=stopping.raised
+    )
 
 
 def _boosted(pools: tuple[Any, Any], params: dict[str, Any], stopping: Stopping) -> tuple[Any, Stopping]:

@@ -56,6 +56,7 @@ class LightGBMModel:
     regression: bool
     rounds: int
     cut: bool = False
+    raised: float = 1.0
 
     def predict(self, data: Matrix, threads: int) -> Array:
         """Return float64 of shape (n_rows, n_outputs)."""
@@ -166,7 +167,7 @@ def fit(data: FoldData, hyperparameters: Hyperparameters, limits: Limits) -> Lig
     # Parsed from its text, so that the data is let go and a loaded model predicts the very same numbers.
     booster = lightgbm.Booster(model_str=text)
     regression = data.kind is TaskKind.REGRESSION
-    return LightGBMModel(text, booster, regression, stopping.rounds_at_rate, stopping.shortened)
+    return LightGBMModel(text, booster, regression, stopping.rounds_at_rate, stopping.shortened, stopping.raised)
 
 
 def _binned(data: FoldData, params: dict[str, Any]) -> tuple[Any, Any]:

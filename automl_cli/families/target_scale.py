@@ -44,6 +44,11 @@ class Rescaled:
         """Whether the fit of the model was cut."""
         return self.model.cut
 
+    @property
+    def raised(self) -> float:
+        """By how much the rate of a booster was raised to converge in its seconds."""
+        return float(getattr(self.model, "raised", 1.0))
+
     def predict(self, data: Matrix, threads: int) -> Array:
         """Return float64 of shape (n_rows, 1)."""
         values = self.model.predict(data, threads) * self.spread + self.centre

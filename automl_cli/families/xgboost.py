@@ -54,6 +54,7 @@ class XGBoostModel:
     regression: bool
     rounds: int
     cut: bool = False
+    raised: float = 1.0
 
     def predict(self, data: Matrix, threads: int) -> Array:
         """Return float64 of shape (n_rows, n_outputs)."""
@@ -187,6 +188,7 @@ def fit(data: FoldData, hyperparameters: Hyperparameters, limits: Limits) -> XGB
         data.kind is TaskKind.REGRESSION,
         stopping.rounds_at_rate,
         stopping.shortened,
+        stopping.raised,
     )
 
 

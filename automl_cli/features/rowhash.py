@@ -1,6 +1,6 @@
 """Rows as 64-bit numbers that follow from their content, whatever the order of rows and columns."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from hashlib import blake2b
 
@@ -28,7 +28,9 @@ def quick_hashes(frame: Frame, y: Array) -> Array:
     return total
 
 
-def salted_hashes(frame: Frame, y: Array, classes: tuple[str, ...], salt: bytes) -> Array:
+def salted_hashes(
+    frame: Frame, y: Array, classes: tuple[str, ...], salt: bytes, *, among: Collection[str] | None = None
+) -> Array:
     """Return a uint64 for each row from all its cells and its label; without the salt they tell nothing of a row.
 
     Parameters
@@ -37,6 +39,8 @@ def salted_hashes(frame: Frame, y: Array, classes: tuple[str, ...], salt: bytes)
         Positions in ``classes``, or values where there are none.
     salt : bytes
         1 to 64 of them.
+    among : collection of str or None
+        The columns that count; None: all.
 
     Returns
     -------
@@ -50,7 +54,8 @@ def salted_hashes(frame: Frame, y: Array, classes: tuple[str, ...], salt: bytes)
         target = np.ascontiguousarray(y, dtype=np.float64).view(np.uint64)
     total = _mixed(target, "", salt)
     for name, read in _cells(frame, salt).items():
-        total += _mixed(read(), name, salt)
+        if among is None or name in among:
+            total += _mixed(read(), name, salt)
     return total
 
 

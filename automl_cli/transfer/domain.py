@@ -68,7 +68,7 @@ def tell_apart(
 
     Notes
     -----
-    With fewer than two rows in a domain nothing is known, and all log ratios are zero.
+    With fewer than two rows in a domain, or without a column, nothing is known, and all log ratios are zero.
 
     References
     ----------
@@ -84,7 +84,7 @@ def tell_apart(
     True
     """
     folds = min(FOLDS, len(source), len(target))
-    if folds < 2:
+    if folds < 2 or not source.shape[1]:
         return Domain(np.zeros(len(source)), np.zeros(len(target)), (0.5, 0.0, 1.0))
     source, target = finite(source), finite(target)
     rng = np.random.default_rng(seed)

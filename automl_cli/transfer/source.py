@@ -111,7 +111,9 @@ class Recalibration:
         return predictions + self.offsets(raw)
 
 
-def fit_recalibration(raw: Array, y: Array, kind: TaskKind, *, pull: float = 1.0) -> Recalibration:
+def fit_recalibration(
+    raw: Array, y: Array, kind: TaskKind, weight: Array | None = None, *, pull: float = 1.0
+) -> Recalibration:
     """Fit slope and base on target rows, pulled towards "as it is" as if by ``pull`` rows.
 
     Least squares for values, log loss for classes (Cox 1958). With few labels it stays near the source model, with many
@@ -121,19 +123,23 @@ def fit_recalibration(raw: Array, y: Array, kind: TaskKind, *, pull: float = 1.0
     ----------
     raw : ndarray of shape (n_rows, n_raw)
         Of rows that the source model has not seen.
+    weight : ndarray of shape (n_rows,) or None
+        One row of weight one pulls as much as ``pull = 1``.
     """
     n, n_raw = raw.shape
+    w = np.ones(n) if weight is None or not weight.sum() > 0 else weight
     if kind is TaskKind.REGRESSION:
-        centre, spread = float(raw.mean()), max(float(raw.std()), 1e-300)
+        centre = float(np.average(raw[:, 0], weights=w))
+        spread = max(float(np.sqrt(np.average((raw[:, 0] - centre) ** 2, weights=w))), 1e-300)
         z = (raw[:, 0] - centre) / spread  # the pull is then on one scale, whatever the unit
         gap = y - raw[:, 0]
-        slope = float(z @ gap) / (float(z @ z) + pull) / spread
-        base = float(gap.sum()) / (n + pull) - slope * centre
+        slope = float((w * z) @ gap) / (float((w * z) @ z) + pull) / spread
+        base = float(w @ gap) / (float(w.sum()) + pull) - slope * centre
         return Recalibration(1.0 + slope, np.array([base]), kind)
     at = np.concatenate([[1.0], np.zeros(n_raw)])
     start = at
     for _ in range(ROUNDS):
-        slope_at, curve = _derivatives(raw, y, at, kind)
+        slope_at, curve = _derivatives(raw, y, at, kind, w)
         step = np.linalg.solve(curve + pull * np.eye(len(at)), slope_at + pull * (at - start))
         step /= max(1.0, float(np.abs(step).max()))  # Newton's steps overshoot far from the end
         at = at - step
@@ -142,16 +148,17 @@ def fit_recalibration(raw: Array, y: Array, kind: TaskKind, *, pull: float = 1.0
     return Recalibration(float(at[0]), at[1:], kind)
 
 
-def _derivatives(raw: Array, y: Array, at: Array, kind: TaskKind) -> tuple[Array, Array]:
+def _derivatives(raw: Array, y: Array, at: Array, kind: TaskKind, weight: Array) -> tuple[Array, Array]:
     """Return slope and curvature of the summed log loss in (slope, base)."""
     binary = kind is TaskKind.BINARY
     p = from_raw(at[0] * raw + at[1:], kind)
     p, truth = (p[:, 1:], (y == 1)[:, None]) if binary else (p, np.eye(raw.shape[1])[y])
-    off = p - truth
+    each = weight[:, None]
+    off = each * (p - truth)
     curve = np.zeros((len(at), len(at)))
     mean = 0.0 if binary else (p * raw).sum(axis=1, keepdims=True)
-    spread = p * (1 - p) if binary else p
+    spread = each * (p * (1 - p) if binary else p)
     curve[0, 0] = (spread * (raw - mean) ** 2).sum()
     curve[0, 1:] = curve[1:, 0] = (spread * (raw - mean)).sum(axis=0)
-    curve[1:, 1:] = spread.sum() if binary else np.diag(p.sum(axis=0)) - p.T @ p
+    curve[1:, 1:] = spread.sum() if binary else np.diag(spread.sum(axis=0)) - spread.T @ p
     return np.concatenate([[(off * raw).sum()], off.sum(axis=0)]), curve

@@ -1,0 +1,143 @@
+"""A target's rows and a source's: which are learned from, which are watched, what they weigh, what is said of them."""
+
+import contextlib
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from automl_cli.adapting import all_rows, domain_of, fold_rows, training_weights, watched_weights
+from automl_cli.job import Job, choose_families, prepare, read_with_sources
+from automl_cli.options import FitOptions
+from automl_cli.runs import open_run
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+COLUMNS = ("a", "b", "place", "y")
+
+
+def rows(n: int, seed: int, *more: Callable[[int], Any]) -> list[list[Any]]:
+    """Rows of two numbers, a category and a target, and of what is asked for besides."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 2)).round(3)
+    y = (2 * x[:, 0] + rng.normal(size=n)).round(3)
+    return [[*x[k], "nsw"[k % 3], y[k], *(cell(k) for cell in more)] for k in range(n)]
+
+
+def csv(path: Path, header: tuple[str, ...], cells: list[list[Any]]) -> None:
+    path.write_text("\n".join(",".join(map(str, row)) for row in [header, *cells]) + "\n")
+
+
+@contextlib.contextmanager
+def prepared(folder: Path, **options: Any) -> Iterator[Job]:
+    """A job on new.csv with old.csv as its source."""
+    asked = FitOptions(
+        str(folder / "new.csv"), "y", folder / "m.automl", n_trials=1, source=(str(folder / "old.csv"),),
+        **{"folds": 4, **options},
+    )  # fmt: skip
+    with open_run(folder / "run", stem="new", identity=asked.identity(), resume=False) as run:
+        table, sources = read_with_sources(asked)
+        yield prepare(asked, table, choose_families(("linear",), ()), run, sources)
+
+
+def test_rows_of_both_tables_are_found_by_the_columns_that_both_have(tmp_path: Path) -> None:
+    new, old = rows(60, 1, lambda k: k % 7), rows(300, 2)
+    csv(tmp_path / "new.csv", (*COLUMNS, "only_new"), new)
+    csv(tmp_path / "old.csv", COLUMNS, [*old, *(row[:4] for row in new[:10])])
+    with prepared(tmp_path) as job:
+        assert job.data.source is not None
+        assert len(job.data.source.y) == 300
+        assert any("10 rows are in" in notice.message for notice in job.notices)
+
+
+def test_no_fold_learns_from_a_group_that_it_is_judged_on(tmp_path: Path) -> None:
+    csv(tmp_path / "new.csv", (*COLUMNS, "who"), rows(80, 1, lambda k: f"p{k % 16}"))
+    csv(tmp_path / "old.csv", (*COLUMNS, "who"), rows(600, 2, lambda k: f"p{k % 40}"))
+    with prepared(tmp_path, group_column="who") as job:
+        data = job.data
+        assert data.source is not None
+        assert data.source.groups is not None
+        assert data.groups is not None
+        for fold in range(len(data.folds)):
+            found = fold_rows(data, fold, "pooled")
+            learned, watched = (set(data.source.groups[part]) for part in (found.source, found.watched))
+            judged = set(data.groups[found.valid])
+            assert not judged & (learned | watched)
+            assert not learned & watched, "a group is watched as a whole"
+            assert 0 < len(found.watched) <= 600 / 8
+            assert len(learned) > 20
+        assert len(all_rows(data, "pooled").source) == 600
+
+
+def test_weights_hold_between_the_tables_as_they_do_within_one(tmp_path: Path) -> None:
+    csv(tmp_path / "new.csv", (*COLUMNS, "w"), rows(60, 1, lambda k: 1 + k % 2))
+    csv(tmp_path / "old.csv", (*COLUMNS, "w"), rows(300, 2, lambda _: 0.1))
+    with prepared(tmp_path, weight_column="w") as job:
+        found = all_rows(job.data, "pooled")
+        weights = training_weights(job.run.folder, job.data, found, "pooled")
+        assert weights is not None
+        assert weights.mean() == pytest.approx(1)
+        assert weights[0] / weights[1] == pytest.approx(1 / 2)
+        assert weights[1] / weights[-1] == pytest.approx(2 / 0.1)
+
+
+def test_dates_and_columns_that_one_table_lacks_do_not_tell_the_tables_apart(tmp_path: Path) -> None:
+    csv(tmp_path / "new.csv", (*COLUMNS, "when", "only_new"), rows(400, 1, lambda k: f"2024-03-{1 + k % 28:02}", float))
+    csv(tmp_path / "old.csv", (*COLUMNS, "when"), rows(400, 2, lambda k: f"2019-03-{1 + k % 28:02}"))
+    with prepared(tmp_path) as job:
+        assert domain_of(job.run.folder, job.data).auc[0] < 0.6
+
+
+def test_rare_classes_are_learned_from_and_never_held_back(tmp_path: Path) -> None:
+    def labelled(n: int, seed: int, rare: int) -> list[list[Any]]:
+        return [[*row[:3], "rare" if k < rare else "ab"[k % 2]] for k, row in enumerate(rows(n, seed))]
+
+    csv(tmp_path / "new.csv", COLUMNS, labelled(80, 1, 8))
+    csv(tmp_path / "old.csv", COLUMNS, labelled(400, 2, 3))
+    with prepared(tmp_path) as job:
+        assert job.data.source is not None
+        y, rare = np.asarray(job.data.source.y), job.task.classes.index("rare")
+        for fold in range(4):
+            found = fold_rows(job.data, fold, "balanced")
+            assert (y[found.source] == rare).sum() == 3
+            assert len(found.watched) > 40
+
+
+def test_few_rows_that_are_watched_weigh_as_they_are_and_relative_errors_watch_none(tmp_path: Path) -> None:
+    csv(tmp_path / "new.csv", COLUMNS, [[*row[:3], 5 + abs(row[3])] for row in rows(60, 1)])
+    csv(tmp_path / "old.csv", COLUMNS, [[*row[:3], 5 + abs(row[3])] for row in rows(40, 2)])
+    with prepared(tmp_path) as job:
+        found = fold_rows(job.data, 0, "pooled")
+        weights = watched_weights(job.run.folder, job.data, found, "pooled")
+        assert weights is not None
+        assert len(found.watched) == 5
+        assert weights.tolist() == [1.0] * (len(found.valid) + 5)
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in ("new.csv", "old.csv"):
+        (tmp_path / name).rename(other / name)
+    with prepared(other, metric="mape") as job:
+        found = fold_rows(job.data, 0, "pooled")
+        assert not len(found.watched)
+        assert len(found.source) == 40
+
+
+def test_what_a_model_has_learned_from_already_and_what_it_cannot_read_is_said(
+    command: Command, tmp_path: Path
+) -> None:
+    known = rows(90, 1)
+    csv(tmp_path / "old.csv", COLUMNS, known)
+    csv(tmp_path / "new.csv", COLUMNS, [*known[:20], *rows(40, 5)])
+    csv(tmp_path / "south.csv", COLUMNS, [[*row[:2], "s", row[3]] for row in rows(40, 6)])
+    few = ("--trials", "1", "--folds", "3", "--include", "linear")
+    assert command("fit", "old.csv", "-t", "y", "-o", "old.automl", *few, "-q", cwd=tmp_path).returncode == 0
+    answer = command("fit", "new.csv", "-t", "y", "--source", "old.automl", "-o", "m.automl", *few, cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    assert "20 of 60 labelled rows are among those that old.automl was trained on" in " ".join(answer.stderr.split())
+    answer = command("fit", "south.csv", "-t", "y", "--source", "old.automl", "-o", "s.automl", *few, cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    said = " ".join(answer.stderr.split())
+    assert "old.automl knows 'place' as category, here it is read as constant" in said
+    assert "--kind place=category" in said
