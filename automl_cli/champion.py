@@ -1,5 +1,6 @@
 """A model in use against one that was just trained: which is better on rows that neither has seen."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from automl_cli.task import Task
 LEAST_JUDGED = 50
 MOST_JUDGED = 10_000
 JUDGED_SHARE = 0.2  # of the table, where all of it is new; of a few new rows half
+APART_SHARE = 0.4  # of the table at most is not learned from, where more rows must be left out than judge
 DRAWS = 1_000
 LEAST_DRAWS = 20
 ENDING = 0.7  # seconds before the limit at which no more is drawn: for the installation and the end of the process
@@ -38,6 +40,8 @@ class Bench:
     ----------
     rows : ndarray of shape (n_judged,)
         Positions in the table.
+    held_out : ndarray of shape (n_held_out,)
+        Positions of all rows that nothing may be learned from; see `choose_judges`.
     n_fresh : int
         Rows of the table that the champion has not seen.
     task : Task
@@ -51,6 +55,7 @@ class Bench:
     """
 
     rows: Array
+    held_out: Array
     n_fresh: int
     task: Task
     y: Array
@@ -125,9 +130,9 @@ def read_bench(
         labelled = frame.take(kept)
         fresh = seen.fresh(labelled, task.y, task.classes)
         hashes = salted_hashes(labelled, task.y, task.classes, seen.salt)
-        entries = _judges(fresh, hashes, task, options.seed)
+        entries, held_out = choose_judges(fresh, hashes, task, options.seed)
         y = task.y[entries]
-        left = np.unique(np.delete(task.y, entries)) if task.classes else y
+        left = np.unique(np.delete(task.y, held_out)) if task.classes else y
         if task.classes and len(left) < len(task.classes):
             return Verdict(False, "the rows that would judge are all there is of a class", len(fresh))
         if len(entries) >= LEAST_JUDGED and task.classes and len(np.unique(y)) < 2:
@@ -136,7 +141,7 @@ def read_bench(
             return Verdict(False, f"{_counted(len(fresh))} too few to judge by", len(fresh))
         rows, weight = kept[entries], None if task.weight is None else task.weight[entries]
         said = _said(artifact, frame.take(rows), task, threads)
-        return Bench(rows, len(fresh), task, y, weight, said, table.fingerprint)
+        return Bench(rows, kept[held_out], len(fresh), task, y, weight, said, table.fingerprint)
 
 
 def _counted(n_fresh: int) -> str:
@@ -175,31 +180,82 @@ def check_unchanged(table: Table, fingerprint: str) -> None:
         raise BadData(f"{table.source} was changed while it was used", hint="run it again on a file that stays")
 
 
-def _judges(fresh: Array, hashes: Array, task: Task, seed: int) -> Array:
+def choose_judges(fresh: Array, hashes: Array, task: Task, seed: int) -> tuple[Array, Array]:
     """Choose entries of the task that judge: the latest where rows have an order, whole groups, else by chance.
 
     Equal rows stay together: the challenger would know the answer of one that judges from its twin.
+
+    Parameters
+    ----------
+    fresh : ndarray of shape (n_fresh,)
+        Entries that the champion has not seen.
+    hashes : ndarray of shape (n_rows,)
+        Equal for rows that are equal.
+
+    Returns
+    -------
+    (n_judged,), (n_held_out,)
+        Entries that judge, and those that may not be learned from: with groups and an order more than the former.
     """
     n = min(len(fresh) // 2, max(LEAST_JUDGED, round(JUDGED_SHARE * task.n_rows)), MOST_JUDGED)
     if n < LEAST_JUDGED:
-        return fresh[:0]
+        return fresh[:0], fresh[:0]
+    if task.groups is not None and task.order is not None:
+        return _latest_of_new_groups(fresh, hashes, task.groups, task.order, n)
     if task.groups is not None:
-        return _whole_groups(fresh, task.groups, n, seed)
-    if task.order is not None:
-        known = fresh[np.isfinite(task.order[fresh])]
-        latest = known[np.argsort(task.order[known], kind="stable")]
-        return np.sort(latest[-n:][~np.isin(hashes[latest[-n:]], hashes[latest[:-n]])])
+        judges = _whole_groups(fresh, task.groups, n, seed)
+    elif task.order is not None:
+        latest = _by_time(fresh, task.order)
+        judges = np.sort(latest[-n:][~np.isin(hashes[latest[-n:]], hashes[latest[:-n]])])
+    else:
+        judges = _by_chance(fresh, hashes, n, seed)
+    return judges, judges
+
+
+def _by_time(entries: Array, order: Array) -> Array:
+    """Return the entries whose time is known, the latest last."""
+    known = entries[np.isfinite(order[entries])]
+    return np.asarray(known[np.argsort(order[known], kind="stable")])
+
+
+def _by_chance(fresh: Array, hashes: Array, n: int, seed: int) -> Array:
     values, twins = np.unique(hashes[fresh], return_inverse=True)
     order = np.random.default_rng(seed).permutation(len(values))
     sizes = np.cumsum(np.bincount(twins)[order])
     return np.sort(fresh[np.isin(twins, order[sizes <= n])])
 
 
-def _whole_groups(fresh: Array, groups: Array, n: int, seed: int) -> Array:
-    """Choose groups none of whose rows the champion has seen, until there are enough rows."""
+def _latest_of_new_groups(fresh: Array, hashes: Array, groups: Array, order: Array, n: int) -> tuple[Array, Array]:
+    """Choose the latest rows of groups that the champion has not seen, as a fit validates.
+
+    Neither their groups nor any row as late as the first of them is learned from. Where the new groups are few and
+    reach far back that would leave little, and fewer rows judge.
+    """
+    latest = _by_time(fresh[np.isin(groups[fresh], _unseen(groups, fresh))], order)
+
+    def apart(n_judged: int) -> Array:
+        judges = latest[len(latest) - n_judged :]
+        return np.asarray(np.isin(groups, groups[judges]) | (order >= order[judges[0]]))
+
+    sizes, most = range(1, min(n, len(latest)) + 1), APART_SHARE * len(groups)
+    n_judged = bisect_right(sizes, most, key=lambda size: apart(size).sum())
+    if n_judged < LEAST_JUDGED:
+        return fresh[:0], fresh[:0]
+    judges, is_apart = latest[len(latest) - n_judged :], apart(n_judged)
+    learned = fresh[~is_apart[fresh]]
+    return np.sort(judges[~np.isin(hashes[judges], hashes[learned])]), np.flatnonzero(is_apart)
+
+
+def _unseen(groups: Array, fresh: Array) -> Array:
+    """Return the groups none of whose rows the champion has seen."""
     is_fresh = np.zeros(len(groups), dtype=bool)
     is_fresh[fresh] = True
-    usable = np.setdiff1d(groups, groups[~is_fresh])
+    return np.setdiff1d(groups, groups[~is_fresh])
+
+
+def _whole_groups(fresh: Array, groups: Array, n: int, seed: int) -> Array:
+    """Choose groups none of whose rows the champion has seen, until there are enough rows."""
+    usable = _unseen(groups, fresh)
     order = np.random.default_rng(seed).permutation(usable)
     counts = np.bincount(groups, minlength=int(groups.max(initial=0)) + 1)
     taken: list[int] = []

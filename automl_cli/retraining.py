@@ -103,7 +103,7 @@ def retrain(
             options, out=place / champion.name, stands_for=champion, task=bench.task.kind, metric=bench.task.metric.name
         )
         earlier = deadline.earlier(reserve) if deadline.limited else deadline
-        held_out = HeldOut(bench.rows, bench.fingerprint)
+        held_out = HeldOut(bench.held_out, bench.fingerprint)
         summary = yield from _summarised(fit(challenger, earlier, interrupted, held_out=held_out, signer=signer))
         if summary.interrupted:  # it can be resumed, and is judged then
             verdict = Verdict(False, "the new one was interrupted", bench.n_fresh)

@@ -2,9 +2,11 @@
 
 import contextlib
 import json
+import logging
 import math
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,10 +18,12 @@ from typing import Any
 from automl_cli.errors import AutomlError, LimitNotMet, Locked, NoSpace, UsageError
 from automl_cli.files import NO_SPACE, explain, locked, remove_in_time
 
+logger = logging.getLogger(__name__)
 FACTS = "run.json"
 NO_FACTS: Mapping[str, Any] = MappingProxyType({})
 SURELY_DEAD = 86_400.0  # seconds since anything happened in the folder of a run that has no trial
 KEEP_DAYS = 30  # folders of finished or abandoned runs; their trials are dropped at once when a run succeeds
+_NOTING = threading.Lock()  # what past runs say is noted by a thread, maybe while the end of the run is
 
 
 def _no_end() -> float:
@@ -78,8 +82,9 @@ class Run:
     def note(self, facts: Mapping[str, Any]) -> None:
         """Write down facts of the run over those noted before."""
         draft = self.folder / f"{FACTS}.draft"
-        draft.write_text(json.dumps({**self.facts(), **facts}))
-        draft.replace(self.folder / FACTS)
+        with _NOTING:
+            draft.write_text(json.dumps({**self.facts(), **facts}))
+            draft.replace(self.folder / FACTS)
 
 
 def state_folder() -> Path:
@@ -168,9 +173,25 @@ def _check(run: Run, identity: Mapping[str, str], resume: bool) -> None:
 
 
 def finish(run: Run, facts: Mapping[str, Any] = NO_FACTS) -> None:
-    """Note that the run is done, with what it came to, and free the disk unless the user named the folder."""
-    run.note({**facts, "status": "done"})
-    _free(run)
+    """Note that the run is done, with what it came to, and free the disk unless the user named the folder.
+
+    Its model is in its place by now, so that a full disk is a matter for the log alone.
+    """
+    done = {**facts, "status": "done"}
+    noted = _logged(lambda: run.note(done))
+    _logged(lambda: _free(run))
+    if not noted:  # by now there may be room
+        _logged(lambda: run.note(done))
+
+
+def _logged(step: Callable[[], None]) -> bool:
+    """Take a step of the end of a run; return whether the disk let it."""
+    try:
+        step()
+    except OSError:
+        logger.warning("the run could not be ended as usual", exc_info=True)
+        return False
+    return True
 
 
 def _free(run: Run) -> None:

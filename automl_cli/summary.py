@@ -70,19 +70,22 @@ def raced(trials: Sequence[Trial], n_folds: int) -> Raced:
 
 @dataclass(frozen=True)
 class EndedEarly:
-    """A search that ran out of patience before it came to its limit.
+    """A search that ran out of patience, or of space, before it came to its limit.
 
     Attributes
     ----------
     n_trials : int
-        In a row, without a gain.
+        In a row, without a gain; of the whole search, where there is a ``reason``.
     seconds_left, trials_left : float or None, int or None
         Until the limit of the command and the number of trials that were asked for; None where there was none.
+    reason : str
+        Why it could not go on, in a few words without a path: a model file is handed on. Empty: it gained nothing more.
     """
 
     n_trials: int
     seconds_left: float | None
     trials_left: int | None
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ class Summary:
     racing : Raced
         What stopping trials early left out.
     ended_early : EndedEarly or None
-        Where patience ended the search.
+        Where patience, or a full disk, ended the search.
     overhead : mapping
         See `SearchCost.overhead`.
     experience : mapping

@@ -1,6 +1,7 @@
 """What the search speaks about: a pipeline is proposed, and its trial succeeds or fails."""
 
 import json
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, BinaryIO
 
+logger = logging.getLogger(__name__)
 Value = float | int | str | bool
 
 
@@ -216,6 +218,30 @@ def append_to_journal(path: Path, trial: Trial) -> None:
         journal.write(line)
         journal.flush()
         os.fsync(journal.fileno())
+
+
+@dataclass
+class Journal:
+    """Where a search writes its trials down as they end.
+
+    Attributes
+    ----------
+    error : OSError or None
+        Why no more can be written, a full disk say. What there is by then can still become a model somewhere else.
+    """
+
+    path: Path
+    error: OSError | None = None
+
+    def add(self, trial: Trial) -> None:
+        """Write a trial down, unless that has failed before."""
+        if self.error is not None:
+            return
+        try:
+            append_to_journal(self.path, trial)
+        except OSError as error:
+            logger.warning("trial %d could not be written to %s", trial.proposal.number, self.path, exc_info=True)
+            self.error = error
 
 
 def _cut_half_line(journal: BinaryIO) -> None:

@@ -1,5 +1,6 @@
 """A fit looks up what past runs measured, and leaves what it has measured itself; neither can stop it."""
 
+import contextlib
 import logging
 import math
 import time
@@ -7,10 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from automl_cli.background import Background
 from automl_cli.candidates import reference_pipeline, suited
 from automl_cli.clock import Deadline
 from automl_cli.errors import AutomlError
-from automl_cli.experience.records import Dataset, Recalled, evaluation_of
+from automl_cli.experience.records import Dataset, Recalled, RunRecord, evaluation_of
 from automl_cli.families import find_families
 from automl_cli.families.family import Family, Shape
 from automl_cli.job import Job
@@ -113,9 +115,9 @@ def _without(memory: Memory, error: Exception) -> None:
 def winners_of(memory: Memory, job: Job, *, resume: bool) -> tuple[Pipeline, ...]:
     """Return what won in earlier runs on this table: tried first, so that there is a good model at once.
 
-    A run that is resumed begins with what it began with.
+    A run that is resumed begins with what it began with: what it noted, or nothing if it had trials and no note.
     """
-    if resume:
+    if resume and (job.recorded or "winners" in job.run.facts()):
         return _noted(job, "winners")
     if memory.store is None or not memory.reads_own:
         return ()
@@ -151,7 +153,7 @@ def look_up(memory: Memory, job: Job, options: FitOptions, deadline: Deadline) -
         salt = store.salt if store is not None else b""
         memory.dataset = dataset_of(job, table_name(options.data), features, salt)
         pays = not deadline.limited or deadline.total >= SHORTEST_LIMIT
-        if options.resume:
+        if options.resume and "recalled" in job.run.facts():
             memory.recalled = Recalled(pipelines=_noted(job, "recalled"))
         elif pays and memory.asked:
             memory.recalled = recall(
@@ -162,9 +164,12 @@ def look_up(memory: Memory, job: Job, options: FitOptions, deadline: Deadline) -
                 now=time.time(),
                 reference=reference_pipeline(find_families(), job.task.kind),
             )
-            job.run.note({"recalled": [pipeline.to_json() for pipeline in memory.recalled.pipelines]})
     except Exception as error:  # what was remembered must not cost the model
         _without(memory, error)
+    # Also where it is nothing: a counted run that is resumed must not find what came into the store since.
+    with contextlib.suppress(OSError):  # a full disk ends the search by itself
+        if not (options.resume and "recalled" in job.run.facts()):
+            job.run.note({"recalled": [pipeline.to_json() for pipeline in memory.recalled.pipelines]})
     return memory.recalled
 
 
@@ -198,12 +203,7 @@ def leave(
     if memory.url is None or memory.dataset is None or not plain:
         return
 
-    def left() -> float:
-        return deadline.seconds_left() if deadline.limited else math.inf
-
     try:
-        from automl_cli.experience.access import keep_for_later, open_store, remember  # noqa: PLC0415
-
         n_folds = len(job.plan.folds)
         ranked = sorted(chosen.members, key=lambda member: -abs(member[1]))
         run = run_of(
@@ -216,15 +216,7 @@ def leave(
             loss=chosen.mean_loss,
             members=[trial.proposal.pipeline for trial, _ in ranked if not _adapted(trial)],
         )
-        if memory.problems or left() < LEAST_LEFT:  # said before, or no time to find out
-            if memory.store is None:  # digests without the store's salt are nobody's
-                run = replace(run, dataset=replace(run.dataset, target="", columns=()))
-            keep_for_later(memory.url, run)
-            return
-        if memory.store is None:
-            store = open_store(memory.url, wait=_patience(left()))
-            run = replace(run, dataset=dataset_of(job, run.dataset.name, run.dataset.features, store.salt))
-        problem = remember(memory.url, run, wait=_patience(left()))
+        problem = write_in_time(memory, job, run, deadline)
         memory.problems += [problem] if problem else []
     except AutomlError as error:
         memory.problems.append(f"{error}; this run is not remembered")
@@ -233,13 +225,46 @@ def leave(
         memory.problems.append(f"this run could not be remembered ({type(error).__name__})")
 
 
+def write_in_time(memory: Memory, job: Job, run: RunRecord, deadline: Deadline) -> str:
+    """Write a run into the store, or into a file beside it where there is no time; return a problem, if any, to tell.
+
+    A server is written to in a thread that is left behind: to connect and to wait for a lock may take it seconds
+    whatever it is asked for, and a timed run seldom has more than two by now.
+    """
+    from automl_cli.experience.access import keep_for_later, open_store, path_of, remember  # noqa: PLC0415
+
+    url = memory.url
+    if url is None:
+        return ""
+
+    def left() -> float:
+        return deadline.seconds_left() - LEAST_LEFT if deadline.limited else math.inf
+
+    def write() -> str:
+        if memory.store is not None:
+            return remember(url, run, wait=_patience(left())) or ""
+        store = open_store(url, wait=_patience(left()))
+        ours = dataset_of(job, run.dataset.name, run.dataset.features, store.salt)
+        return remember(url, replace(run, dataset=ours), wait=_patience(left())) or ""
+
+    said = None
+    if not memory.problems and left() >= 0:  # else said before, or no time to find out
+        said = write() if path_of(url) is not None else Background(write).result_within(left())
+    if said is None:
+        logger.info("there is no time to write the run; it waits for the next one")
+        if memory.store is None:  # digests without the store's salt are nobody's
+            run = replace(run, dataset=replace(run.dataset, target="", columns=()))
+        keep_for_later(url, run)
+    return said or ""
+
+
 def _adapted(trial: Trial) -> bool:
     return bool(split_name(trial.proposal.pipeline.encoding)[1])
 
 
 def _patience(left: float) -> float:
-    """Return how long to wait for another writer where so many seconds are left."""
-    return min(MOST_WAIT, max(0.05, left - LEAST_LEFT))
+    """Return how long to wait for another writer where so many seconds are left for it."""
+    return min(MOST_WAIT, max(0.05, left))
 
 
 def told(memory: Memory, trials: Sequence[Trial], chosen: Chosen | None) -> dict[str, Any]:

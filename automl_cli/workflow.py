@@ -18,13 +18,13 @@ from automl_cli.clock import Deadline
 from automl_cli.correcting import delivered_for
 from automl_cli.delivery import attached_in_time, save
 from automl_cli.ending import Ending, what_mattered
-from automl_cli.errors import BadData, NoModel, UsageError
+from automl_cli.errors import AutomlError, BadData, NoModel, UsageError
 from automl_cli.evaluate import evaluate, finished_trial
 from automl_cli.events import Entered, Event, Improved, Prepared, Remembered
 from automl_cli.executors import PRELOAD, ExecutorKind, ProcessExecutor, Setup, TrialExecutor, open_executor, submitted
 from automl_cli.experience.records import Recalled
 from automl_cli.features.matrix import Array
-from automl_cli.files import check_writable, locked, refuse_to_overwrite
+from automl_cli.files import check_writable, explain, locked, refuse_to_overwrite
 from automl_cli.job import SOURCE_MODEL, Job, families_of, manifest_of, prepare, read_with_sources, signer_of
 from automl_cli.machine import usable_cores, usable_memory
 from automl_cli.members import Chosen, OofCache
@@ -51,7 +51,7 @@ from automl_cli.summary import (
     shares,
 )
 from automl_cli.table import Notice
-from automl_cli.trial import Proposal, Trial, append_to_journal
+from automl_cli.trial import Journal, Proposal, Trial
 from automl_cli.warmstart import MOST_WAIT, Memory, leave, look_up, memory_of, open_memory, told
 from automl_cli.worth import shift_of_run, transfer_report
 
@@ -218,27 +218,30 @@ def _search_and_save(
     model = _model_so_far(options, job, executor, deadline)
     found = Background(lambda: profile(job.table, options.target))
     recalling = Background(lambda: look_up(memory, job, options, deadline))
-    cost = SearchCost(usable_cores(), model.workers)
+    cost, journal = SearchCost(usable_cores(), model.workers), Journal(job.run.journal)
     early: EndedEarly | None = None
     learner = Background(lambda: learner_of(options, job, deadline))
     proposes = proposer(options, job, deadline, memory, recalling, learner)
     kept = Background(lambda: kept_of(job.data, job.task.classes))
     shift = Background(lambda: _shift(job, executor, deadline))
     others: list[Background[Any]] = [found, learner, kept, *([shift] if job.data.source else []), Background(sweep)]
-    trials = _trials(options, job, proposes, executor, model, interrupted)
+    trials = _trials(options, job, proposes, executor, model, lambda: interrupted() or journal.error is not None)
     for event in _beside(trials, recalling, others, phases):
         yield event
         if isinstance(event, OutOfPatience):
-            early = _ended_early(options, event, model)
-        if isinstance(event, Finished) and _hear(event, job, model, cost) and model.chosen is not None:
+            early = _ended_early(options, model, event.n_trials)
+        if isinstance(event, Finished) and _hear(event, journal, model, cost) and model.chosen is not None:
             phases.reach("first_model")
             yield Improved(model.chosen)
     phases.end("search")
+    if journal.error is not None:
+        reason = f"its run folder cannot be written ({journal.error.strerror or journal.error})"
+        early = _ended_early(options, model, model.n_trials, reason)
     overhead = cost.overhead(phases.seconds["search"], deadline.total if early is None else math.inf)
     yield Entered("weighing")
     chosen = model.settle()
     if chosen is None:
-        raise _no_model(model.trials, options)
+        raise _no_model(model.trials, options, journal)
     ending = Ending(executor, chosen, job.run.folder.resolve(), deadline, model.write_seconds(), interrupted)
     corrected = delivered_for(ending, model, job)
     chosen = model.chosen or chosen  # under limits it may be another one by now
@@ -264,14 +267,17 @@ def _search_and_save(
     save(model, options.out, summary, corrected.delivered.fitted, attached, job.signer)
     phases.end("save")
     if not stopped_by_user:  # else --resume can go on with it, and it is remembered once it is done
-        finish(
-            job.run, {"metric": summary.metric_title, "score": summary.score, "seconds": round(deadline.elapsed(), 1)}
-        )
+        finish(job.run, _facts_of(summary, deadline))
         leave(memory, job, options, model.trials, chosen, deadline)
     phases.end("remember")
     said = {**summary.experience, "problems": list(memory.problems)}
     summary = replace(summary, experience=said, n_bytes=options.out.stat().st_size)
     yield replace(summary, phases=phases.seconds, seconds=deadline.elapsed())
+
+
+def _facts_of(summary: Summary, deadline: Deadline) -> dict[str, Any]:
+    """Return what `automl runs` shows of a run that is done."""
+    return {"metric": summary.metric_title, "score": summary.score, "seconds": round(deadline.elapsed(), 1)}
 
 
 def _summary(options: FitOptions, job: Job, model: ModelSoFar, chosen: Chosen, phases: Phases) -> Summary:
@@ -281,8 +287,8 @@ def _summary(options: FitOptions, job: Job, model: ModelSoFar, chosen: Chosen, p
         out=options.out,
         metric=metric.name,
         metric_title=metric.title,
-        score=metric.natural(chosen.mean_loss),
-        interval=natural_interval(job.data, chosen.fold_losses),
+        score=metric.natural(chosen.shown_loss),
+        interval=natural_interval(job.data, chosen.shown_losses),
         naive=metric.natural(naive_loss(job.data)),
         n_columns=len(job.frame_schema.names),
         n_trials=model.n_trials,
@@ -319,19 +325,20 @@ def _beside(
         yield Remembered(recalled)
 
 
-def _hear(event: Finished, job: Job, model: ModelSoFar, cost: SearchCost) -> bool:
+def _hear(event: Finished, journal: Journal, model: ModelSoFar, cost: SearchCost) -> bool:
     """Write a trial to disk before it counts; return whether the model in the run's folder changed with it."""
     if not event.recorded and not event.stopped:
-        append_to_journal(job.run.journal, event.trial)
+        journal.add(event.trial)
     cost.trial_seconds += 0.0 if event.recorded else event.trial.seconds
     model.add(event.trial, stopped=event.stopped)
     # Once the search is stopped, the last weighing follows at once.
     return not event.stopped and model.due() and model.refresh()
 
 
-def _ended_early(options: FitOptions, event: OutOfPatience, model: ModelSoFar) -> EndedEarly:
+def _ended_early(options: FitOptions, model: ModelSoFar, n_trials: int, reason: str = "") -> EndedEarly:
     left = round(model.deadline.seconds_left(), 1) if model.deadline.limited else None
-    return EndedEarly(event.n_trials, left, None if options.n_trials is None else options.n_trials - model.n_trials)
+    trials_left = None if options.n_trials is None else options.n_trials - model.n_trials
+    return EndedEarly(n_trials, left, trials_left, reason)
 
 
 def _model_so_far(options: FitOptions, job: Job, executor: TrialExecutor, deadline: Deadline) -> ModelSoFar:
@@ -417,7 +424,9 @@ def _oddities(job: Job, found: Background[Profile], deadline: Deadline, options:
     return *known, *(notice for notice in warnings if notice.topic != "time_order" or options.time_column is None)
 
 
-def _no_model(trials: list[Trial], options: FitOptions) -> NoModel:
+def _no_model(trials: list[Trial], options: FitOptions, journal: Journal) -> AutomlError:
+    if journal.error is not None:
+        return explain(journal.error, journal.path)
     reasons = "; ".join(f"{count} x {reason}" for reason, count in failures(trials)[:3])
     if reasons:
         return NoModel(

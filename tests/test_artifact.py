@@ -412,6 +412,7 @@ MALFORMED = {
     "timings": (_set("timings", {"read": "long"}), "'timings'"),
     "overhead": (_set("overhead", {"cpu_share": "little"}), "'overhead'"),
     "patience": (_set("ended_early", {"n_trials": 5, "seconds_left": "many"}), "'ended_early'"),
+    "reason to end": (_set("ended_early", {"n_trials": 5, "reason": ["full"]}), "'ended_early'"),
     "footprint": (_set("footprint", {"n_models": 5, "row_seconds": "few"}), "'footprint'"),
     "without limits": (_set("footprint", {"n_models": 5, "unlimited": {"n_members": 3}}), "'footprint'"),
     "no members": (_set("members", []), "no members"),

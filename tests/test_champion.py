@@ -14,12 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from automl_cli.artifact import open_artifact
+from automl_cli.champion import APART_SHARE, LEAST_JUDGED, choose_judges
 from automl_cli.errors import NoSpace
 from automl_cli.features.frame import Frame, FrameSchema
 from automl_cli.files import locked
 from automl_cli.retraining import install
 from automl_cli.runs import output_lock
 from automl_cli.seen import SeenRows
+from automl_cli.task import Task, make_task
 
 CHEAP = ("--trials", "1", "--include", "linear", "--folds", "2")
 SCHEMA = FrameSchema(numeric=("a",), categorical=("c",), n_categories=(4,))
@@ -296,3 +298,64 @@ def test_large_groups_may_judge_too(command, tmp_path) -> None:
     assert command("fit", "old.csv", *line, cwd=tmp_path).returncode == 0
     answer = command("fit", "new.csv", *line, cwd=tmp_path)
     assert "on 300 rows that neither has seen" in answer.stderr
+
+
+def timed_groups(groups, times) -> Task:
+    y = [f"{k * 7 % 101}.5" for k in range(len(groups))]
+    return make_task(y, target="y", groups=[f"g{group}" for group in groups], order=np.array(times, dtype=float))[0]
+
+
+def test_with_groups_and_a_time_the_latest_of_new_groups_judge_and_nothing_later_is_learned_from() -> None:
+    rng = np.random.default_rng(0)
+    begins = 10.0 * np.arange(60)  # sessions of 20 rows; the champion knows the first forty of them
+    groups, times = np.repeat(np.arange(60), 20), (begins[:, None] + rng.uniform(0, 25, (60, 20))).ravel()
+    groups, times = np.append(groups, [3] * 10), np.append(times, np.arange(600.0, 610.0))  # an old one comes back
+    task, fresh = timed_groups(groups, times), np.arange(800, 1210)
+    judges, held_out = choose_judges(fresh, np.arange(1210), task, seed=0)
+    assert len(judges) == len(fresh) // 2
+    assert groups[judges].min() >= 40
+    learned = np.setdiff1d(np.arange(1210), held_out)
+    assert not np.isin(groups[judges], groups[learned]).any()
+    assert times[learned].max() < times[judges].min()
+    others = fresh[(groups[fresh] >= 40) & ~np.isin(fresh, judges)]
+    assert times[others].max() < times[judges].min(), "the latest judge"
+
+
+def test_where_new_groups_reach_far_back_fewer_rows_judge_and_most_are_learned_from() -> None:
+    rng = np.random.default_rng(1)
+    groups, times = rng.integers(0, 400, 4_000), rng.uniform(0, 100, 4_000)
+    judges, held_out = choose_judges(np.arange(4_000), np.arange(4_000), timed_groups(groups, times), seed=0)
+    assert LEAST_JUDGED <= len(judges) < len(held_out) <= APART_SHARE * 4_000
+    few = choose_judges(np.arange(4_000), np.arange(4_000), timed_groups(groups % 3, times), seed=0)
+    assert [len(found) for found in few] == [0, 0], "three groups leave nothing to learn from"
+
+
+def test_twins_of_earlier_rows_of_other_groups_do_not_judge() -> None:
+    groups, times = np.repeat(np.arange(100), 10), np.arange(1_000.0)
+    hashes = np.where(np.arange(1_000) == 990, 5, np.arange(1_000))
+    judges, held_out = choose_judges(np.arange(1_000), hashes, timed_groups(groups, times), seed=0)
+    assert 990 not in judges
+    assert len(judges) == 199
+    assert 990 in held_out
+
+
+def test_a_challenger_knows_neither_the_groups_that_judge_nor_what_came_later(command, tmp_path) -> None:
+    rng = np.random.default_rng(0)
+
+    def sessions(first, last, noise):
+        rows = [(k, 10 * k + 25 * rng.random(), rng.normal()) for k in range(first, last) for _ in range(10)]
+        return [(t, f"{x:.6f},{3 * x + noise * rng.normal():.6f},g{k},{t:.4f}\n") for k, t, x in rows]
+
+    old, new = sessions(0, 30, 30.0), sessions(30, 70, 0.1)
+    for name, rows in (("old", old), ("new", old + new)):
+        (tmp_path / f"{name}.csv").write_text("x,y,g,t\n" + "".join(row for _, row in rows))
+    line = ("-t", "y", *CHEAP, "--group-column", "g", "--time-column", "t", "--champion", "m.automl", "--json")
+    assert command("fit", "old.csv", *line, cwd=tmp_path).returncode == 0
+    answer = command("fit", "new.csv", *line, cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    n_judged = json.loads(answer.stdout)["champion"]["n_judged"]
+    first = sorted(t for t, _ in new)[-n_judged]
+    judged = {row.split(",")[2] for t, row in new if t >= first}
+    learned = [row for t, row in old + new if t < first and row.split(",")[2] not in judged]
+    with open_artifact(tmp_path / "m.automl") as artifact:
+        assert artifact.manifest.data["n_rows"] == len(learned) < 700 - n_judged

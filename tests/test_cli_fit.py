@@ -388,7 +388,7 @@ def test_patience_ends_a_counted_run_at_the_same_trial_for_every_number_of_worke
                    "--run-dir", f"run{workers}", "-o", f"{workers}.automl")  # fmt: skip
         summary = json.loads(done.stdout)
         assert summary["ended_early"] == {
-            "n_trials": 3, "seconds_left": None, "trials_left": 80 - summary["n_trials"]
+            "n_trials": 3, "seconds_left": None, "trials_left": 80 - summary["n_trials"], "reason": ""
         }  # fmt: skip
         assert 6 <= summary["n_trials"] < 80
         journal = read_journal(tmp_path / f"run{workers}" / "journal.jsonl")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import time
 from collections.abc import Iterator
@@ -47,6 +48,21 @@ def test_nothing_lies_about_after_a_run_but_what_it_was(own_state: Path) -> None
     assert not run.model.exists()
     assert run.facts()["status"] == "done"
     assert interrupted_run(JOB) is None
+
+
+def test_a_full_disk_at_the_end_of_a_run_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with open_run(None, stem="d", identity=JOB, resume=False) as run:
+        run.data.mkdir()
+        (run.data / "y.npy").write_bytes(b"0" * 100)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))  # as a disk that is full to a writer
+        try:
+            finish(run, {"score": 0.5})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "could not be ended as usual" in caplog.text
+    assert not run.data.exists(), "its room is given back all the same"
+    assert run.facts()["identity"] == JOB
 
 
 def test_a_named_folder_is_kept(tmp_path: Path) -> None:

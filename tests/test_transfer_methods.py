@@ -204,6 +204,28 @@ class TestKernels:
         assert ours.mean() == pytest.approx(1, abs=1e-9) and ours.min() >= 0 and ours.max() <= 3 + 1e-9
         assert loss(ours) < best.fun + 1e-4
 
+    def test_momentum_takes_no_step_uphill_and_is_worth_its_rounds(self) -> None:
+        old, new = normal(5, 300, 3), normal(6, 300, 3, mean=0.5)
+        kernel = kernels.gaussian(old, old, 1.0)
+        towards = kernels.gaussian(old, new, 1.0).mean(axis=1)
+        asked: list[Array] = []
+
+        def apply(w: Array) -> Array:
+            asked.append(w)
+            return kernel @ w
+
+        def loss(w: Array) -> float:
+            return float(w @ kernel @ w / (2 * len(w)) - w @ towards)
+
+        ours = kernels.matched(apply, towards, 50.0)
+        rounds = asked[21:]  # the first ones look for the largest eigenvalue
+        gained = loss(rounds[0]) - loss(ours)
+        assert np.diff([loss(w) for w in rounds]).max() < 1e-3 * gained
+        plain, step = np.ones(300), 300 / (1.05 * float(np.linalg.eigvalsh(kernel)[-1]))
+        for _ in range(len(rounds)):
+            plain = kernels.onto_weights(plain - step * (kernel @ plain / 300 - towards), 50.0)
+        assert loss(ours) <= loss(plain)
+
     @pytest.mark.parametrize("n", [800, 3_000])  # the kernel itself, and random features
     def test_kernel_mean_matching_matches_means(self, n: int) -> None:
         old, new = normal(7, n, 2), normal(8, 500, 2, mean=0.5)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from automl_cli.console.transfers import transfer_words
 from automl_cli.errors import BadArtifact
 from automl_cli.families import find_families
 from automl_cli.features.frame import Frame, FrameSchema
@@ -81,6 +82,27 @@ def test_both_ways_are_tried_beside_plain_pipelines(command: Command, folder: Pa
     board = json.loads(run(command, folder, "inspect", "with.automl", "--json").stdout)["leaderboard"]
     tried = {row["encoding"].partition(":")[2] for row in board}
     assert tried == {"", "shared", "selftrain"}
+
+
+def test_what_they_were_worth_is_said_at_the_end_and_by_inspect(command: Command, folder: Path) -> None:
+    for said in ((folder / "said.txt").read_text(), run(command, folder, "inspect", "with.automl").stdout):
+        assert " of the error, give or take " in said
+        assert "ways of using them in the model: " in said
+
+
+def test_the_worth_of_rows_without_labels_in_words() -> None:
+    plain = {"adaptation": "target only", "score": 0.75, "pipeline": "linear one_hot", "share": 0.25}
+    shared = {"adaptation": "shared", "score": 0.5, "pipeline": "linear one_hot:shared", "share": 0.75}
+    gain = {"mean": 0.25, "standard_error": 0.1, "share": 1 / 3, "share_error": 0.13}
+    found = {"setting": "unlabelled", "shift": None, "tried": [shared, plain], "gain": gain}
+    assert transfer_words(found) == [
+        "rows without labels gain 33% of the error, give or take 13%: "
+        "0.5 (linear one_hot:shared) against 0.75 (linear one_hot) without",
+        "ways of using them in the model: 75% shared, 25% labels only",
+    ]
+    assert transfer_words({**found, "tried": [plain], "gain": None}) == [
+        "no trial with rows without labels was finished: what they are worth is not known"
+    ]
 
 
 def test_saved_models_predict_what_they_did_out_of_fold(folder: Path) -> None:

@@ -330,7 +330,7 @@ _N_CLASSES = {"binary": (2, 2), "multiclass": (2, 1_000_000), "regression": (0, 
 
 
 def _is_ended_early(value: Any) -> bool:
-    if not (is_object(value) and is_count(value.get("n_trials"))):
+    if not (is_object(value) and is_count(value.get("n_trials")) and is_text(value.get("reason", ""))):
         return False
     return all(value.get(key) is None or is_number(value[key]) for key in ("seconds_left", "trials_left"))
 

@@ -108,7 +108,7 @@ def tell_manifest(data: Mapping[str, Any], size: int, signed_by: Mapping[str, bo
         "time": ", ".join(f"{name} {s:.1f} s" for name, s in (data.get("timings") or {}).items() if s is not None),
         "size": "; ".join(size_words(data.get("footprint"), None, len(data["members"]))),
         "racing": _racing(data.get("racing") or {}),
-        "patience": early_words(data.get("ended_early")),
+        "ended early": early_words(data.get("ended_early")),
         "overhead": _overhead(data),
         "peak memory": f"{(data.get('peak_memory_bytes') or 0) / 1e6:.0f} MB",
         "data": data.get("fingerprint") or "?",
@@ -175,21 +175,25 @@ def _racing(data: Mapping[str, Any]) -> str:
 
 
 def early_words(found: Mapping[str, Any] | None) -> str:
-    """Say when patience ended a search; nothing where it did not.
+    """Say when, and why, a search ended before its limit; nothing where it did not.
 
     >>> early_words({"n_trials": 20, "seconds_left": 240.4, "trials_left": None})
     'the search ended after 20 trials in a row without a gain, 240 s before the limit'
     >>> early_words({"n_trials": 1, "seconds_left": None, "trials_left": 7})
     'the search ended after 1 trial without a gain, 7 trials before the limit'
+    >>> early_words({"n_trials": 9, "seconds_left": 31.0, "trials_left": None, "reason": "the disk is full"})
+    'the search ended after 9 trials, 31 s before the limit: the disk is full'
     """
     if found is None:
         return ""
-    gainless = "1 trial" if found["n_trials"] == 1 else f"{found['n_trials']} trials in a row"
+    n_trials, reason = found["n_trials"], found.get("reason")
+    in_a_row = "" if reason or n_trials == 1 else " in a row"
+    gainless = _counted(n_trials, "trial") + in_a_row + ("" if reason else " without a gain")
     seconds, trials = found.get("seconds_left"), found.get("trials_left")
     left = [] if seconds is None else [f"{seconds:.0f} s"]
     left += [] if trials is None else [f"{trials:.0f} trial{'' if trials == 1 else 's'}"]
     before = f", {' and '.join(left)} before the limit" if left else ""
-    return f"the search ended after {gainless} without a gain{before}"
+    return f"the search ended after {gainless}{before}" + (f": {reason}" if reason else "")
 
 
 def size_words(found: Mapping[str, Any] | None, n_bytes: int | None, n_members: int) -> list[str]:

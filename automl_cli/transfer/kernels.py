@@ -155,8 +155,8 @@ def matched(apply_kernel: Callable[[Array], Array], towards: Array, largest: flo
         moved = onto_weights(ahead - step * (apply_kernel(ahead) / n - towards), largest)
         following = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
         change = moved - w
-        if (ahead - moved) @ change > 0:  # momentum points uphill: begin it anew
-            following = 1.0
+        if (ahead - moved) @ change > 0:  # momentum points uphill: begin it anew, from here and without this change
+            momentum = following = 1.0
         ahead = moved + (momentum - 1) / following * change
         w, momentum = moved, following
         if np.abs(change).max() < 1e-6:
