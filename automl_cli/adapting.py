@@ -134,7 +134,10 @@ def watched_weights(run_folder: Path, data: RunData, rows: FoldRows, adaptation:
 
 def _frame(data: RunData, own: Array, source: Array) -> Frame:
     ours = data.frame.take(own)
-    return joined([ours, data.needed_source.frame.take(source)]) if len(source) else ours
+    if not len(source):
+        return ours
+    whole = data.needed_source.frame
+    return joined([ours, whole if len(source) == whole.n_rows else whole.take(source)])
 
 
 def _targets(data: RunData, own: Array, source: Array) -> Array:
@@ -250,13 +253,17 @@ def _fit_source(draft: Path, flat: Path, data: RunData) -> Array:
     apart = np.arange(n) if source.groups is None else np.unique(source.groups, return_inverse=True)[1]
     apart = np.arange(n) if apart.max() + 1 < PARTS else apart
     part = np.random.default_rng(0).permutation(np.arange(apart.max() + 1) % PARTS)[apart]
+    # nor is the target's model to hear of its validation rows through others of their groups
+    known = np.ones(n, dtype=bool)
+    if source.groups is not None and data.groups is not None:
+        known = ~np.isin(source.groups, data.groups)
     own = np.empty((n, data.n_outputs))
     parts = []
     for k in range(PARTS):
         place = draft / f"part_{k}"
         (place / "encoder").mkdir(parents=True)
         (place / "model").mkdir()
-        seen, held = np.flatnonzero(part != k), np.flatnonzero(part == k)
+        seen, held = np.flatnonzero((part != k) & known), np.flatnonzero(part == k)
         own[held] = _fit_part(place, data, source, seen, held)
         parts.append(PartFiles(ENCODING, FAMILY, 1.0 / PARTS, place / "encoder", place / "model"))
     write_source(flat, parts, data.kind, data.n_outputs, None)

@@ -122,7 +122,7 @@ class ModelSoFar:
             return most
         refitted = [trial for trial, _ in sorted(self.chosen.members, key=lambda member: -abs(member[1]))]
         if unweighed:
-            refitted += sorted(self._since(), key=lambda trial: refit_seconds(trial, n_rows))[-1:]
+            refitted += sorted(self._since(), key=lambda trial: refit_seconds(trial, n_rows))[-self.workers :]
         return min(most, refits_seconds(refitted, n_rows, workers=self.workers))
 
     def _since(self) -> list[Success]:

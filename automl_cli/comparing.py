@@ -42,21 +42,25 @@ def compared_columns(source: Frame, target: Frame, unlike: Sequence[str] = ()) -
 
     Dates are left out, since time goes on, and columns that one of the two lacks: they tell all and say nothing.
     """
-    schema = source.schema
+    schema, there = source.schema, shared_columns(source, target)
     names = (*schema.numeric, *schema.categorical, *schema.datetime, *schema.text)
     (X, categorical), (Z, _) = plain_rows(source), plain_rows(target)
-    empty = [
-        {j for j, name in enumerate(names) if not _present(table[:, j], name in schema.categorical).any()}
-        for table in (X, Z)
-    ]
-    kept = [
-        j
-        for j, name in enumerate(names)
-        if name not in schema.datetime and name not in unlike and j not in empty[0] | empty[1]
-    ]
+    left_out = {*schema.datetime, *unlike}
+    kept = [j for j, name in enumerate(names) if name in there and name not in left_out]
     coded = tuple(i for i, j in enumerate(kept) if j in categorical)
-    return Compared(X[:, kept], Z[:, kept], tuple(names[j] for j in kept), coded, tuple(kept))
+    if len(kept) < len(names):
+        X, Z = X[:, kept], Z[:, kept]
+    return Compared(X, Z, tuple(names[j] for j in kept), coded, tuple(kept))
 
 
-def _present(column: Array, is_code: bool) -> Array:
-    return column != -1 if is_code else ~np.isnan(column)
+def shared_columns(source: Frame, target: Frame) -> frozenset[str]:
+    """Return the columns that have a value in both frames of one schema."""
+    return frozenset(_with_values(source) & _with_values(target))
+
+
+def _with_values(frame: Frame) -> set[str]:
+    schema = frame.schema
+    there = {name for k, name in enumerate(schema.numeric) if not np.isnan(frame.numbers[:, k]).all()}
+    there |= {name for k, name in enumerate(schema.categorical) if (frame.codes[:, k] != -1).any()}
+    there |= {name for k, name in enumerate(schema.datetime) if not np.isnan(frame.days[:, k]).all()}
+    return there | {name for k, name in enumerate(schema.text) if (frame.text_lengths(k) >= 0).any()}

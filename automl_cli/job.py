@@ -20,7 +20,7 @@ from automl_cli.neural import NEURAL
 from automl_cli.options import NO_NETWORKS, FitOptions
 from automl_cli.parts import Part
 from automl_cli.plan import Resources, share_cores
-from automl_cli.rundata import RunData, open_rundata, save_rundata
+from automl_cli.rundata import RunData, SourceRows, open_rundata, save_rundata
 from automl_cli.runs import Run
 from automl_cli.sources import (
     Sources,
@@ -42,6 +42,7 @@ from automl_cli.transfer.adaptation import adaptations, without_labels
 from automl_cli.trial import Trial, read_journal
 
 SOURCE_MODEL = "source_model"
+LEAST_OTHERS = 0.5  # of a source's rows must be of groups that the data lacks, for a model of it
 SHORTEST_FOR_NETWORKS = 180.0  # seconds: in less, boosters gain more
 
 
@@ -249,7 +250,7 @@ def prepare(
     if len(kept) < frame.n_rows:
         frame = frame.take(kept)
     unlabelled = None if sources.unlabelled is None else unlabelled_rows(table, kept, sources.unlabelled, schema)
-    shape = _shape(task, table, schema, 0 if rows is None else len(rows.y), sources)
+    shape = _shape(task, table, schema, rows, sources)
     offered = _offered(options, table, families, shape)
     n_columns = len(schema.names)
     plan = plan_folds(
@@ -264,7 +265,8 @@ def prepare(
     recorded = {trial.proposal.number: trial for trial in read_journal(run.journal)}
     if sources.model is not None and not (run.data / SOURCE_MODEL).exists():
         model = lay_out_model(sources.model, run.data / SOURCE_MODEL, table, schema, task)
-        notices = (*notices, *model, *known_rows(sources.model, options.data, table, kept, task))
+        known = () if sources.judging is not None else known_rows(sources.model, options.data, table, kept, task)
+        notices = (*notices, *model, *known)
     if not recorded:
         save_rundata(run.data, frame, task, plan, rows, unlabelled)
     data = open_rundata(run.data)
@@ -320,10 +322,15 @@ def task_of(options: FitOptions, table: Table, *, n_own: int | None = None) -> t
     )
 
 
-def _shape(task: Task, table: Table, schema: FrameSchema, n_source: int, sources: Sources) -> Shape:
+def _shape(task: Task, table: Table, schema: FrameSchema, rows: SourceRows | None, sources: Sources) -> Shape:
     can: tuple[str, ...] = ()
+    n_source = 0 if rows is None else len(rows.y)
     if sources.given:
-        can = adaptations(task.kind, task.metric.name, rows=n_source > 0)
+        # a model of the source that may not hear of the target's groups needs others to learn from
+        outputs = True
+        if rows is not None and rows.groups is not None and task.groups is not None:
+            outputs = bool(np.mean(~np.isin(rows.groups, task.groups)) >= LEAST_OTHERS)
+        can = adaptations(task.kind, task.metric.name, rows=n_source > 0, outputs=outputs)
     elif sources.unlabelled is not None:
         can = without_labels(task.kind, n_numeric=len(schema.numeric), n_categorical=len(schema.categorical))
     many = [name for name in schema.categorical if table.schema.column(name).kind is Kind.HIGH_CARDINALITY]

@@ -358,7 +358,8 @@ def comparable_loss(trial: Success, best: Sequence[float]) -> float:
     n = len(trial.losses)
     if trial.complete or n >= len(best):
         return trial.loss
-    return max(0.0, sum(best) / len(best) + trial.loss - sum(best[:n]) / n)
+    loss = sum(best) / len(best) + trial.loss - sum(best[:n]) / n
+    return 0.0 if loss < 0 else loss  # what is not a number stays so
 
 
 def _judge(state: State, trial: Trial) -> None:

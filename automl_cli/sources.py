@@ -9,8 +9,8 @@ import numpy as np
 
 from automl_cli.adapting import FLATTENED
 from automl_cli.artifact import Artifact, MemberEntry
-from automl_cli.comparing import compared_columns, plain_rows
-from automl_cli.errors import BadData, UsageError
+from automl_cli.comparing import compared_columns, plain_rows, shared_columns
+from automl_cli.errors import AutomlError, BadData, UsageError
 from automl_cli.features.frame import Frame, FrameSchema, frame_from_table, joined
 from automl_cli.features.matrix import Array
 from automl_cli.features.rowhash import salted_hashes
@@ -26,6 +26,8 @@ from automl_cli.transfer.shift import repeated_rows
 LEAST_SHARE = 0.05  # of a source model's weight: members with less are left out
 MOST_PARTS = 10  # fitted models of a source model: each row that is predicted asks all of them
 FEW_ROWS = 20
+MOST_READ_AGAIN = 50 * 10**6  # bytes of the data, for a warning; what a model is adapted to is smaller as a rule
+LEAST_TOLD_APART = 0.5  # of the smaller table's rows must differ, so that an equal row is likely the same one
 SALT = b"rows"  # of hashes that are compared and forgotten
 MODEL_SHARE = 0.05  # of the limit may go into a model of the source
 CELLS_PER_SECOND = 40_000  # of a source, for each second of the limit
@@ -191,11 +193,11 @@ def source_rows(
         No row is left.
     """
     whole = frame_from_table(source, frame.schema).take(found.kept_source)
-    repeated = _repeated(whole, found.y, frame, found.task.y)
+    repeated = repeated_rows(*_hashed(whole, found.y, frame, found.task.y))
     if judging is not None:
         alike = frame_from_table(judging, frame.schema)
-        nothing = np.zeros(whole.n_rows), np.zeros(alike.n_rows)
-        repeated = np.union1d(repeated, _repeated(whole, nothing[0], alike, nothing[1]))
+        ours, known = _hashed(whole, np.zeros(whole.n_rows), alike, np.zeros(alike.n_rows))
+        repeated = np.union1d(repeated, np.flatnonzero(np.isin(ours, known)))
     rows = np.setdiff1d(np.arange(whole.n_rows), repeated, assume_unique=True)
     if not len(rows):
         hint = "name a table with other rows"
@@ -210,13 +212,17 @@ def source_rows(
     return SourceRows(whole.take(rows) if len(repeated) else whole, found.y[rows], weight, seconds, groups), notices
 
 
-def _repeated(source: Frame, y: Array, target: Frame, y_target: Array) -> Array:
-    """Return the source's rows that the target has too, by all cells of the columns that both have."""
-    dates = enumerate(source.schema.datetime)
-    dated = [name for k, name in dates if all(np.isfinite(frame.days[:, k]).any() for frame in (source, target))]
-    shared = {*compared_columns(source, target).names, *dated}
-    hashes = (salted_hashes(frame, of, (), SALT, among=shared) for frame, of in ((source, y), (target, y_target)))
-    return repeated_rows(*hashes)
+def _hashed(source: Frame, y: Array, target: Frame, y_target: Array) -> tuple[Array, Array]:
+    """Return hashes of both tables' rows, of all cells of the columns that both have; none where these tell too little.
+
+    Where few columns of few values are shared, most rows look like some other one, and none of them is known again.
+    """
+    shared = shared_columns(source, target)
+    ours, theirs = (salted_hashes(frame, of, (), SALT, among=shared) for frame, of in ((source, y), (target, y_target)))
+    fewer = min(ours, theirs, key=len)
+    if len(np.unique(fewer)) < LEAST_TOLD_APART * len(fewer):
+        return ours[:0], theirs[:0]
+    return ours, theirs
 
 
 def most_source_rows(seconds: float | None, n_columns: int) -> int:
@@ -352,6 +358,9 @@ def _lacking(artifact: Artifact, columns: ColumnMap, table: Table) -> tuple[Noti
         said.append(Notice("source_columns", f"{model} was trained with {some}, which {table.source} lacks"))
     for name in there:
         kinds = [schema.column(name).kind for schema in (artifact.manifest.schema, table.schema)]
+        if kinds[0] == kinds[1]:  # it has another role here
+            said.append(Notice("source_columns", f"{model} was trained with {name!r}, which is no feature here"))
+            continue
         what = f"{model} knows {name!r} as {kinds[0]}, here it is read as {kinds[1]}, which tells that model nothing"
         said.append(Notice("source_kind", f"{what}: --kind {name}={kinds[0]} reads it alike"))
     return tuple(said)
@@ -369,10 +378,14 @@ def known_rows(artifact: Artifact, path: str, table: Table, kept: Array, task: T
     """
     manifest, seen = artifact.manifest, artifact.attached("rows", SeenRows.from_parts)
     names = set(manifest.frame_schema.names)
-    if seen is None or path == "-" or not names <= set(table.schema.names):
+    quick = Path(path).is_file() and table.n_bytes <= MOST_READ_AGAIN
+    if seen is None or not quick or not names <= set(table.schema.names):
         return ()
     columns = (column if column.name in names else replace(column, kind=Kind.ID) for column in manifest.schema.columns)
-    theirs = read_with_schema(path, Schema(tuple(columns)))
+    try:
+        theirs = read_with_schema(path, Schema(tuple(columns)))
+    except (AutomlError, OSError):  # it is there for a warning alone
+        return ()
     if theirs.fingerprint != table.fingerprint or theirs.n_rows != table.n_rows:
         return ()
     n = len(seen.known(frame_from_table(theirs, manifest.frame_schema).take(kept), task.y, task.classes))

@@ -266,7 +266,8 @@ def _search_and_save(
     )
     save(model, options.out, summary, corrected.delivered.fitted, attached, job.signer)
     phases.end("save")
-    if not stopped_by_user:  # else --resume can go on with it, and it is remembered once it is done
+    # else --resume can go on with it, and it is remembered once it is done
+    if not stopped_by_user and journal.error is None:
         finish(job.run, _facts_of(summary, deadline))
         leave(memory, job, options, model.trials, chosen, deadline)
     phases.end("remember")

@@ -138,6 +138,25 @@ def test_with_partial_trials_they_are_no_worse_than_the_best_complete_one(
     assert all(trial.complete or len(trial.losses) >= 2 for trial, _ in chosen.members)
 
 
+def test_a_score_of_rows_that_the_weights_have_seen_is_not_shown(tmp_path: Path) -> None:
+    # twenty guesses: what fits the rows by chance looks better on them than any guess is
+    data, rng = run_data(n_folds=4), np.random.default_rng(0)
+    guesses = [finished(tmp_path, data, k, rng.permutation(TRUTH)) for k in range(20)]
+    chosen = choose_members(guesses, OofCache(tmp_path, data), stacking=False)
+    assert chosen is not None
+    assert len(chosen.shown_losses) == 4
+    assert chosen.shown_loss > 1.02 * chosen.mean_loss
+    partial = finished(tmp_path, data, 20, noisy(20, 0.5), n_folds=3)
+    chosen = choose_members([*guesses, partial], OofCache(tmp_path, data), stacking=False)
+    assert chosen is not None
+    assert np.isfinite(chosen.shown_losses).all()
+    one = run_data(n_validated=N_ROWS // 2, n_folds=1)
+    held = [finished(tmp_path / "one", one, k, rng.permutation(TRUTH)) for k in range(6)]
+    chosen = choose_members(held, OofCache(tmp_path / "one", one), stacking=False)
+    assert chosen is not None
+    assert len(chosen.shown_losses) == 1
+
+
 def test_the_weights_of_complete_trials_are_what_the_selection_gave_to_the_last_bit(tmp_path: Path) -> None:
     data = run_data()
     trials = [finished(tmp_path, data, k, noisy(k, 0.2 + 0.1 * k)) for k in range(7)]

@@ -71,6 +71,21 @@ def test_no_fold_learns_from_a_group_that_it_is_judged_on(tmp_path: Path) -> Non
         assert len(all_rows(data, "pooled").source) == 600
 
 
+def test_few_shared_values_do_not_make_a_source_vanish(tmp_path: Path) -> None:
+    csv(tmp_path / "new.csv", (*COLUMNS, "only_new"), [[*row[:3], k % 2, k] for k, row in enumerate(rows(200, 1))])
+    csv(tmp_path / "old.csv", ("place", "y", "only_old"), [["nsw"[k % 3], k % 2, k] for k in range(100)])
+    with prepared(tmp_path, group_column=None) as job:
+        assert job.data.source is not None
+        assert len(job.data.source.y) == 100
+
+
+def test_where_all_groups_are_shared_there_is_no_model_of_the_source(tmp_path: Path) -> None:
+    csv(tmp_path / "new.csv", (*COLUMNS, "who"), rows(80, 1, lambda k: f"p{k % 16}"))
+    csv(tmp_path / "old.csv", (*COLUMNS, "who"), rows(600, 2, lambda k: f"p{k % 20}"))
+    with prepared(tmp_path, group_column="who") as job:
+        assert set(job.shape.adaptations) == {"pooled", "balanced", "weighted"}
+
+
 def test_weights_hold_between_the_tables_as_they_do_within_one(tmp_path: Path) -> None:
     csv(tmp_path / "new.csv", (*COLUMNS, "w"), rows(60, 1, lambda k: 1 + k % 2))
     csv(tmp_path / "old.csv", (*COLUMNS, "w"), rows(300, 2, lambda _: 0.1))
