@@ -50,6 +50,8 @@ class Bench:
         The truth of the rows that judge; no weights where there are none.
     champion : ndarray of shape (n_judged, n_outputs)
         By the classes of the task.
+    together : ndarray of shape (n_judged,)
+        Equal for rows of one group, or else for equal rows: they say the same thing twice.
     fingerprint : str
         Of the table: positions mean nothing in another one.
     """
@@ -61,6 +63,7 @@ class Bench:
     y: Array
     weight: Array | None
     champion: Array
+    together: Array
     fingerprint: str
 
 
@@ -141,7 +144,8 @@ def read_bench(
             return Verdict(False, f"{_counted(len(fresh))} too few to judge by", len(fresh))
         rows, weight = kept[entries], None if task.weight is None else task.weight[entries]
         said = _said(artifact, frame.take(rows), task, threads)
-        return Bench(rows, kept[held_out], len(fresh), task, y, weight, said, table.fingerprint)
+        together = hashes[entries] if task.groups is None else task.groups[entries]
+        return Bench(rows, kept[held_out], len(fresh), task, y, weight, said, together, table.fingerprint)
 
 
 def _counted(n_fresh: int) -> str:
@@ -282,7 +286,7 @@ def judge(bench: Bench, challenger: Path, options: FitOptions, threads: int, dea
         said = _said(artifact, frame_from_table(table, artifact.manifest.frame_schema), bench.task, threads)
     metric, outputs = bench.task.metric, (bench.champion, said)
     losses = [metric.loss(bench.y, one, bench.weight) for one in outputs]
-    certainty = _certainty(bench, outputs, metric, options.seed, deadline)
+    certainty = certainty_of(bench, outputs, metric, options.seed, deadline)
     better = losses[1] < losses[0] and certainty >= SURE
     reason = "it is better" if better else "it is not surely better" if losses[1] < losses[0] else "it is no better"
     champion, ours = (metric.natural(loss) for loss in losses)
@@ -302,19 +306,24 @@ def _aligned(outputs: Array, classes: Sequence[str], union: Sequence[str]) -> Ar
     return np.where(total > 0, found / np.where(total > 0, total, 1.0), 1.0 / len(union))
 
 
-def _certainty(bench: Bench, outputs: Sequence[Array], metric: Metric, seed: int, deadline: Deadline) -> float:
+def certainty_of(bench: Bench, outputs: Sequence[Array], metric: Metric, seed: int, deadline: Deadline) -> float:
     """Return the share of bootstrap draws of the rows in which the second is better; a tie counts half.
 
+    Rows that belong together are drawn together: one by one they would look like more evidence than they are.
     Where the time is nearly over there are fewer draws, but twenty at least.
     """
     y, weight = bench.y, bench.weight
     rng = np.random.default_rng(seed)
+    order = np.argsort(bench.together, kind="stable")
+    _, starts, sizes = np.unique(bench.together[order], return_index=True, return_counts=True)
     n_draws = int(np.clip(MOST_DRAWN // len(y), 200, DRAWS))
     wins = 0.0
     for number in range(n_draws):
         if number >= LEAST_DRAWS and deadline.limited and deadline.seconds_left() < ENDING:
             return wins / number
-        rows = rng.integers(len(y), size=len(y))
+        units = rng.integers(len(sizes), size=len(sizes))
+        ends = np.cumsum(sizes[units])
+        rows = order[np.arange(ends[-1]) + np.repeat(starts[units] - ends + sizes[units], sizes[units])]
         if metric.name == "roc_auc" and len(np.unique(y[rows])) < 2:
             wins += 0.5
             continue

@@ -218,9 +218,10 @@ def _hashed(source: Frame, y: Array, target: Frame, y_target: Array) -> tuple[Ar
     Where few columns of few values are shared, most rows look like some other one, and none of them is known again.
     """
     shared = shared_columns(source, target)
+    lacking = shared < shared_columns(target, target)
     ours, theirs = (salted_hashes(frame, of, (), SALT, among=shared) for frame, of in ((source, y), (target, y_target)))
     fewer = min(ours, theirs, key=len)
-    if len(np.unique(fewer)) < LEAST_TOLD_APART * len(fewer):
+    if lacking and len(np.unique(fewer)) < LEAST_TOLD_APART * len(fewer):
         return ours[:0], theirs[:0]
     return ours, theirs
 
