@@ -22,13 +22,11 @@ from automl_cli.parts import Part
 from automl_cli.plan import Resources, share_cores
 from automl_cli.rundata import RunData, SourceRows, open_rundata, save_rundata
 from automl_cli.runs import Run
+from automl_cli.sourcemodel import is_model, known_rows, lay_out_model
 from automl_cli.sources import (
     Sources,
     drawn,
     few_rows,
-    is_model,
-    known_rows,
-    lay_out_model,
     most_source_rows,
     source_rows,
     split_task,

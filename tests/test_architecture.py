@@ -67,6 +67,7 @@ LAYERS = (
     "worker",
     "nas",
     "artifact",
+    "sourcemodel",
     "sources",
     "attached",
     "report",
