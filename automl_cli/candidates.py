@@ -63,15 +63,28 @@ def suited(pipeline: Pipeline, families: Mapping[str, Family], shape: Shape) -> 
         return None
     if pipeline.encoding not in usable_encodings(family, shape):
         return None  # it would be what its plain twin is
-    number = _default_number(pipeline, family, shape.kind)
+    number = _default_number(pipeline, family, USUAL[shape.kind])
     if number is not None and number < len(own := family.defaults(shape)):
         return Pipeline(pipeline.family, pipeline.encoding, own[number])
     return _within(pipeline, family, shape)
 
 
-def _default_number(pipeline: Pipeline, family: Family, kind: TaskKind) -> int | None:
-    """Return which default of its family a pipeline is on the usual table."""
-    known = [dict(hyperparameters) for hyperparameters in family.defaults(USUAL[kind])]
+def remembered_as(pipeline: Pipeline, families: Mapping[str, Family], shape: Shape) -> Pipeline:
+    """Return the name that a pipeline of a table has in every archive: of a default what it is on the usual table.
+
+    What `suited` gives for that name is the pipeline again.
+    """
+    family = families[pipeline.family]
+    usual = family.defaults(USUAL[shape.kind])
+    number = _default_number(pipeline, family, shape)
+    if number is None or number >= len(usual):
+        return pipeline
+    return Pipeline(pipeline.family, pipeline.encoding, usual[number])
+
+
+def _default_number(pipeline: Pipeline, family: Family, shape: Shape) -> int | None:
+    """Return which default of its family a pipeline is on a table of a shape."""
+    known = [dict(hyperparameters) for hyperparameters in family.defaults(shape)]
     own = dict(pipeline.hyperparameters)
     return known.index(own) if own in known else None
 

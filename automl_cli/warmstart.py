@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from automl_cli.background import Background
-from automl_cli.candidates import reference_pipeline, suited
+from automl_cli.candidates import reference_pipeline, remembered_as, suited
 from automl_cli.clock import Deadline
 from automl_cli.errors import AutomlError
 from automl_cli.experience.records import Dataset, Recalled, RunRecord, evaluation_of
@@ -206,15 +206,22 @@ def leave(
     try:
         n_folds = len(job.plan.folds)
         ranked = sorted(chosen.members, key=lambda member: -abs(member[1]))
+
+        def known_as(trial: Trial) -> Pipeline:
+            return remembered_as(trial.proposal.pipeline, job.families, job.shape)
+
         run = run_of(
             job,
             memory.dataset,
-            [evaluation_of(trial, n_folds) for trial in sorted(plain, key=lambda t: t.proposal.number)],
+            [
+                replace(evaluation_of(trial, n_folds), pipeline=known_as(trial))
+                for trial in sorted(plain, key=lambda t: t.proposal.number)
+            ],
             origin="fit",
             seconds=deadline.elapsed(),
             limit=options.seconds,
             loss=chosen.mean_loss,
-            members=[trial.proposal.pipeline for trial, _ in ranked if not _adapted(trial)],
+            members=[known_as(trial) for trial, _ in ranked if not _adapted(trial)],
         )
         problem = write_in_time(memory, job, run, deadline)
         memory.problems += [problem] if problem else []

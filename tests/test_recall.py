@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automl_cli.candidates import candidates, suited
+from automl_cli.candidates import candidates, reference_pipeline, remembered_as, suited
 from automl_cli.experience.access import Dataset, Evaluation, RunRecord, add, open_store, reading, recall
 from automl_cli.experience.portfolio import greedy, regrets
 from automl_cli.experience.queries import known_datasets
@@ -17,6 +17,7 @@ from automl_cli.experience.similar import Scale, distances
 from automl_cli.families import find_families
 from automl_cli.families.family import Shape
 from automl_cli.metrics import TaskKind
+from automl_cli.space import default_pipelines
 from automl_cli.trial import Pipeline
 
 A, B, C, D = (Pipeline("lightgbm", "native", {"learning_rate": rate}) for rate in (0.01, 0.05, 0.2, 0.3))
@@ -111,6 +112,17 @@ def test_near_tables_decide(tmp_path: Path) -> None:
     assert there.pipelines[0] == C
 
 
+def test_a_long_run_is_told_by_the_reference_as_a_short_one_is(tmp_path: Path) -> None:
+    """The hundred best of a long run are all good: what they are worth is told by one that they leave behind."""
+    store = open_store(f"sqlite:///{tmp_path / 'e.sqlite'}")
+    crowd = [Pipeline("lightgbm", "native", {"learning_rate": 0.4 + i / 1000}) for i in range(130)]
+    long = {D: 0.5, A: 0.1005} | {pipeline: 0.1 + i / 100_000 for i, pipeline in enumerate(crowd)}
+    short = {D: 0.5, A: 0.1, crowd[0]: 0.3}
+    add(store, [a_run(a_dataset(1, {"u": 1.0}), long), a_run(a_dataset(2, {"u": 1.2}), short)])
+    found = recall(a_dataset(3, {"u": 1.1}), prior=None, own=store, suit=as_it_is, now=0.0, reference=D)
+    assert found.pipelines[0] == A
+
+
 def test_what_does_not_suit_is_left_out(tmp_path: Path) -> None:
     store = open_store(f"sqlite:///{tmp_path / 'e.sqlite'}")
     add(store, [a_run(a_dataset(i, {"u": float(i)}), {A: 0.1, B: 0.3, C: 0.5, D: 0.9}) for i in range(4)])
@@ -173,5 +185,9 @@ def test_candidates_suit_tables_of_every_shape(kind: TaskKind) -> None:
         offered = {name: family for name, family in families.items() if family.offered(shape)}
         own = [p for candidate in found if (p := suited(candidate, offered, shape)) is not None]
         assert len(set(own)) > 20
+        for pipeline in default_pipelines(offered, shape):
+            assert suited(remembered_as(pipeline, offered, shape), offered, shape) == pipeline
+        named = [remembered_as(pipeline, offered, shape) for pipeline in default_pipelines(offered, shape)]
+        assert reference_pipeline(families, kind) in named  # whatever the table, what losses are compared with
         for name, family in offered.items():
             assert any(p.family == name and dict(p.hyperparameters) == dict(family.defaults(shape)[0]) for p in own)

@@ -10,7 +10,7 @@ import numpy as np
 from sqlalchemy import Connection, Row, delete, func, select
 
 from automl_cli.errors import UsageError
-from automl_cli.experience.records import Dataset, Evaluation, RunRecord
+from automl_cli.experience.records import Dataset, Evaluation, RunRecord, pipeline_uid
 from automl_cli.experience.tables import DATASETS, EVALUATIONS, FEATURES, PIPELINES, RUNS
 from automl_cli.experience.writing import FEATURE, LOSS, pipeline_of
 from automl_cli.features.matrix import Array
@@ -316,16 +316,23 @@ MOST_EVALUATIONS = 120
 """Of one run that recall looks at, the best first: a long run on a small table has thousands."""
 
 
-def best_runs(connection: Connection, datasets: Array) -> list[PastRun]:
-    """Read the runs on some datasets with their best complete evaluations, oldest first."""
+def best_runs(connection: Connection, datasets: Array, reference: Pipeline | None = None) -> list[PastRun]:
+    """Read the runs on some datasets with their best complete evaluations and the reference's, oldest first."""
     chosen = select(RUNS).where(RUNS.c.dataset.in_([int(number) for number in datasets]))
     runs = connection.execute(chosen.order_by(RUNS.c.began, RUNS.c.id)).all()
     joined = select(EVALUATIONS, PIPELINES.c.text).join(PIPELINES, PIPELINES.c.id == EVALUATIONS.c.pipeline)
+    uid = "" if reference is None else pipeline_uid(reference)
     pipelines: dict[int, Pipeline] = {}
     found = []
     for run in runs:
-        best = joined.where(EVALUATIONS.c.run == run.id, EVALUATIONS.c.fidelity >= 1.0)
-        rows = connection.execute(best.order_by(EVALUATIONS.c.loss, EVALUATIONS.c.number).limit(MOST_EVALUATIONS)).all()
+        whole = joined.where(EVALUATIONS.c.run == run.id, EVALUATIONS.c.fidelity >= 1.0)
+        best = whole.order_by(EVALUATIONS.c.loss, EVALUATIONS.c.number)
+        rows = list(connection.execute(best.limit(MOST_EVALUATIONS)).all())
+        if uid and len(rows) == MOST_EVALUATIONS:  # where the reference stood may be farther down
+            known = {row.number for row in rows}
+            rows += [
+                row for row in connection.execute(whole.where(PIPELINES.c.uid == uid)).all() if row.number not in known
+            ]
         for row in rows:
             if row.pipeline not in pipelines:
                 pipelines[row.pipeline] = pipeline_of(row.text)

@@ -72,7 +72,7 @@ def recall(
             far[[i for i, fingerprint in enumerate(known.fingerprints) if fingerprint in without]] = np.inf
             # of equals the latest, the one with the largest number: a nightly table has one dataset for each night
             near = [int(i) for i in np.lexsort((-known.ids, far))[:N_NEIGHBOURS] if math.isfinite(far[i])]
-            runs = best_runs(connection, known.ids[near])
+            runs = best_runs(connection, known.ids[near], reference)
             n_same, latest = latest_members(connection, known.ids[same])
         same_runs += n_same
         winners = winners or latest
