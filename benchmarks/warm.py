@@ -5,7 +5,11 @@ after the other: cold (`--no-experience`), with the shipped prior and an empty s
 that a run on the first half has left. A line of JSON for each says the error on the test part, and when a trial first
 reached the validation loss of the cold run's best trial. Lines that are there are not measured again.
 
-usage: python benchmarks/warm.py TABLES --out rows.jsonl [--names A B] [--time 60s] [--seeds 0] [--without second]
+The best of many validation losses is a lucky one, which a warm run does not repeat however good its models are. So two
+more runs say what the error is with the prior after a third, and for the second run after a fifth of the cold run's
+limit (kinds `prior_third` and `second_fifth`).
+
+usage: python benchmarks/warm.py TABLES --out rows.jsonl [--names A B] [--time 60] [--seeds 0] [--kinds cold prior]
        python benchmarks/warm.py --report rows.jsonl
 
 TABLES is a folder of NAME.csv.gz beside an index.json that says each table's target.
@@ -17,6 +21,7 @@ import gzip
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -29,7 +34,9 @@ from typing import Any
 from automl_cli.metrics import METRICS
 
 HALF = 0.4
-KINDS = ("cold", "prior", "first", "second")
+SHARES = {"cold": 1, "prior": 1, "first": 1, "prior_third": 1 / 3, "second_fifth": 1 / 5, "second": 1}
+"""Of the limit that each kind of run gets, in the order in which they are run: a second one writes into the store."""
+JUDGED = ("prior", "prior_third", "second", "second_fifth")
 DECIDED = 0.005
 
 
@@ -44,14 +51,18 @@ def halves(path: Path, folder: Path, seed: int) -> None:
             csv.writer(file).writerows([header, *part])
 
 
-def fit(kind: str, folder: Path, about: Mapping[str, Any], limit: str, seed: int) -> dict[str, Any]:
+def fit(kind: str, folder: Path, about: Mapping[str, Any], limit: float, seed: int) -> dict[str, Any]:
     """Run one fit and return what it reached, and when."""
-    store = {"cold": "off", "prior": folder / "empty.sqlite"}.get(kind, folder / "own.sqlite")
+    own, mine = folder / "own.sqlite", folder / f"{kind}.sqlite"
+    if kind.startswith("second") and own.exists():  # it sees what the first has left, and nothing of the runs between
+        shutil.copy(own, mine)
+    store = {"cold": "off", "first": own}.get(kind, mine)
     table = folder / ("a.csv" if kind == "first" else "b.csv")
     log, model = folder / f"{kind}.jsonl", folder / f"{kind}.automl"
     environment = {**os.environ, "AUTOML_EXPERIENCE": str(store), "XDG_STATE_HOME": str(folder / "state")}
     program = [sys.executable, "-m", "automl_cli"]
-    line = ["fit", str(table), "-t", about["target"], "--time", limit, "--seed", str(seed), "-q", "-o", str(model)]
+    line = ["fit", str(table), "-t", about["target"], "--time", f"{SHARES[kind] * limit:g}"]
+    line += ["--seed", str(seed), "-q", "-o", str(model)]
     if about.get("task") in ("binary", "multiclass", "regression"):
         line += ["--task", about["task"]]
     began = time.perf_counter()
@@ -85,10 +96,11 @@ def measure(arguments: argparse.Namespace) -> None:
     known = {(row["name"], row["seed"], row["kind"]) for row in rows_of(out)} if out.exists() else set()
     for name in arguments.names or index:
         for seed in arguments.seeds:
-            kinds = [kind for kind in KINDS if not (arguments.without == "second" and kind in ("first", "second"))]
-            kinds = [kind for kind in kinds if (name, seed, kind) not in known]
+            kinds = [kind for kind in SHARES if kind in arguments.kinds and (name, seed, kind) not in known]
             if not kinds:
                 continue
+            if any(kind.startswith("second") for kind in kinds) and "first" not in kinds:
+                kinds = ["first", *kinds]  # for its store, which is gone
             with tempfile.TemporaryDirectory() as place:
                 halves(arguments.tables / f"{name}.csv.gz", Path(place), seed)
                 for kind in kinds:
@@ -120,38 +132,41 @@ def report(path: Path) -> None:
     by_set: dict[tuple[str, int], dict[str, dict[str, Any]]] = {}
     for row in rows_of(path):
         by_set.setdefault((row["name"], row["seed"]), {})[row["kind"]] = row
-    print("| table | cold | prior | ratio | second run | ratio | time to the cold loss: cold | prior | second |")
-    print("|---|---|---|---|---|---|---|---|---|")
-    ratios: dict[str, list[float]] = {"prior": [], "second": []}
-    shares: dict[str, list[float]] = {"prior": [], "second": []}
+    found = [kind for kind in JUDGED if any(kind in runs for runs in by_set.values())]
+    print("| table | cold | " + " | ".join(found) + " | seconds to the cold loss: cold, prior, second |")
+    print("|---" * (len(found) + 3) + "|")
+    ratios: dict[str, list[float]] = {kind: [] for kind in found}
+    shares: dict[str, list[float]] = {kind: [] for kind in ("prior", "second")}
     for (name, seed), runs in sorted(by_set.items()):
         cold = runs.get("cold", {})
         if not cold.get("curve"):
             continue
-        loss = min(loss for _, loss in cold["curve"])
-        own = reached(cold["curve"], loss)
         cells = [f"{name} ({seed})", f"{cold['error']:.5g}"]
-        times = [f"{own:.1f}"]
-        for kind in ("prior", "second"):
-            run = runs.get(kind, {})
-            if "error" not in run:
-                cells += ["-", "-"]
-                times.append("-")
+        for kind in found:
+            if "error" not in runs.get(kind, {}):
+                cells.append("-")
                 continue
-            ratio, at = run["error"] / cold["error"] if cold["error"] else 1.0, reached(run["curve"], loss)
-            ratios[kind].append(ratio)
-            shares[kind].append(at / own)
-            cells += [f"{run['error']:.5g}", f"{ratio:.3f}"]
-            times.append(f"{at:.1f}")
-        print("| " + " | ".join([*cells, *times]) + " |")
-    for kind in ("prior", "second"):
-        if ratios[kind]:
-            decided = [ratio for ratio in ratios[kind] if abs(ratio - 1) > DECIDED]
-            lower, never = sum(ratio < 1 for ratio in decided), sum(share == float("inf") for share in shares[kind])
+            ratios[kind].append(runs[kind]["error"] / cold["error"] if cold["error"] else 1.0)
+            cells.append(f"{ratios[kind][-1]:.3f}")
+        loss = min(loss for _, loss in cold["curve"])
+        curves = {kind: runs[kind]["curve"] for kind in ("cold", *shares) if "error" in runs.get(kind, {})}
+        times = {kind: reached(curve, loss) for kind, curve in curves.items()}
+        for kind, so_far in shares.items():
+            so_far.extend([times[kind] / times["cold"]] if kind in times else [])
+        print("| " + " | ".join([*cells, ", ".join(f"{at:.1f}" for at in times.values())]) + " |")
+    for kind, of in ratios.items():
+        decided = [ratio for ratio in of if abs(ratio - 1) > DECIDED]
+        lower = sum(ratio < 1 for ratio in decided)
+        within = sum(ratio <= 1 + DECIDED for ratio in of)
+        print(
+            f"\n{kind}: error {geometric_mean(of):.4f} of the cold run's (geometric mean), lower on {lower} of "
+            f"{len(decided)} decided by more than {DECIDED:.1%}, no higher than that on {within} of {len(of)}"
+        )
+        if shares.get(kind):
+            never = sum(share == float("inf") for share in shares[kind])
             print(
-                f"\n{kind}: error {geometric_mean(ratios[kind]):.4f} of the cold run's (geometric mean), lower on "
-                f"{lower} of {len(decided)} decided by more than {DECIDED:.1%}; time to the cold loss: median "
-                f"{median(shares[kind]):.2f} of the cold run's, never reached on {never} of {len(shares[kind])}"
+                f"time to the cold loss: median {median(shares[kind]):.2f} of the cold run's, "
+                f"never reached on {never} of {len(shares[kind])}"
             )
 
 
@@ -160,9 +175,9 @@ def main() -> None:
     parser.add_argument("tables", type=Path, nargs="?")
     parser.add_argument("--out")
     parser.add_argument("--names", nargs="+")
-    parser.add_argument("--time", default="60s")
+    parser.add_argument("--time", type=float, default=60.0, help="seconds")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--without", choices=["second"])
+    parser.add_argument("--kinds", nargs="+", choices=list(SHARES), default=list(SHARES))
     parser.add_argument("--report", type=Path)
     arguments = parser.parse_args()
     if arguments.report is not None:
