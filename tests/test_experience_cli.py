@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+CHEAP = ("--include", "lightgbm", "--include", "linear", "--folds", "3")
+
 
 @pytest.fixture(scope="module")
 def nightly(tmp_path_factory: pytest.TempPathFactory, automl):
@@ -42,7 +44,9 @@ def test_the_next_night_begins_with_the_winner(nightly: Path, automl) -> None:
 
 def test_without_experience_nothing_is_read_or_written(nightly: Path, automl) -> None:
     size = (nightly / "e.sqlite").stat().st_size
-    done = automl("fit", "tuesday.csv", "-t", "y", "--trials", "2", "--no-experience", "-o", "n.automl", cwd=nightly)
+    done = automl(
+        "fit", "tuesday.csv", "-t", "y", "--trials", "2", *CHEAP, "--no-experience", "-o", "n.automl", cwd=nightly
+    )
     assert done.returncode == 0, done.stderr
     assert "remembered" not in done.stderr
     assert (nightly / "e.sqlite").stat().st_size == size
@@ -53,7 +57,7 @@ def test_the_same_trials_give_the_same_result_whatever_was_run_before(nightly: P
     monkeypatch.setenv("XDG_DATA_HOME", str(nightly / "data"))
     scores = []
     for out in ("one.automl", "two.automl"):
-        done = automl("fit", "tuesday.csv", "-t", "y", "--trials", "5", "-o", out, "--json", cwd=nightly)
+        done = automl("fit", "tuesday.csv", "-t", "y", "--trials", "4", *CHEAP, "-o", out, "--json", cwd=nightly)
         assert done.returncode == 0, done.stderr
         scores.append(json.loads(done.stdout)["members"])
     assert scores[0] == scores[1]
@@ -68,15 +72,15 @@ def test_a_store_that_cannot_be_used_costs_no_model(nightly: Path, automl, damag
     elif damage == "newer":
         import sqlite3
 
-        assert automl("fit", nightly / "monday.csv", "-t", "y", "--trials", "1", "--experience", place, "-q",
+        assert automl("fit", nightly / "monday.csv", "-t", "y", "--trials", "1", *CHEAP, "--experience", place, "-q",
                       cwd=tmp_path).returncode == 0  # fmt: skip
         with sqlite3.connect(place) as connection:
             connection.execute("UPDATE fact SET value = '99' WHERE name = 'version'")
     else:
         (tmp_path / "file").write_text("")
         place = tmp_path / "file" / "e.sqlite"
-    done = automl("fit", nightly / "monday.csv", "-t", "y", "--trials", "2", "--experience", place, "-o", "m.automl",
-                  cwd=tmp_path)  # fmt: skip
+    done = automl("fit", nightly / "monday.csv", "-t", "y", "--trials", "2", *CHEAP, "--experience", place,
+                  "-o", "m.automl", cwd=tmp_path)  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "m.automl").exists()
     assert "Traceback" not in done.stderr

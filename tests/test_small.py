@@ -22,7 +22,7 @@ from automl_cli.trial import Success
 from tests.test_members import finished, noisy, run_data
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
-JOB = ("fit", "day.csv", "-t", "y", "-o", "m.automl", "--trials", "8", "--folds", "3",
+JOB = ("fit", "day.csv", "-t", "y", "-o", "m.automl", "--trials", "6", "--folds", "3",
        "--include", "linear", "--include", "lightgbm", "--include", "extra_trees")  # fmt: skip
 
 
@@ -74,7 +74,7 @@ def test_a_limit_that_nothing_keeps_is_no_model_and_says_what_can_be_had(failed:
     assert "more than 2 kB; nothing is saved" in said
     assert "--resume --max-size" in said
     assert not (folder / "m.automl").exists()
-    assert len((folder / "kept" / "journal.jsonl").read_text().splitlines()) == 8
+    assert len((folder / "kept" / "journal.jsonl").read_text().splitlines()) == 6
 
 
 def test_what_it_says_can_be_had_is_had(

@@ -138,7 +138,7 @@ def test_the_same_command_gives_the_same_model(command: Command, folder: Path, f
     del fitted
     for name in ("once", "twice"):
         answer = command(
-            "fit", "new.csv", "-t", "y", "--source", "old.csv", "-o", f"{name}.automl", "--trials", "4", *LINEAR,
+            "fit", "new.csv", "-t", "y", "--source", "old.csv", "-o", f"{name}.automl", "--trials", "3", *LINEAR,
             "-q", cwd=folder,
         )  # fmt: skip
         assert answer.returncode == 0, answer.stderr
@@ -158,9 +158,9 @@ def test_a_model_serves_where_the_old_rows_are_gone(command: Command, folder: Pa
     (tmp_path / "new.csv").write_text(new)
     (tmp_path / "later.csv").write_text((folder / "later.csv").read_text())
     for line in (
-        ("fit", "old.csv", "-t", "y", "-o", "old.automl", "--trials", "3", *FEW, "-q"),
-        ("fit", "new.csv", "-t", "y", "--source", "old.automl", "-o", "both.automl", "--trials", "6", *FEW, "-q"),
-        ("fit", "new.csv", "-t", "y", "-o", "alone.automl", "--trials", "6", *FEW, "-q"),
+        ("fit", "old.csv", "-t", "y", "-o", "old.automl", "--trials", "2", *FEW, "-q"),
+        ("fit", "new.csv", "-t", "y", "--source", "old.automl", "-o", "both.automl", "--trials", "4", *FEW, "-q"),
+        ("fit", "new.csv", "-t", "y", "-o", "alone.automl", "--trials", "3", *FEW, "-q"),
     ):
         answer = command(*line, cwd=tmp_path)
         assert answer.returncode == 0, answer.stderr
