@@ -268,7 +268,7 @@ def _timed(
             state.ready = _ask(state, optimizer)  # while the workers are busy, not while one waits
         for trial in _collect(state, execution, min(POLL_SECONDS, max(0.0, deadline.seconds_left()))):
             state.trials[trial.proposal.number] = trial
-            if _deserves_more(trial, rules, deadline):
+            if _deserves_more(trial, rules, deadline.seconds_left() - execution.kept()):
                 state.again = trial.proposal.pipeline
                 _judge(state, trial)
             else:
@@ -292,14 +292,19 @@ def _hopeless(state: State) -> bool:
     return len(state.trials) >= HOPELESS and all(isinstance(trial, Failure) for trial in state.trials.values())
 
 
-def _deserves_more(trial: Trial, rules: Rules, deadline: Deadline) -> bool:
+def _deserves_more(trial: Trial, rules: Rules, left: float) -> bool:
     """Whether a trial was cut by its limit although at least twice as much can be had now.
 
     In practice this is the first one, whose limit is short so that there is a model soon.
+
+    Parameters
+    ----------
+    left : float
+        Seconds that trials may still take.
     """
-    if not isinstance(trial, Success) or not trial.cut or trial.proposal.seconds is None:
+    if not isinstance(trial, Success) or not trial.cut or trial.given_up or trial.proposal.seconds is None:
         return False
-    return rules.again_share * deadline.seconds_left() >= 2 * trial.proposal.seconds
+    return rules.again_share * left >= 2 * trial.proposal.seconds
 
 
 def _ask(state: State, optimizer: Optimizer) -> tuple[Pipeline, str] | None:

@@ -207,6 +207,15 @@ def test_a_trial_that_was_cut_gets_another_chance_with_more_time() -> None:
     assert len(trials(events)) == 3
 
 
+def test_what_is_kept_for_the_end_is_not_there_to_repeat_with() -> None:
+    world = World(lambda p: good(p, cut=True), took=0.5)
+    execution = Execution(world.submit, world.rescue, lambda: False, kept=lambda: 95.0)
+    deadline, rules = Deadline.after(100.0, clock=lambda: world.now), Rules(width=1, threads=1, seed=5)
+    optimizer = Listed([pipeline("linear", 1.0)])
+    list(search(optimizer, execution, rules, deadline=deadline, recorded={}, patience=Patience(None)))
+    assert [p.origin for p in world.proposals] == ["portfolio"]
+
+
 def test_a_cut_trial_near_the_end_counts_as_it_is() -> None:
     optimizer = Listed([pipeline("linear", 1.0)])
     world = World(lambda p: good(p, cut=True), took=2.0)
