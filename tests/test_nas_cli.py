@@ -11,9 +11,10 @@ import pytest
 from automl_cli.errors import MissingExtra, UsageError
 from automl_cli.families import find_families
 from automl_cli.families.family import Shape
+from automl_cli.families.neural import FAMILY, NETWORKS
 from automl_cli.job import families_of
 from automl_cli.metrics import TaskKind
-from automl_cli.nas import STRATEGIES, Suggestion, make_strategy, network_search
+from automl_cli.nas import STRATEGIES, Suggestion, known_networks, make_strategy, network_search
 from automl_cli.options import FitOptions
 from automl_cli.parts import Part
 from automl_cli.trial import Pipeline
@@ -60,6 +61,30 @@ def test_the_portfolios_networks_are_known_to_the_strategy() -> None:
     optimizer.tell(Pipeline("neural", "native", {**default, "architecture": "nonsense"}), 0.2, 1.0)
     optimizer.tell(Pipeline("lightgbm", "native", {}), 0.1, 1.0)
     assert heard == [(default["architecture"], 1.0, 0.2)]
+
+
+def test_a_search_begins_with_the_fixed_networks() -> None:
+    family = find_families(include_missing=True)["neural"]
+    default = dict(family.defaults(SHAPE)[0])
+    known = known_networks(default)
+    make = lambda space, fits: make_strategy("auto", space, seed=1, fits=fits, earlier=known)  # noqa: E731
+    optimizer = network_search(family, SHAPE, make, n_folds=5)
+    for number, text in enumerate(NETWORKS[:2]):  # as the portfolio has them
+        optimizer.tell(Pipeline("neural", "native", {**default, "architecture": text}), 0.2 + 0.1 * number, 1.0)
+    asked = [optimizer.ask()[0].hyperparameters["architecture"] for _ in range(2)]
+    assert asked[0] in NETWORKS[2:]  # evolution has a population to begin with
+    block = NETWORKS[0].split(" | ")[1]
+    assert block in str(asked[1])  # local search changes the best
+
+
+def test_what_its_limit_cut_says_nothing_of_what_networks_take() -> None:
+    def small_ones(took: float) -> list[object]:
+        optimizer = search("mutation", seconds=lambda: 20.0)
+        optimizer.tell(Pipeline("neural", "native", dict(FAMILY.defaults(SHAPE)[0])), 0.2, took)
+        return [optimizer.ask()[0] for _ in range(5)]
+
+    assert small_ones(25.0) == small_ones(21.0)  # cut by the limit: not learned from
+    assert small_ones(25.0) != small_ones(0.01)
 
 
 def test_counted_trials_give_the_same_networks_whatever_they_took() -> None:

@@ -13,6 +13,7 @@ pytest.importorskip("safetensors", reason="extra: neural")
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
+from automl_cli.clock import Deadline  # noqa: E402
 from automl_cli.errors import BadArtifact  # noqa: E402
 from automl_cli.families import find_families  # noqa: E402
 from automl_cli.families.arrays import save_native  # noqa: E402
@@ -272,6 +273,23 @@ def test_the_limit_is_kept_and_what_was_learned_is_the_model():
     assert time.monotonic() - began < 2.5
     assert model.cut
     assert METRICS["log_loss"].loss(data.y_valid, model.predict(data.valid, 1), None) < np.log(2)
+
+
+def test_steps_that_had_to_wait_do_not_shorten_what_there_is_time_for():
+    looks = []
+
+    def clock():  # others use the machine while the first epoch is on
+        looks.append(0.2 if len(looks) < 30 else 0.001)
+        return sum(looks)
+
+    data = crossed(400)
+    wanted = prepare(data, 0), recipe_of(data, {**NEURAL.defaults(Shape(data.kind, 200, 3, 1, 2))[0], "epochs": 30})
+    deadline = Deadline.after(20.0, clock=clock)
+    trained = train(
+        parse_architecture(SMALL), wanted[0].shape, wanted[1], wanted[0].train, wanted[0].valid, Means(0, 1, deadline)
+    )
+    assert len(trained.losses) == 30
+    assert not trained.cut
 
 
 def test_the_optimizer_reaches_the_minimum_of_a_quadratic():

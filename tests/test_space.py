@@ -76,7 +76,7 @@ def test_the_portfolio_follows_the_shape():
     assert order(5_000, 20)[0] == "lightgbm"
     assert order(500, 900)[0] == "linear"
     assert "neighbors" not in order(500_000, 20)
-    slow = [name for name in ("extra_trees", "mlp", "random_forest", "neural") if name in FAMILIES]
+    slow = [name for name in ("extra_trees", "neural", "mlp", "random_forest") if name in FAMILIES]
     assert order(500_000, 20)[-len(slow) :] == slow
 
 

@@ -19,7 +19,7 @@ from automl_cli.nas.decisions import (
 from automl_cli.nas.evolution import Evolution
 from automl_cli.nas.halving import Halving, random_search
 from automl_cli.nas.mutation import Mutation
-from automl_cli.nas.optimizer import NetworkSearch, network_search
+from automl_cli.nas.optimizer import NetworkSearch, known_networks, network_search
 from automl_cli.nas.policy import Factorised, Policy
 from automl_cli.nas.recurrent import Recurrent
 from automl_cli.nas.reinforce import Reinforce
@@ -53,6 +53,7 @@ __all__ = [
     "ZeroCost",
     "anything",
     "at_most",
+    "known_networks",
     "make_strategy",
     "network_search",
     "parse_candidate",
@@ -65,9 +66,13 @@ Maker = Callable[[Space, int, Fits, Earlier], Strategy]
 
 
 def _auto(space: Space, seed: int, fits: Fits, earlier: Earlier) -> Strategy:
-    """Share among those with a name; each has a seed of its own, or they would begin alike."""
+    """Share among those with a name; each has a seed of its own, or they would begin alike.
+
+    Others draw networks at random: local search begins with what it is told.
+    """
     names = ("evolution", "mutation", "random", "reinforce")
-    return Auto({name: STRATEGIES[name](space, 10 * seed + k, fits, earlier) for k, name in enumerate(names)})
+    arms = {name: STRATEGIES[name](space, 10 * seed + k, fits, earlier) for k, name in enumerate(names)}
+    return Auto({**arms, "mutation": Mutation(space, seed=10 * seed + 1, starts=2, fits=fits, earlier=earlier)})
 
 
 STRATEGIES: Mapping[str, Maker] = MappingProxyType(

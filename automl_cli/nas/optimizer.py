@@ -2,18 +2,21 @@
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from automl_cli.families.family import Family, Shape
+from automl_cli.families.neural import NETWORKS
 from automl_cli.nas.costs import Costs, Work, work_of
-from automl_cli.nas.decisions import Candidate, Fits, Space, Training, anything, space_of_table
+from automl_cli.nas.decisions import Candidate, Fits, Space, Training, space_of_table
 from automl_cli.nas.halving import FIDELITIES
-from automl_cli.nas.strategy import Strategy, Suggestion
+from automl_cli.nas.strategy import Earlier, Strategy, Suggestion
 from automl_cli.neural import NEURAL
 from automl_cli.neural.architecture import parse_architecture
 from automl_cli.neural.counts import InputShape, cost
 from automl_cli.trial import Pipeline, Value
 
 _LEVELS = 20  # of a category, where nobody has counted yet
+MOST_DRAWN_TOGETHER = 2.0  # of a trial's limit that a network may take: half of the epochs lose 2 %, see docs/nas.md
 
 
 class NetworkSearch:
@@ -28,13 +31,22 @@ class NetworkSearch:
     costs : Costs or None
         Learns what trials take; None where trials are counted: then nothing may depend on seconds, and what a trial
         costs is its fidelity.
+    limit : callable or None
+        What the next trial may take at most.
     """
 
     def __init__(
-        self, strategy: Strategy, space: Space, fixed: Mapping[str, Value], encoding: str, costs: Costs | None
+        self,
+        strategy: Strategy,
+        space: Space,
+        fixed: Mapping[str, Value],
+        encoding: str,
+        costs: Costs | None,
+        *,
+        limit: Callable[[], float] | None = None,
     ) -> None:
         self._strategy, self._space, self._costs = strategy, space, costs
-        self._best = math.inf
+        self._limit, self._best = limit, math.inf
         self._fixed, self._encoding, self._epochs = dict(fixed), encoding, int(fixed["epochs"])
         self._pending: dict[Pipeline, Suggestion] = {}
 
@@ -55,7 +67,8 @@ class NetworkSearch:
             return
         # The best so far was not given up before its last fold; what others took may be a part.
         self._best = loss
-        if self._costs is not None:
+        # A trial that was cut by its limit has taken about what the next one may take now.
+        if self._costs is not None and (self._limit is None or seconds < self._limit()):
             self._costs.learn(suggestion.candidate, suggestion.fidelity, seconds)
 
     def _pipeline(self, suggestion: Suggestion) -> Pipeline:
@@ -68,14 +81,7 @@ class NetworkSearch:
             return None
         found = pipeline.hyperparameters
         try:
-            training = Training(
-                learning_rate=float(found["learning_rate"]),
-                weight_decay=float(found["weight_decay"]),
-                label_smoothing=float(found["label_smoothing"]),
-                schedule=str(found["schedule"]),
-                batch_size=int(found["batch_size"]),
-            )
-            candidate = Candidate(parse_architecture(str(found["architecture"])), training)
+            candidate = Candidate(parse_architecture(str(found["architecture"])), _training_of(found))
             fidelity = self._fidelity(int(found["epochs"]))
         except (KeyError, ValueError):
             return None
@@ -88,6 +94,29 @@ class NetworkSearch:
 
     def _epochs_of(self, fidelity: float) -> int:
         return max(1, round(fidelity * self._epochs))
+
+
+def known_networks(default: Mapping[str, Any]) -> Earlier:
+    """Return the fixed networks, trained as a default is, the best known first: where strategies begin.
+
+    Parameters
+    ----------
+    default : mapping
+        Hyperparameters of the family's first default.
+    """
+    training = _training_of(default)
+    return [(Candidate(parse_architecture(text), training), float(rank)) for rank, text in enumerate(NETWORKS)]
+
+
+def _training_of(hyperparameters: Mapping[str, Any]) -> Training:
+    """Read what is searched of a training; raises KeyError or ValueError."""
+    return Training(
+        learning_rate=float(hyperparameters["learning_rate"]),
+        weight_decay=float(hyperparameters["weight_decay"]),
+        label_smoothing=float(hyperparameters["label_smoothing"]),
+        schedule=str(hyperparameters["schedule"]),
+        batch_size=int(hyperparameters["batch_size"]),
+    )
 
 
 def network_search(
@@ -121,5 +150,9 @@ def network_search(
         return Work(n_folds * once.steps, n_folds * once.operations)
 
     costs = None if seconds is None else Costs(work)
-    fits = anything if costs is None or seconds is None else costs.ends_within(seconds)
-    return NetworkSearch(strategy(space, fits), space, fixed, family.encodings[0], costs)
+
+    def fits(candidate: Candidate) -> bool:
+        # its schedule is drawn together where it does not end in time: half of it is worth more than a tiny network's
+        return costs is None or seconds is None or costs.seconds(candidate) <= MOST_DRAWN_TOGETHER * seconds()
+
+    return NetworkSearch(strategy(space, fits), space, fixed, family.encodings[0], costs, limit=seconds)

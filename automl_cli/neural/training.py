@@ -19,7 +19,8 @@ from automl_cli.neural.recipe import SCHEDULES, Columns, Examples, Means, Recipe
 
 _BETAS, _EPSILON = (0.9, 0.95), 1e-8
 _LONGEST_GRADIENT = 1.0
-_FIRST_LOOK = 8  # steps after which the seconds of one are known well enough
+_FIRST_LOOK = 8  # steps after which, and seconds, those of one are known well enough: the first ones warm up
+_FIRST_SECONDS = 0.2
 _STEPS_BETWEEN_LOOKS = 8
 # what each role's rate is multiplied by; weights are divided by the root of their inputs instead
 _RATES = {"scale": 0.6, "table": 0.3}
@@ -119,8 +120,10 @@ class _Training:
         self.network, self.recipe, self.means, self.rows, self.valid = network, recipe, means, rows, valid
         self.batch_size = min(recipe.batch_size, len(rows.y))
         self.steps_per_epoch = max(1, len(rows.y) // self.batch_size)  # the rest of an order waits for the next one
-        self.steps, self.planned = 0, recipe.epochs * self.steps_per_epoch
-        self.last = min(means.exactly or recipe.epochs, recipe.epochs) * self.steps_per_epoch
+        whole = recipe.epochs * self.steps_per_epoch
+        self.wanted = whole, min(means.exactly or recipe.epochs, recipe.epochs) * self.steps_per_epoch
+        self.steps, self.looked = 0, False
+        self.planned, self.last = self.wanted  # where the schedule and where the training end
         self.cut = False
         self.started = means.deadline.elapsed()
         self.optimizer = _AdamW(network)
@@ -152,7 +155,9 @@ class _Training:
         for step in range(self.steps_per_epoch):
             self._step(order[step * self.batch_size : (step + 1) * self.batch_size])
             self.steps += 1
-            if self.steps == _FIRST_LOOK:
+            if self.steps == 1:
+                self.started = self.means.deadline.elapsed()  # the first one also wakes the library
+            if not self.looked and self.steps >= _FIRST_LOOK and self._taken() >= _FIRST_SECONDS:
                 self._plan_again()
             if self.steps >= self.last or (step % _STEPS_BETWEEN_LOOKS == 0 and self._late()):
                 return
@@ -186,22 +191,31 @@ class _Training:
 
     def _late(self) -> bool:
         """Whether the seconds are used up; the first step is always made."""
-        late = self.steps > 0 and self.means.deadline.limited and self.means.deadline.passed()
+        late = self.steps > 0 and self.steps < self.wanted[1] and self.means.deadline.passed()
         self.cut = self.cut or late
         return late
 
+    def _taken(self) -> float:
+        """Return the seconds of all steps but the first."""
+        return self.means.deadline.elapsed() - self.started
+
     def _plan_again(self) -> None:
-        """Draw the schedule together where the rest of it does not fit into the seconds."""
+        """Draw the schedule together where the rest of it does not fit into the seconds, or apart again where it does.
+
+        Others use the machine as well: a step that waited for them says little of those to come.
+        """
         deadline = self.means.deadline
         if not deadline.limited:
             return
-        per_step = (deadline.elapsed() - self.started) / max(self.steps, 1)
+        self.looked = True
+        per_step = self._taken() / max(self.steps - 1, 1)
         if self.steps < self.steps_per_epoch and self.valid is not None:  # a validation is still to come
             per_step *= 1 + len(self.valid.y) / (3 * len(self.rows.y))
         possible = self.steps + int(deadline.seconds_left() / max(per_step, 1e-9))
+        self.planned, self.last = self.wanted
         if possible < self.last:
             self.planned = self.last = max(possible, self.steps)
-            self.cut = True
+        self.cut = self.last < self.wanted[1]
 
 
 class _AdamW:
