@@ -27,6 +27,7 @@ _FIRST_WAVE = (
     ("lightgbm", 6, "generated"),
     ("lightgbm", 1, ""),
     ("extra_trees", 0, ""),
+    ("neural", 1, ""),
     ("neural", 0, ""),
     ("mlp", 0, ""),
     ("linear", 0, ""),
@@ -38,7 +39,6 @@ _FIRST_WAVE = (
 _SECOND_WAVE = (
     ("lightgbm", 3, ""),
     ("mlp", 1, ""),
-    ("neural", 1, ""),
     ("catboost", 0, "generated"),
     ("catboost", 1, ""),
     ("lightgbm", 5, "generated"),

@@ -55,7 +55,10 @@ NETWORKS = (
     "pwl8 cat8 k8 | cross64 relu none d0 | dense128 relu none d0.1",
     "pbld7 cat8 k1 | attention64 silu layer d0.1 | dense128 silu none d0.1",
     "pwl16 cat8 k8 | gated128 silu none d0.1 | gated128 silu none d0.1",
+    "pwl8 cat8 k8 | dense64 relu none d0.1 | dense64 relu none d0.1",
 )
+_LONGEST_FOLD = 20.0
+"""Guessed seconds of a fold (three times what it takes) beyond which fewer and smaller members share their weights."""
 
 
 def _epochs(shape: Shape) -> int:
@@ -95,11 +98,10 @@ def defaults(shape: Shape) -> tuple[Hyperparameters, ...]:
         "label_smoothing": 0.0,
         "epochs": _epochs(shape),
     }
-    return (
-        first,
-        {**first, "architecture": NETWORKS[7] if many else NETWORKS[1], "schedule": "cosine"},
-        {**first, "architecture": NETWORKS[2], "schedule": "cosine"},
-    )
+    shared = {**first, "architecture": NETWORKS[7] if many else NETWORKS[1], "schedule": "cosine"}
+    if not many and seconds(shape, shared) > _LONGEST_FOLD:
+        shared["architecture"] = NETWORKS[-1]
+    return (first, shared, {**first, "architecture": NETWORKS[2], "schedule": "cosine"})
 
 
 @dataclass(frozen=True)
