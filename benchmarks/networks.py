@@ -1,7 +1,10 @@
 """What defaults of families reach on small tables: three folds, bagged, on a quarter of the rows that is held out.
 
 usage: python -m benchmarks.networks [--tables wine diabetes] [--families mlp:0 neural:0 neural:1] [--seeds 0 1]
-       [--seconds 5] [--set neural:0:learning_rate=0.02]
+       [--seconds 5] [--set neural:0:learning_rate=0.02] [--folder FOLDER]
+
+FOLDER holds NAME.csv.gz, and index.json in or beside it says each table's target; its tables then stand in for those of
+scikit-learn.
 
 The epoch that is kept is chosen on a fold's validation rows; the loss is that of the held-out rows, which no fit has
 seen: root mean squared error, or log loss. Seconds are processor time of one fold's fit, on one thread.
@@ -19,6 +22,7 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
+from automl_cli.archive import find_tables
 from automl_cli.families.family import Family, FoldData, Limits
 from automl_cli.features.encodings import ENCODINGS
 from automl_cli.job import Job, choose_families, prepare
@@ -58,14 +62,19 @@ def make_table(name: str) -> tuple[pd.DataFrame, TaskKind]:
     return df, TaskKind.BINARY
 
 
-def open_table(stack: contextlib.ExitStack, name: str) -> Job:
+def open_table(stack: contextlib.ExitStack, name: str, folder: Path | None) -> Job:
     """Lay a table out as a fit does."""
-    df, kind = make_table(name)
     place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-    df.to_csv(place / f"{name}.csv", index=False)
-    options = FitOptions(str(place / f"{name}.csv"), "y", place / "never.automl", n_trials=1, folds=N_FOLDS, task=kind)
+    if folder is not None:
+        (table,) = find_tables(folder, names=[name])
+        path, target, kind = table.path, table.target, table.task
+    else:
+        df, kind = make_table(name)
+        path, target = place / f"{name}.csv", "y"
+        df.to_csv(path, index=False)
+    options = FitOptions(str(path), target, place / "never.automl", n_trials=1, folds=N_FOLDS, task=kind)
     run = stack.enter_context(open_run(place / "run", stem=name, identity=options.identity(), resume=False))
-    return prepare(options, read_table(options.data, target="y"), choose_families((), ()), run)
+    return prepare(options, read_table(options.data, target=target), choose_families((), ()), run)
 
 
 def measure(job: Job, family: Family, hyperparameters: dict, seed: int, seconds: float | None) -> tuple[float, float]:
@@ -105,7 +114,8 @@ def settings_of(chosen: str, given: list[str]) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tables", nargs="+", default=TABLES, choices=TABLES)
+    parser.add_argument("--tables", nargs="+", default=TABLES)
+    parser.add_argument("--folder", type=Path)
     parser.add_argument("--families", nargs="+", default=["mlp:0", "neural:0", "neural:1"], help="NAME:NUMBER")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--seconds", type=float, help="limit of one fit; none: all epochs")
@@ -114,7 +124,7 @@ def main() -> None:
     first: dict[str, list[float]] = {chosen: [] for chosen in args.families}
     with contextlib.ExitStack() as stack, threadpool_limits(1):
         for name in args.tables:
-            job, line, reference = open_table(stack, name), [], 0.0
+            job, line, reference = open_table(stack, name, args.folder), [], 0.0
             for chosen in args.families:
                 family, number = job.families[chosen.split(":")[0]], int(chosen.split(":")[1])
                 hyperparameters = {**family.defaults(job.shape)[number], **settings_of(chosen, args.set)}
