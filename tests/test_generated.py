@@ -108,6 +108,38 @@ def test_integers_alone_are_not_crossed() -> None:
     assert not len(encoder.crosses.members)
 
 
+def named(n: int = 4000) -> tuple[Frame, np.ndarray]:
+    """Numbers of shops, whose order says nothing; amounts of as many values, whose order says all."""
+    rng = np.random.default_rng(2)
+    shop, amount = rng.integers(0, 200, n), rng.integers(0, 200, n)
+    numbers = np.column_stack([(1000 + rng.permutation(200) * 7)[shop], amount]).astype(float)
+    numbers[::50, 0] = np.nan
+    effect = rng.normal(size=200)[shop] + np.sin(amount / 30)
+    return frame_of(numbers), effect + 0.3 * rng.normal(size=n)
+
+
+def test_integers_that_are_names_have_statistics_and_amounts_have_none() -> None:
+    frame, y = named()
+    encoder, matrix = fit_generated(frame, y, REGRESSION, 1, 0)
+    assert encoder.few.columns.tolist() == [0]
+    told = frame.numbers[:, 0] >= 0
+    statistics = matrix.X[told][:, -2]
+    assert np.corrcoef(statistics, y[told])[0, 1] > 0.6
+    assert ("n0",) in encoder.sources()[2:]
+    shuffled = np.random.default_rng(1).permutation(y)
+    assert not len(fit_generated(frame, shuffled, REGRESSION, 1, 0)[0].few.columns)
+
+
+def test_names_that_training_never_saw_are_unknown(tmp_path: Path) -> None:
+    frame, y = named()
+    encoder, _ = fit_generated(frame, y, REGRESSION, 1, 0)
+    save_generated(encoder, tmp_path)
+    strange = frame_of(np.array([[5.0, 3.0], [np.nan, 3.0], [1e30, 3.0], [1000.5, 3.0]]))
+    X = load_generated(tmp_path).transform(strange).X
+    np.testing.assert_array_equal(X, encoder.transform(strange).X)
+    assert len({row.tobytes() for row in X[[0, 2, 3], -2:]}) == 1  # unknown alike, and not as what is missing
+
+
 def test_number_against_its_group_is_found() -> None:
     rng = np.random.default_rng(0)
     frame = random_frame(3000, sizes=(25,))
@@ -284,7 +316,7 @@ def test_own_target_is_in_no_statistic_of_its_row() -> None:
 def test_crosses_of_a_random_target_are_not_chosen() -> None:
     frame = random_frame(2000, 0, 0, (6, 8, 30, 200))
     screen = open_screen(np.random.default_rng(1).integers(0, 2, 2000), BINARY, 2, 0)
-    assert find_crosses(frame.codes, (6, 8, 30, 200), screen, [0, 1, 2, 3], 4) == []
+    assert find_crosses(frame.codes, (6, 8, 30, 200), screen, [0, 1, 2, 3], {0, 1, 2, 3}) == []
 
 
 # --- on disk ----------------------------------------------------------------------------------------------------------

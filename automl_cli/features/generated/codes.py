@@ -1,10 +1,10 @@
-"""Everything that can be counted as a category: categories, integers of few values, and crosses of two or three.
+"""Everything that can be counted as a category: categories, integers of few values or that are names, and crosses.
 
 Crosses after the CategoricalInteractionFeatureGenerator of AutoGluon and TabPrep (arXiv 2606.02384): order 2 and 3, and
 only combinations of at least two training rows.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -13,12 +13,15 @@ import numpy as np
 from automl_cli.errors import BadArtifact
 from automl_cli.features import levels
 from automl_cli.features.frame import Frame
-from automl_cli.features.generated.screen import Screen
+from automl_cli.features.generated.screen import Screen, binned
 from automl_cli.features.matrix import Array, Source
 from automl_cli.features.numeric import LARGEST
 from automl_cli.features.store import HINT, Stored
 
 UNKNOWN, MISSING = -2, -1
+GLANCE = 300
+ROWS_PER_NAME = 4
+RANGES = (16, 128)
 FEW = 30
 """Distinct values up to which integers are counted as a category, too."""
 MOST_FEW = 40
@@ -35,7 +38,7 @@ Cross = tuple[int, ...]
 
 @dataclass(frozen=True, eq=False)
 class FewValued:
-    """Numeric columns whose values are few integers.
+    """Numeric columns whose values are few integers, then those whose integers are names.
 
     Attributes
     ----------
@@ -64,6 +67,15 @@ class FewValued:
         ends = np.cumsum([len(values) for _, values in found], dtype=np.int64)
         return cls(np.array([j for j, _ in found], dtype=np.int32), values, ends)
 
+    def followed_by(self, named: Mapping[int, Array]) -> "FewValued":
+        """Return these and other columns, by their positions among the numeric ones, with their values, increasing."""
+        ends = np.cumsum([len(values) for values in named.values()], dtype=np.int64) + len(self.values)
+        return FewValued(
+            np.concatenate([self.columns, np.array(list(named), dtype=np.int32)]),
+            np.concatenate([self.values, *named.values()]),
+            np.concatenate([self.ends, ends]),
+        )
+
     def codes(self, frame: Frame) -> Array:
         """Return int32 of shape (n_rows, n_categorical + n_columns): codes of all coded columns."""
         out = np.empty((frame.n_rows, len(self.columns)), dtype=np.int32)
@@ -91,8 +103,42 @@ def _few_integers(numbers: Array) -> Array | None:
     if len(numbers) > 10 * FEW and len(np.unique(numbers[: 10 * FEW])) > FEW + 1:
         return None
     values = np.unique(numbers[np.isfinite(numbers)])
-    fits = 2 <= len(values) <= FEW and np.abs(values).max() < LARGEST and bool((values == np.round(values)).all())
-    return values if fits else None
+    return values if 2 <= len(values) <= FEW and _are_integers(values) else None
+
+
+def _are_integers(values: Array) -> bool:
+    return bool(np.abs(values).max(initial=0.0) < LARGEST and (values == np.round(values)).all())
+
+
+def named_integers(numbers: Array, screen: Screen) -> dict[int, Array]:
+    """Find numeric columns whose integers are names, such as the number of a shop; return their distinct values.
+
+    Those are columns of which the rows of one and the same value say more than those of a range of values: trees
+    would have to cut out each value by itself.
+
+    Parameters
+    ----------
+    numbers : ndarray of shape (n_rows, n_numeric)
+        Of all training rows.
+    screen : Screen
+        Its main effects are in it.
+    """
+    found: dict[int, Array] = {}
+    for j in range(numbers.shape[1]):
+        column = numbers[:, j]
+        first = column[:GLANCE]
+        if not _are_integers(first[np.isfinite(first)]) or len(found) == MOST_FEW:
+            continue
+        values = np.unique(column[np.isfinite(column)])
+        if not (FEW < len(values) <= len(column) / ROWS_PER_NAME and _are_integers(values)):
+            continue
+        some = column[screen.rows]
+        code = np.where(np.isfinite(some), np.searchsorted(values, some), len(values)).astype(np.int64)
+        ranges = [binned(some[:, None], n_bins)[:, 0].astype(np.int64) for n_bins in RANGES]
+        by_range = max(screen.gain(of, n_bins + 1) for of, n_bins in zip(ranges, RANGES, strict=True))
+        if screen.gain(code, len(values) + 1) > by_range + screen.least_gain:
+            found[j] = values
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,7 +231,7 @@ def _keys(cross: Cross, codes: Array, sizes: tuple[int, ...]) -> Array:
 
 
 def find_crosses(
-    codes: Array, sizes: tuple[int, ...], screen: Screen, bases: list[int], n_categorical: int
+    codes: Array, sizes: tuple[int, ...], screen: Screen, bases: list[int], categories: Set[int]
 ) -> list[Cross]:
     """Find the crosses with more than a chance gain, best first; each has at least one category.
 
@@ -197,10 +243,10 @@ def find_crosses(
         Of the screen's rows.
     bases : list of int
         Coded columns to cross.
-    n_categorical : int
-        Those before it are categories, the others integers of few values.
+    categories : set of int
+        Coded columns that are categories, or integers that are names; the others are integers of few values.
     """
-    pairs = _scored([p for p in combinations(bases, 2) if p[0] < n_categorical], codes, sizes, screen)
+    pairs = _scored([p for p in combinations(bases, 2) if not categories.isdisjoint(p)], codes, sizes, screen)
     longer = dict.fromkeys(tuple(sorted({*pair, j})) for _, pair in pairs[:PAIRS_EXTENDED] for j in bases)
     gain_of = {cross: gain for gain, cross in pairs}
     triples = [

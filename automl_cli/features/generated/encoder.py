@@ -4,6 +4,7 @@ How many columns are made is decided from the frame's shape alone, and which fro
 the same rows give the same columns, however fast the machine is.
 """
 
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from automl_cli.features import levels
 from automl_cli.features.frame import Frame, FrameSchema
-from automl_cli.features.generated.codes import Crosses, FewValued, find_crosses, strongest
+from automl_cli.features.generated.codes import Crosses, FewValued, find_crosses, named_integers, strongest
 from automl_cli.features.generated.formulas import Formulas, Sources, find_formulas, sources_of
 from automl_cli.features.generated.groups import Groups, find_groups
 from automl_cli.features.generated.screen import Screen, binned, open_screen
@@ -33,6 +34,8 @@ LEAST_ROWS = 50
 MANY_LEVELS = 10
 """A category of more values has target statistics beside its code."""
 MOST_MAIN_EFFECTS = 64
+NAMES_ROWS = 50_000
+"""Training rows that tell whether the integers of a column are names: a value has few of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,6 +135,7 @@ class _Plan:
     formulas: Formulas
     groups: list[tuple[int, int, int]]
     crosses: list[tuple[int, ...]]
+    categories: Set[int]
 
 
 def fit_generated(frame: Frame, y: Array, kind: TaskKind, n_outputs: int, seed: int) -> tuple[GeneratedEncoder, Matrix]:
@@ -140,12 +144,15 @@ def fit_generated(frame: Frame, y: Array, kind: TaskKind, n_outputs: int, seed: 
     targets = learning_targets(y, kind, n_outputs)
     budget, per_column = _budget(frame), targets.shape[1] + 1
     n_columns = budget.statistics // per_column
-    plan = _plan(frame, open_screen(y, kind, n_outputs, seed), budget, (n_columns + 1) // 2)
+    named = {}
+    if budget.formulas:
+        named = named_integers(frame.numbers, open_screen(y, kind, n_outputs, seed, most=NAMES_ROWS))
+    plan = _plan(frame, open_screen(y, kind, n_outputs, seed), named, budget, (n_columns + 1) // 2)
     sizes = plan.few.sizes(frame.schema.n_categories)
     codes = plan.few.codes(frame)
     crosses = Crosses.fit(plan.crosses, codes, sizes)
     joint = np.hstack([codes, crosses.codes(codes, sizes)])
-    columns = _statistics_columns(frame.schema, len(sizes), len(plan.crosses), n_columns)
+    columns = _statistics_columns(sizes, plan.categories, len(plan.crosses), n_columns)
     statistics, oof = fit_statistics(_coded_frame(joint, (*sizes, *crosses.sizes)), columns, targets, seed)
     groups = Groups.fit(plan.groups, codes, sizes, sources_of(frame) if plan.groups else np.empty((frame.n_rows, 0)))
     unshifted = Numbers(np.zeros(len(plan.formulas.program) + len(plan.groups)))
@@ -154,20 +161,23 @@ def fit_generated(frame: Frame, y: Array, kind: TaskKind, n_outputs: int, seed: 
     return encoder, encoder._join(plain, frame, oof)
 
 
-def _statistics_columns(schema: FrameSchema, n_coded: int, n_crosses: int, most: int) -> Array:
+def _statistics_columns(sizes: tuple[int, ...], categories: Set[int], n_crosses: int, most: int) -> Array:
     """Return the coded columns with target statistics: the crosses, then categories, those of most values first."""
-    n_categories = np.asarray(schema.n_categories, dtype=np.int64)
-    many = [j for j in np.argsort(-n_categories, kind="stable").tolist() if n_categories[j] > MANY_LEVELS]
-    crosses = list(range(n_coded, n_coded + n_crosses))
+    many = [j for j in sorted(categories, key=lambda j: (-sizes[j], j)) if sizes[j] > MANY_LEVELS]
+    crosses = list(range(len(sizes), len(sizes) + n_crosses))
     return np.array(sorted([*crosses, *many[: max(0, most - n_crosses)]]), dtype=np.int32)
 
 
-def _plan(frame: Frame, screen: Screen, budget: _Budget, n_crosses: int) -> _Plan:
+def _plan(frame: Frame, screen: Screen, named: Mapping[int, Array], budget: _Budget, n_crosses: int) -> _Plan:
     """Screen candidates on some of the training rows."""
+    categories = set(range(len(frame.schema.categorical)))
     if not budget.formulas:
-        return _Plan(FewValued.fit(np.empty((0, 0))), Formulas(np.empty((0, 5), dtype=np.int32)), [], [])
+        return _Plan(FewValued.fit(np.empty((0, 0))), Formulas(np.empty((0, 5), dtype=np.int32)), [], [], categories)
     some = _rows_without_texts(frame, screen.rows)
     few = FewValued.fit(some.numbers)
+    n_few = len(few.columns)
+    few = few.followed_by(named)
+    categories |= {len(categories) + n_few + k for k in range(len(named))}
     sizes, codes, sources = few.sizes(frame.schema.n_categories), few.codes(some), sources_of(some)
     bins = binned(sources, screen.n_bins)
     places = [levels.places(codes[:, [j]], (size,))[:, 0] for j, size in enumerate(sizes)]
@@ -176,13 +186,13 @@ def _plan(frame: Frame, screen: Screen, budget: _Budget, n_crosses: int) -> _Pla
         [screen.gain(place, size + levels.N_OTHERS) for place, size in zip(places, sizes, strict=True)]
     )
     best = np.argsort(-says, kind="stable")[:MOST_MAIN_EFFECTS]
-    main = [bins[:, i].astype(np.int64) for i in best] + places[: len(frame.schema.categorical)]
+    main = [bins[:, i].astype(np.int64) for i in best] + [places[j] for j in sorted(categories)]
     left = screen.without_main_effects(main)
     inputs = Sources(sources, len(frame.schema.numeric), bins.astype(np.int64), says)
     formulas = find_formulas(inputs, screen, left, budget.formulas)
     groups = find_groups(codes, sizes, sources, left, (says_coded, says), budget.groups)
-    crosses = find_crosses(codes, sizes, left, strongest(says_coded), len(frame.schema.categorical))
-    return _Plan(few, formulas, groups, crosses[:n_crosses])
+    crosses = find_crosses(codes, sizes, left, strongest(says_coded), categories)
+    return _Plan(few, formulas, groups, crosses[:n_crosses], categories)
 
 
 def _rows_without_texts(frame: Frame, rows: Array) -> Frame:

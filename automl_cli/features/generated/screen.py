@@ -112,10 +112,10 @@ class Screen:
         return replace(self, residual=residual)
 
 
-def open_screen(y: Array, kind: TaskKind, n_outputs: int, seed: int) -> Screen:
-    """Pick rows at random and centre their target."""
+def open_screen(y: Array, kind: TaskKind, n_outputs: int, seed: int, *, most: int = SAMPLE_ROWS) -> Screen:
+    """Pick at most so many rows at random and centre their target."""
     rng = np.random.default_rng(seed)
-    rows = np.sort(rng.permutation(len(y))[:SAMPLE_ROWS])
+    rows = np.sort(rng.permutation(len(y))[:most])
     targets = _targets(y[rows], kind, n_outputs, rng)
     n_bins = int(np.clip(len(rows) // ROWS_PER_BIN, 4, MOST_BINS))
     return Screen(rows, targets - targets.mean(axis=1, keepdims=True), rng.permutation(len(rows)) % 2, n_bins)
