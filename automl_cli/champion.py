@@ -132,7 +132,7 @@ def read_bench(
         frame = frame_from_table(theirs, artifact.manifest.frame_schema)
         labelled = frame.take(kept)
         fresh = seen.fresh(labelled, task.y, task.classes)
-        hashes = salted_hashes(labelled, task.y, task.classes, seen.salt)
+        hashes = numbered(salted_hashes(labelled, task.y, task.classes, seen.salt))
         entries, held_out = choose_judges(fresh, hashes, task, options.seed)
         y = task.y[entries]
         left = np.unique(np.delete(task.y, held_out)) if task.classes else y
@@ -146,6 +146,16 @@ def read_bench(
         said = _said(artifact, frame.take(rows), task, threads)
         together = hashes[entries] if task.groups is None else task.groups[entries]
         return Bench(rows, kept[held_out], len(fresh), task, y, weight, said, together, table.fingerprint)
+
+
+def numbered(hashes: Array) -> Array:
+    """Replace values by numbers in the order of their first appearance: what is drawn does not depend on the salt.
+
+    >>> numbered(np.array([70, 10, 70, 30])).tolist()
+    [0, 1, 0, 2]
+    """
+    _, first, twins = np.unique(hashes, return_index=True, return_inverse=True)
+    return np.asarray(np.argsort(np.argsort(first))[twins])
 
 
 def _counted(n_fresh: int) -> str:

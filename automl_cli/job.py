@@ -2,7 +2,7 @@
 
 import difflib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from automl_cli.artifact import Signer, open_artifact, read_signer
+from automl_cli.clock import Deadline
 from automl_cli.errors import BadData, MissingExtra, UsageError
 from automl_cli.families import find_families
 from automl_cli.families.family import Family, Shape, without_encoding
@@ -64,6 +65,28 @@ class Job:
     """What was odd about the tables."""
     transfer: Mapping[str, Any] | None = None
     """Whether the model is adapted to new rows, and why; see `automl_cli.adaptto`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Contest:
+    """A model in use, which the new one must beat.
+
+    Attributes
+    ----------
+    rows : ndarray of shape (n_held_out,)
+        Positions in the table that nothing may be learned from.
+    fingerprint : str
+        Of the table in which they have these positions.
+    deadline : Deadline
+        Of the contest, later than that of the fit.
+    decide : callable
+        Is called once the new model is saved, and before the run is done: what fails there can go on with its trials.
+    """
+
+    rows: Array
+    fingerprint: str
+    deadline: Deadline
+    decide: Callable[[], None]
 
 
 def choose_families(include: Sequence[str], exclude: Sequence[str]) -> dict[str, Family]:
