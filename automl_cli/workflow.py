@@ -258,7 +258,7 @@ def _search_and_save(
         footprint=corrected.delivered.footprint,
         transfer=corrected.transfer or _transfer(job, model, chosen, shift, deadline),
     )
-    save(model, options.out, summary, corrected.delivered.fitted, attached, job.signer)
+    left_out = save(model, options.out, summary, corrected.delivered.fitted, attached, job.signer)
     phases.end("save")
     deadline = deadline if contest is None else _settled(contest, phases, stopped_by_user=stopped_by_user)
     # else --resume can go on with it, and it is remembered once it is done
@@ -267,7 +267,8 @@ def _search_and_save(
         leave(memory, job, options, model.trials, chosen, deadline)
     phases.end("remember")
     said = {**summary.experience, "problems": list(memory.problems)}
-    summary = replace(summary, experience=said, n_bytes=options.out.stat().st_size)
+    odd = summary.odd if options.keep is None else (*summary.odd, *left_out)
+    summary = replace(summary, experience=said, n_bytes=options.out.stat().st_size, odd=odd)
     yield replace(summary, phases=phases.seconds, seconds=deadline.elapsed())
 
 

@@ -17,12 +17,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from automl_cli.artifact import open_artifact
-from automl_cli.champion import APART_SHARE, LEAST_JUDGED, Bench, Verdict, certainty_of, choose_judges, judge
+from automl_cli.champion import (
+    APART_SHARE,
+    LEAST_JUDGED,
+    Bench,
+    Verdict,
+    certainty_of,
+    choose_judges,
+    judge,
+    read_bench,
+)
 from automl_cli.clock import Deadline
 from automl_cli.errors import NoSpace
 from automl_cli.features.frame import Frame, FrameSchema
 from automl_cli.files import locked
+from automl_cli.job import read_data
 from automl_cli.metrics import METRICS, TaskKind
+from automl_cli.options import FitOptions
 from automl_cli.retraining import install
 from automl_cli.runs import list_runs, output_lock
 from automl_cli.search import Finished
@@ -337,6 +348,34 @@ def test_a_night_that_fails_at_its_last_step_can_go_on(command, tmp_path, monkey
     assert answer.returncode == 0, answer.stderr  # not 143: the new model is in use
     assert (tmp_path / "m.automl.1").read_bytes() == old
     assert {run.status for run in list_runs()} == {"done"}
+
+
+def test_a_model_that_could_never_be_challenged_is_not_installed(command, tmp_path, monkeypatch) -> None:
+    bad = write(tmp_path / "bad.csv", 200, noise=30.0, seed=0)
+    joined(tmp_path / "day.csv", write(tmp_path / "good.csv", 400, noise=0.1, seed=1), bad)
+    command("fit", "bad.csv", "-t", "y", *CHEAP, "--champion", "m.automl", cwd=tmp_path)
+    old = (tmp_path / "m.automl").read_bytes()
+    monkeypatch.setattr("automl_cli.workflow.attached_in_time", lambda *_, **__: {})  # as where the time is short
+    answer = command("fit", "day.csv", "-t", "y", *CHEAP, "--champion", "m.automl", cwd=tmp_path)
+    assert answer.returncode == 7
+    assert "give more --time or --max-size" in answer.stderr
+    assert (tmp_path / "m.automl").read_bytes() == old
+
+
+def test_the_kind_of_the_champion_decides_where_the_table_may_be_of_two(command, tmp_path) -> None:
+    rng = np.random.default_rng(0)
+
+    def night(name, highest) -> str:
+        rows = zip(rng.normal(size=300).round(6), rng.integers(1, highest + 1, 300), strict=True)
+        (tmp_path / name).write_text("x,y\n" + "".join(f"{a},{b}\n" for a, b in rows))
+        return str(tmp_path / name)
+
+    night("many.csv", 30)  # orders a day, say
+    command("fit", "many.csv", "-t", "y", *CHEAP, "--champion", "m.automl", cwd=tmp_path)
+    options = FitOptions(night("few.csv", 5), "y", tmp_path / "m.automl", metric="mae")
+    bench = read_bench(options.out, options, read_data(options), 1)
+    assert isinstance(bench, Bench)
+    assert bench.task.kind is TaskKind.REGRESSION
 
 
 @pytest.mark.usefixtures("own_state")
