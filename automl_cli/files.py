@@ -96,6 +96,17 @@ def refuse_to_overwrite(out: Path, used: Iterable[Path]) -> None:
             raise UsageError(f"{out} would be overwritten, and it is read by this command", hint="choose another -o")
 
 
+def is_stream(source: str) -> bool:
+    """Whether what is read of a source is gone then: standard input, a pipe or a device."""
+    if source == "-":
+        return True
+    try:
+        mode = Path(source).stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
 def explain(error: OSError, path: Path) -> AutomlError:
     """Say in a user's words why ``path`` could not be written."""
     if error.errno in NO_SPACE:

@@ -13,7 +13,7 @@ from automl_cli.champion import Bench, Verdict, judge, read_bench
 from automl_cli.clock import Deadline
 from automl_cli.errors import NoModel, UsageError
 from automl_cli.events import Event
-from automl_cli.files import check_writable, locked, write_whole
+from automl_cli.files import check_writable, is_stream, locked, write_whole
 from automl_cli.job import Contest, read_data, signer_of
 from automl_cli.machine import usable_cores
 from automl_cli.options import FitOptions
@@ -72,13 +72,13 @@ def retrain(
     Locked
         Another retraining holds the model.
     UsageError
-        The table is read from standard input, the model predicts something else, or the key that signs is not trusted.
+        The table is a pipe, the model predicts something else, or the key that signs is not trusted.
     BadArtifact
         The model is damaged, or not signed as it must be.
     """
     champion = options.out
     signer, trusted = _keys(options)
-    if options.data == "-":
+    if is_stream(options.data):
         raise UsageError("--champion reads the table more than once", hint="save it to a file first")
     check_writable(champion, only_file=True)
     with ExitStack() as stack:

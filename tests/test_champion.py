@@ -187,6 +187,13 @@ def test_what_cannot_be_is_refused_and_nothing_is_touched(command, tmp_path, lin
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def test_a_table_that_can_be_read_once_is_refused_at_once(command, tmp_path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    answer = command("fit", "pipe.csv", "-t", "y", *CHEAP, "--champion", "m.automl", cwd=tmp_path)
+    assert answer.returncode == 2
+    assert "more than once" in answer.stderr
+
+
 def _without_rows(model, path) -> None:
     """Copy a model as versions wrote it that kept no hashes."""
     import hashlib
