@@ -14,7 +14,7 @@ from automl_cli.errors import BadArtifact, BadData, UsageError
 from automl_cli.features.frame import frame_from_table
 from automl_cli.features.matrix import Array
 from automl_cli.metrics import METRICS
-from automl_cli.prediction import bootstrapped, check_reference, metric_fits, schema_of_features, weights_of
+from automl_cli.prediction import bootstrapped, check_reference, metric_fits, scored_columns, weights_of
 from automl_cli.reference import (
     ColumnReference,
     Reference,
@@ -137,9 +137,9 @@ def check(model: Path, data: str, *, threads: int, trusted: TrustedKeys | None =
                 f"{model} does not say what its training looked like", hint="fit it anew with this version"
             )
         manifest = artifact.manifest
-        table = read_with_schema(
-            data, schema_of_features(manifest), optional=(manifest.target,), verbatim=(manifest.target,), fill=True
-        )
+        schema, optional = scored_columns(manifest)
+        target = manifest.target
+        table = read_with_schema(data, schema, optional=(*optional, target), verbatim=(target,), fill=True)
         frame = frame_from_table(table, manifest.frame_schema)
         check_reference(reference, frame.schema)
         if manifest.metric not in METRICS:
@@ -150,8 +150,7 @@ def check(model: Path, data: str, *, threads: int, trusted: TrustedKeys | None =
         bins = binned(frame, reference.columns)
         columns = _column_drifts(bins, reference.columns)
         outputs = artifact.predict(frame, threads)
-        weight = weights_of(data, manifest)
-        scored = _scored(artifact, table, outputs, weight)
+        scored = _scored(artifact, table, outputs)
         predictions = _prediction_drift(reference, outputs)
     timeless = [i for i, column in enumerate(reference.columns) if column.kind != "datetime"]
     domain = None
@@ -242,7 +241,7 @@ def _prediction_drift(reference: Reference, outputs: Array) -> ColumnDrift | Non
     return _drift(before, counts, *compared(np.array(before.counts), counts, before.kind))
 
 
-def _scored(artifact: Artifact, table: Table, outputs: Array, weight: Array | None) -> dict[str, Any]:
+def _scored(artifact: Artifact, table: Table, outputs: Array) -> dict[str, Any]:
     """Score the rows whose label is known, where there are enough of them."""
     manifest, data = artifact.manifest, artifact.manifest.data
     interval = data.get("interval")
@@ -262,11 +261,11 @@ def _scored(artifact: Artifact, table: Table, outputs: Array, weight: Array | No
         return nothing
     metric = METRICS[manifest.metric]
     judged = manifest.decision.judged(outputs[kept], metric)
-    known = None if weight is None else weight[kept]
-    if not metric_fits(manifest.metric, y) or (known is not None and not known.sum() > 0):
+    if not metric_fits(manifest.metric, y):
         return nothing
-    score = metric.natural(metric.loss(y, judged, known))
-    return {**nothing, "score": score, "score_interval": bootstrapped(y, judged, known, metric)}
+    weight = weights_of(table, manifest, kept)
+    score = metric.natural(metric.loss(y, judged, weight))
+    return {**nothing, "score": score, "score_interval": bootstrapped(y, judged, weight, metric)}
 
 
 def _reasons(found: Check) -> list[str]:

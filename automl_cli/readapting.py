@@ -15,7 +15,7 @@ from automl_cli.features.matrix import Array
 from automl_cli.metrics import METRICS, TaskKind
 from automl_cli.newshares import Known, gain_of, moved_decision, scores_there, shares_there
 from automl_cli.outputs import KeptOutputs
-from automl_cli.prediction import check_reference, schema_of_features
+from automl_cli.prediction import check_reference, scored_columns
 from automl_cli.reference import Reference, binned, told_alike
 from automl_cli.shifted import ALIKE, LEAST_ROWS, MOST_ROWS, NONE, SHARES, told
 from automl_cli.table import Notice, Table, read_with_schema
@@ -66,8 +66,8 @@ def read_new_rows(artifact: Artifact, data: str) -> tuple[Table, bool]:
     BadData, SchemaMismatch
     """
     target = artifact.manifest.target
-    schema = schema_of_features(artifact.manifest)
-    table = read_with_schema(data, schema, optional=(target,), verbatim=(target,), fill=True)
+    schema, optional = scored_columns(artifact.manifest)
+    table = read_with_schema(data, schema, optional=(*optional, target), verbatim=(target,), fill=True)
     if target not in table.schema:
         return table, False
     return table, any(str(value).strip() for value in table.strings(target) if value is not None)

@@ -9,6 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from automl_cli.errors import Locked
+from automl_cli.files import locked
+from automl_cli.readapting import read_new_rows
+from automl_cli.runs import output_lock
+
 MODELS = Path(__file__).parent / "data" / "models"
 TRIALS = ("--trials", 2, "--include", "linear", "--no-experience")
 
@@ -104,6 +109,22 @@ def test_a_model_is_adapted_where_it_stands_and_the_correction_taken_back(comman
     assert done.returncode == 0, done.stderr
     assert "taken back" in done.stderr
     assert scores(command, tmp_path / "m.automl", folder) == scores(command, "log_loss.automl", folder)
+
+
+def test_no_other_run_can_replace_the_model_that_is_read_to_be_replaced(command, folder, tmp_path, monkeypatch):
+    model = tmp_path / "here.automl"
+    shutil.copy(folder / "log_loss.automl", model)
+    tried = []
+
+    def read(*arguments):
+        with pytest.raises(Locked), locked(output_lock(model), str(model)):
+            pass
+        tried.append(model)
+        return read_new_rows(*arguments)
+
+    monkeypatch.setattr("automl_cli.readapting.read_new_rows", read)
+    assert command("adapt", model, "new.csv", "-o", model, cwd=folder).returncode == 0
+    assert tried == [model]
 
 
 def test_rows_with_labels_are_learned_from(command, folder, tmp_path):
