@@ -256,10 +256,9 @@ def _neighbours_together(pairs: Array) -> Array:
         if held >= LEAST_EXPECTED:
             group, held = group + 1, 0.0
     last = max(0, group - 1)  # what is left over joins it
-    joined = np.zeros((2, last + 2), dtype=pairs.dtype)
-    np.add.at(joined, (slice(None), np.minimum(groups, last)), pairs[:, :-1])
-    joined[:, -1] = pairs[:, -1]
-    return joined
+    groups = [min(group, last) for group in groups]
+    joined = [[int(one[np.equal(groups, k)].sum()) for k in range(last + 1)] for one in pairs[:, :-1]]
+    return np.column_stack([np.array(joined, dtype=pairs.dtype), pairs[:, -1]])
 
 
 def values_beyond(frame: Frame, reference: Reference) -> dict[str, int]:
