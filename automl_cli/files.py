@@ -30,7 +30,8 @@ def write_whole(path: Path, *, like: os.stat_result | None = None) -> Iterator[B
     Parameters
     ----------
     like : os.stat_result or None
-        Whose mode, and as far as this user may, owner the file takes; None: as the umask says.
+        Whose mode, and as far as this user may, owner the file takes; None: of the file that it replaces, or where
+        there is none as the umask says.
 
     Raises
     ------
@@ -46,6 +47,8 @@ def write_whole(path: Path, *, like: os.stat_result | None = None) -> Iterator[B
         return
     temporary: Path | None = None
     try:
+        if like is None and place.exists():
+            like = place.stat()
         handle, name = tempfile.mkstemp(prefix=f".{place.name[:80]}.", suffix=".tmp", dir=place.parent)
         temporary = Path(name)
         with os.fdopen(handle, "w+b") as file:
