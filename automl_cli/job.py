@@ -282,7 +282,7 @@ def prepare(
         seed=options.seed,
         n_more=shape.n_source,
     )
-    _check_resumable(options, run, "".join((table.fingerprint, *sources.fingerprints)))
+    _check_resumable(options, run, _fingerprint(options, table, run, sources))
     recorded = {trial.proposal.number: trial for trial in read_journal(run.journal)}
     if sources.model is not None and not (run.data / SOURCE_MODEL).exists():
         model = lay_out_model(sources.model, run.data / SOURCE_MODEL, table, schema, task)
@@ -372,6 +372,20 @@ def _order(table: Table, name: str) -> Array:
     """Return what the rows are ordered by: points in time, or numbers that count it."""
     kind = table.schema.column(name).kind
     return table.days(name) if kind is Kind.DATETIME else table.numbers(name)
+
+
+def _fingerprint(options: FitOptions, table: Table, run: Run, sources: Sources) -> str:
+    """Return what a run that is resumed must find again.
+
+    An interrupted run leaves its model so far where it was asked to, be it the place of the model that it learns from:
+    it has a copy of that one.
+    """
+    now, model = "".join((table.fingerprint, *sources.fingerprints)), sources.model
+    if model is None or not (run.data / SOURCE_MODEL).exists() or not options.out.exists():
+        return now
+    is_own = model.path.samefile(options.out) and model.manifest.data.get("fingerprint") == table.fingerprint
+    began = str(run.facts().get("settings", {}).get("fingerprint"))
+    return began if is_own and began.startswith(now.removesuffix(model.manifest.digest)) else now
 
 
 def _check_resumable(options: FitOptions, run: Run, fingerprint: str) -> None:

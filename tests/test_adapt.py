@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import shutil
+import signal
 import zipfile
 from pathlib import Path
 
@@ -12,7 +14,9 @@ import pytest
 from automl_cli.errors import Locked
 from automl_cli.files import locked
 from automl_cli.readapting import read_new_rows
-from automl_cli.runs import output_lock
+from automl_cli.runs import list_runs, output_lock
+from automl_cli.search import Finished
+from automl_cli.workflow import fit
 
 MODELS = Path(__file__).parent / "data" / "models"
 TRIALS = ("--trials", 2, "--include", "linear", "--no-experience")
@@ -136,6 +140,26 @@ def test_rows_with_labels_are_learned_from(command, folder, tmp_path):
     found = json.loads(done.stdout)
     assert (found["metric"], found["n_trials"]) == ("log_loss", 1)
     assert scores(command, tmp_path / "m.automl", folder)["log_loss"] < 0.5
+
+
+def test_learning_in_place_goes_on_after_an_interruption(command, folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    shutil.copy(folder / "log_loss.automl", tmp_path / "m.automl")
+    rows = write(tmp_path / "labelled.csv", 300, 0.15, 5)
+
+    def stopped(*arguments, **more):
+        for event in fit(*arguments, **more):
+            yield event
+            if isinstance(event, Finished):
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("automl_cli.workflow.fit", stopped)
+    assert command("adapt", "m.automl", rows, "-o", "m.automl", "--trials", "3", cwd=tmp_path).returncode == 143
+    monkeypatch.setattr("automl_cli.workflow.fit", fit)
+    (run,) = list_runs()
+    done = command("runs", "resume", run.name, "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["n_trials"] == 3
 
 
 @pytest.mark.parametrize("name", ["format-1", "format-2", "format-2-regression"])
