@@ -229,8 +229,7 @@ def _search_and_save(
             yield Improved(model.chosen)
     phases.end("search")
     if journal.error is not None:
-        reason = f"its run folder cannot be written ({journal.error.strerror or journal.error})"
-        early = _ended_early(options, model, model.n_trials, reason)
+        early = _ended_early(options, model, model.n_trials, _unwritten(journal.error))
     overhead = cost.overhead(phases.seconds["search"], deadline.total if early is None else math.inf)
     yield Entered("weighing")
     chosen = model.settle()
@@ -244,12 +243,11 @@ def _search_and_save(
     yield Entered("saving")
     stopped_by_user = interrupted()
     attached = attached_in_time(kept, model, chosen, share=0.25 if options.keep is None else 0.5)
-    undescribed = () if attached else (UNDESCRIBED,)
     summary = replace(
         _summary(options, job, model, chosen, phases),
         mattered=shares(mattered),
         n_measured=len(mattered),
-        odd=(*_oddities(job, found, deadline, options), *undescribed),
+        odd=(*_oddities(job, found, deadline, options), *(() if attached else (UNDESCRIBED,))),
         overhead=overhead,
         peak_memory_bytes=executor.peak_memory(),
         interrupted=stopped_by_user,
@@ -260,15 +258,15 @@ def _search_and_save(
     )
     left_out = save(model, options.out, summary, corrected.delivered.fitted, attached, job.signer)
     phases.end("save")
-    deadline = deadline if contest is None else _settled(contest, phases, stopped_by_user=stopped_by_user)
+    last = deadline if contest is None else _settled(contest, phases, stopped_by_user=stopped_by_user)
     # else --resume can go on with it, and it is remembered once it is done
     if not stopped_by_user and journal.error is None:
-        finish(job.run, _facts_of(summary, deadline))
-        leave(memory, job, options, model.trials, chosen, deadline)
+        finish(job.run, _facts_of(summary, last))
+        leave(memory, job, options, model.trials, chosen, last)
     phases.end("remember")
     said = {**summary.experience, "problems": list(memory.problems)}
-    odd = summary.odd if options.keep is None else (*summary.odd, *left_out)
-    summary = replace(summary, experience=said, n_bytes=options.out.stat().st_size, odd=odd)
+    odd = (*summary.odd, *(left_out if options.keep is not None else ()))
+    summary = replace(summary, experience=said, odd=odd, n_bytes=options.out.stat().st_size)
     yield replace(summary, phases=phases.seconds, seconds=deadline.elapsed())
 
 
@@ -344,6 +342,10 @@ def _ended_early(options: FitOptions, model: ModelSoFar, n_trials: int, reason: 
     left = round(model.deadline.seconds_left(), 1) if model.deadline.limited else None
     trials_left = None if options.n_trials is None else options.n_trials - model.n_trials
     return EndedEarly(n_trials, left, trials_left, reason)
+
+
+def _unwritten(error: OSError) -> str:
+    return f"its run folder cannot be written ({error.strerror or error})"
 
 
 def _model_so_far(options: FitOptions, job: Job, executor: TrialExecutor, deadline: Deadline) -> ModelSoFar:
