@@ -112,9 +112,11 @@ def column_reference(name: str, kind: str, values: Array, n_levels: int | None =
         n_bins = min(n_levels, MOST_LEVELS) + 3
         levels = np.bincount(values[values >= 0], minlength=n_levels)
         # Of other rows as many have a value that these lack as these have one of their own (Good 1953).
-        alone = (values >= 0) & (levels[np.maximum(values, 0)] == 1) & (len(values) > n_levels)
-        codes = np.where(alone, -2, values)
-        return ColumnReference(name, kind, (), _counted(bins_of_codes(codes, n_levels), n_bins))
+        alone = (values >= 0) & (levels[np.maximum(values, 0)] == 1) & (len(values) > (levels > 0).sum())
+        counts = np.bincount(bins_of_codes(np.where(alone, -2, values), n_levels), minlength=n_bins)
+        n_known = _known_but_unseen(levels, int(alone.sum()))
+        counts[-3:] += np.array([n_known, -n_known, 0])  # see `OTHERS` and those after it
+        return ColumnReference(name, kind, (), tuple(map(int, counts)))
     known = values[np.isfinite(values)]
     if not len(known):
         return ColumnReference(name, kind, (), (0, len(values)))
@@ -124,6 +126,15 @@ def column_reference(name: str, kind: str, values: Array, n_levels: int | None =
     edges = np.unique(np.quantile(sample, np.linspace(0, 1, N_BINS + 1)[1:-1], method="lower"))
     counts = _counted(bins_of_numbers(values, edges), len(edges) + 2)
     return ColumnReference(name, kind, tuple(map(float, edges)), counts, float(known.min()), float(known.max()))
+
+
+def _known_but_unseen(levels: Array, n_alone: int) -> int:
+    """Return how many of ``n_alone`` rows stand for values that the schema knows from rows that are not counted here.
+
+    Such as rows that judge a champion, or have no label. The values that no row has are estimated by Chao (1984).
+    """
+    n_unseen = n_alone**2 / (2 * max(1, int((levels == 2).sum())))
+    return round(n_alone * min(1.0, int((levels == 0).sum()) / n_unseen)) if n_alone else 0
 
 
 def bins_of_numbers(values: Array, edges: Array) -> Array:

@@ -91,6 +91,16 @@ def test_levels_that_were_frequent_by_chance_are_no_drift(n_levels, n_new) -> No
     assert alarms == 0
 
 
+def test_values_that_the_schema_knows_from_other_rows_are_no_drift() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        every, new, n_known = levels_of(rng, 3_000, 3_500, 2_000)
+        found = column_reference("c", "categorical", every[:2_000], n_known)  # the others judge, or have no label
+        assert sum(found.counts) == 2_000
+        size, p = compared(np.array(found.counts), counts_by_bin(bins_of_codes(new, n_known), found), "categorical")
+        assert p > 0.01 or size < 0.1
+
+
 def test_rows_are_not_told_apart_by_values_that_only_new_rows_can_have() -> None:
     old, new, n_known = levels_of(np.random.default_rng(0), 3_000, 2_000, 1_000)
     columns = [column_reference("c", "categorical", old, n_known)]
