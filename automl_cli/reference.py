@@ -113,10 +113,9 @@ def column_reference(name: str, kind: str, values: Array, n_levels: int | None =
         levels = np.bincount(values[values >= 0], minlength=n_levels)
         # Of other rows as many have a value that these lack as these have one of their own (Good 1953).
         alone = (values >= 0) & (levels[np.maximum(values, 0)] == 1) & (len(values) > (levels > 0).sum())
-        counts = np.bincount(bins_of_codes(np.where(alone, -2, values), n_levels), minlength=n_bins)
+        *told, others, unknown, absent = _counted(bins_of_codes(np.where(alone, -2, values), n_levels), n_bins)
         n_known = _known_but_unseen(levels, int(alone.sum()))
-        counts[-3:] += np.array([n_known, -n_known, 0])  # see `OTHERS` and those after it
-        return ColumnReference(name, kind, (), tuple(map(int, counts)))
+        return ColumnReference(name, kind, (), (*told, others + n_known, unknown - n_known, absent))
     known = values[np.isfinite(values)]
     if not len(known):
         return ColumnReference(name, kind, (), (0, len(values)))
