@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,10 @@ LEAST_DRAWS = 20
 ENDING = 0.7  # seconds before the limit at which no more is drawn: for the installation and the end of the process
 MOST_DRAWN = 2_000_000  # rows of all draws together: of many rows fewer draws tell as much
 SURE = 0.95  # share of draws in which the challenger must be better
+FORGETFUL = (
+    "there was no time or room for the new one to say which rows it was trained on, and nothing could be compared with "
+    "it; give more --time or --max-size"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,8 +123,8 @@ def read_bench(
     SchemaMismatch
         The table lacks columns that the champion needs.
     """
-    task, kept = task_of(options, table)
     with open_artifact(champion, trusted) as artifact:
+        task, kept = _task_like(artifact.manifest, options, table)
         _check_same_task(champion, artifact.manifest, task)
         seen = artifact.attached("rows", SeenRows.from_parts)
         if seen is None:
@@ -132,7 +136,7 @@ def read_bench(
         frame = frame_from_table(theirs, artifact.manifest.frame_schema)
         labelled = frame.take(kept)
         fresh = seen.fresh(labelled, task.y, task.classes)
-        hashes = salted_hashes(labelled, task.y, task.classes, seen.salt)
+        hashes = numbered(salted_hashes(labelled, task.y, task.classes, seen.salt))
         entries, held_out = choose_judges(fresh, hashes, task, options.seed)
         y = task.y[entries]
         left = np.unique(np.delete(task.y, held_out)) if task.classes else y
@@ -146,6 +150,25 @@ def read_bench(
         said = _said(artifact, frame.take(rows), task, threads)
         together = hashes[entries] if task.groups is None else task.groups[entries]
         return Bench(rows, kept[held_out], len(fresh), task, y, weight, said, together, table.fingerprint)
+
+
+def _task_like(manifest: Manifest, options: FitOptions, table: Table) -> tuple[Task, Array]:
+    """Return the task; of a kind that is only guessed and may be another one, the champion's is taken."""
+    if options.task is None:
+        guess, _ = task_of(replace(options, metric=None, positive=None), table)
+        if guess.doubtful and manifest.kind not in (guess.kind, TaskKind.BINARY):
+            options = replace(options, task=manifest.kind)
+    return task_of(options, table)
+
+
+def numbered(hashes: Array) -> Array:
+    """Replace values by numbers in the order of their first appearance: what is drawn does not depend on the salt.
+
+    >>> numbered(np.array([70, 10, 70, 30])).tolist()
+    [0, 1, 0, 2]
+    """
+    _, first, twins = np.unique(hashes, return_index=True, return_inverse=True)
+    return np.asarray(np.argsort(np.argsort(first))[twins])
 
 
 def _counted(n_fresh: int) -> str:
@@ -274,12 +297,16 @@ def _whole_groups(fresh: Array, groups: Array, n: int, seed: int) -> Array:
 def judge(bench: Bench, challenger: Path, options: FitOptions, threads: int, deadline: Deadline) -> Verdict:
     """Compare on the rows that judge: paired resamples of them say how sure it is that the challenger is better.
 
+    One that does not say which rows it was trained on is not installed: it could never be challenged.
+
     Raises
     ------
     BadData
         The table was replaced meanwhile.
     """
     with open_artifact(challenger) as artifact:
+        if artifact.manifest.data.get("rows") is None:
+            return Verdict(False, FORGETFUL, bench.n_fresh)
         table = read_with_schema(options.data, schema_of_features(artifact.manifest))
         check_unchanged(table, bench.fingerprint)
         table = table.take(bench.rows)

@@ -20,8 +20,10 @@ from automl_cli.evaluate import fold_folders, open_run
 from automl_cli.executors import submitted
 from automl_cli.members import Chosen
 from automl_cli.rowtime import seconds_of
+from automl_cli.seen import SeenRows
 from automl_cli.small import NO_CEILING, Ceiling, Cost, Costs, Footprint, Small, Unlimited
 from automl_cli.summary import Summary
+from automl_cli.table import Notice
 
 logger = logging.getLogger(__name__)
 MOST_ATTEMPTS = 8
@@ -34,6 +36,10 @@ AGAIN = 0.5  # seconds: what takes less is measured again, since a machine that 
 REPEATS = 3  # at most, of which the fastest counts
 WEIGHING_SLACK = 0.3  # seconds left beside the weighing that says what a model without limits would be
 CORRECTION = 1.02  # at least, of what was measured to be too much
+SOME_ROWS = 0.125  # of the hashes of rows, where there is no room for all
+FORGOTTEN = Notice(
+    "forgotten", "--max-size has no room for the rows that the model was trained on: --champion cannot compare it"
+)
 
 
 @dataclass(frozen=True)
@@ -263,8 +269,12 @@ def _save_small(
     fitted: Mapping[int, tuple[Path, ...]],
     attached: Mapping[str, Attachment],
     signer: Signer | None,
-) -> None:
+) -> tuple[Notice, ...]:
     """Write the model to its place, never with more bytes than it may have: what the file says of its table goes first.
+
+    Returns
+    -------
+    What there is to say about what had to go.
 
     Raises
     ------
@@ -276,15 +286,24 @@ def _save_small(
     short = {**found, "leaderboard": [], "failures": [], "experience": {}, "warnings": []}
     fewer = {key: value for key, value in attached.items() if key != "outputs"}
     least = {key: value for key, value in fewer.items() if key != "rows"}
-    ways = ((found, attached), (found, fewer), (found, least), (found, NOTHING), (short, NOTHING))
+    some_rows = {**fewer, "rows": _some_rows(fewer["rows"])} if "rows" in fewer else fewer
+    ways = ((found, attached), (found, fewer), (found, some_rows), (found, least), (found, NOTHING), (short, NOTHING))
     n_bytes = 0
     for more, some in ways:
         try:
             model.write(out, more, fitted, attached=some, signer=signer, most_bytes=most_bytes)
-            return
+            return (FORGOTTEN,) if "rows" in attached and "rows" not in some else ()
         except TooLarge as error:
             n_bytes = error.n_bytes
     raise _not_met(_costs(model).ceiling, Cost(n_bytes))
+
+
+def _some_rows(rows: Attachment) -> Attachment:
+    """Keep a part of the hashes: of many new rows enough can still judge."""
+    facts, content = rows
+    seen = SeenRows.from_parts(facts, content)
+    seen = seen.first(max(1, int(SOME_ROWS * len(seen.hashes))))
+    return seen.to_json(), seen.to_bytes()
 
 
 def attached_in_time(
@@ -307,11 +326,15 @@ def save(
     fitted: Mapping[int, tuple[Path, ...]],
     attached: Mapping[str, Attachment],
     signer: Signer | None,
-) -> None:
-    """Write the model to its place; where more models of the members have no room, with those of their folds alone."""
+) -> tuple[Notice, ...]:
+    """Write the model to its place; where more models of the members have no room, with those of their folds alone.
+
+    Returns
+    -------
+    What there is to say about what had to go; see `_save_small`.
+    """
     if model.costs is not None:
-        _save_small(model, out, summary, fitted, attached, signer)
-        return
+        return _save_small(model, out, summary, fitted, attached, signer)
     try:
         model.write(out, summary.to_manifest(), _bags(model, fitted), attached=attached, signer=signer)
     except AutomlError:
@@ -319,6 +342,7 @@ def save(
             raise
         logger.warning("the model is written without further models of its members", exc_info=True)
         model.write(out, summary.to_manifest(), attached=attached, signer=signer)
+    return ()
 
 
 def _bags(model: ModelSoFar, fitted: Mapping[int, tuple[Path, ...]]) -> Mapping[int, tuple[Path, ...]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from automl_cli.artifact import Artifact, TrustedKeys, open_artifact
 from automl_cli.attached import PREDICTIONS, predictions_reference
@@ -13,7 +14,7 @@ from automl_cli.errors import BadArtifact, BadData, UsageError
 from automl_cli.features.frame import frame_from_table
 from automl_cli.features.matrix import Array
 from automl_cli.metrics import METRICS
-from automl_cli.prediction import bootstrapped, check_reference, metric_fits, schema_of_features, weights_of
+from automl_cli.prediction import bootstrapped, check_reference, metric_fits, scored_columns, weights_of
 from automl_cli.reference import (
     ColumnReference,
     Reference,
@@ -22,6 +23,7 @@ from automl_cli.reference import (
     bins_of_numbers,
     compared,
     counts_by_bin,
+    told_alike,
 )
 from automl_cli.table import Notice, Table, read_with_schema
 from automl_cli.task import known_labels, read_truth
@@ -46,7 +48,7 @@ class ColumnDrift:
     size : float
         Jensen-Shannon distance of the bins' shares, base 2.
     p : float
-        Of a chi-squared test on the counts, adjusted for the number of columns (Benjamini and Hochberg).
+        Of a test on the counts, see `compared`; of all but dates adjusted for their number (Benjamini and Hochberg).
     missing_before, missing_now : float
         Shares of cells without a value.
     unknown : float
@@ -135,9 +137,9 @@ def check(model: Path, data: str, *, threads: int, trusted: TrustedKeys | None =
                 f"{model} does not say what its training looked like", hint="fit it anew with this version"
             )
         manifest = artifact.manifest
-        table = read_with_schema(
-            data, schema_of_features(manifest), optional=(manifest.target,), verbatim=(manifest.target,), fill=True
-        )
+        schema, optional = scored_columns(manifest)
+        target = manifest.target
+        table = read_with_schema(data, schema, optional=(*optional, target), verbatim=(target,), fill=True)
         frame = frame_from_table(table, manifest.frame_schema)
         check_reference(reference, frame.schema)
         if manifest.metric not in METRICS:
@@ -148,13 +150,13 @@ def check(model: Path, data: str, *, threads: int, trusted: TrustedKeys | None =
         bins = binned(frame, reference.columns)
         columns = _column_drifts(bins, reference.columns)
         outputs = artifact.predict(frame, threads)
-        weight = weights_of(data, manifest)
-        scored = _scored(artifact, table, outputs, weight)
+        scored = _scored(artifact, table, outputs)
         predictions = _prediction_drift(reference, outputs)
     timeless = [i for i, column in enumerate(reference.columns) if column.kind != "datetime"]
     domain = None
     if len(reference.rows) >= LEAST_ROWS and timeless:
-        domain = domain_auc(reference.rows[:, timeless], bins[:, timeless])
+        columns_told = [reference.columns[i] for i in timeless]
+        domain = domain_auc(*told_alike(reference.rows[:, timeless], bins[:, timeless], columns_told))
     found = Check(
         n_rows=frame.n_rows,
         reasons=(),
@@ -174,10 +176,12 @@ def _column_drifts(bins: Array, references: Sequence[ColumnReference]) -> tuple[
     from scipy.stats import false_discovery_control  # noqa: PLC0415  (loads slowly)
 
     counts = [counts_by_bin(bins[:, i], reference) for i, reference in enumerate(references)]
-    measured = [compared(np.array(ref.counts), now) for ref, now in zip(references, counts, strict=True)]
-    if not measured:
-        return ()
-    adjusted = false_discovery_control([p for _, p in measured])
+    measured = [compared(np.array(ref.counts), now, ref.kind) for ref, now in zip(references, counts, strict=True)]
+    adjusted = np.array([p for _, p in measured])
+    # a date is surely later: among the others it would let more chance pass for drift
+    timeless = [i for i, reference in enumerate(references) if reference.kind != "datetime"]
+    if timeless:
+        adjusted[timeless] = false_discovery_control(adjusted[timeless])
     found = [
         _drift(reference, now, size, float(p))
         for reference, now, (size, _), p in zip(references, counts, measured, adjusted, strict=True)
@@ -218,7 +222,9 @@ def domain_auc(old: Array, new: Array, *, seed: int = 0) -> tuple[float, float, 
         max_iter=60, max_leaf_nodes=8, min_samples_leaf=10, learning_rate=0.1, early_stopping=False, random_state=seed,
     )  # fmt: skip
     folds = StratifiedKFold(4, shuffle=True, random_state=seed)
-    auc = float(roc_auc_score(y, cross_val_predict(model, X, y, cv=folds, method="predict_proba")[:, 1]))
+    with threadpool_limits(1):  # threads that wait for each other take longer than one on a busy machine
+        found = cross_val_predict(model, X, y, cv=folds, method="predict_proba")[:, 1]
+    auc = float(roc_auc_score(y, found))
     return auc_interval(auc, *(len(part) for part in parts))
 
 
@@ -232,10 +238,10 @@ def _prediction_drift(reference: Reference, outputs: Array) -> ColumnDrift | Non
     else:
         bins = bins_of_numbers(outputs[:, -1], np.array(before.edges))
     counts = counts_by_bin(bins, before)
-    return _drift(before, counts, *compared(np.array(before.counts), counts))
+    return _drift(before, counts, *compared(np.array(before.counts), counts, before.kind))
 
 
-def _scored(artifact: Artifact, table: Table, outputs: Array, weight: Array | None) -> dict[str, Any]:
+def _scored(artifact: Artifact, table: Table, outputs: Array) -> dict[str, Any]:
     """Score the rows whose label is known, where there are enough of them."""
     manifest, data = artifact.manifest, artifact.manifest.data
     interval = data.get("interval")
@@ -255,11 +261,11 @@ def _scored(artifact: Artifact, table: Table, outputs: Array, weight: Array | No
         return nothing
     metric = METRICS[manifest.metric]
     judged = manifest.decision.judged(outputs[kept], metric)
-    known = None if weight is None else weight[kept]
-    if not metric_fits(manifest.metric, y) or (known is not None and not known.sum() > 0):
+    if not metric_fits(manifest.metric, y):
         return nothing
-    score = metric.natural(metric.loss(y, judged, known))
-    return {**nothing, "score": score, "score_interval": bootstrapped(y, judged, known, metric)}
+    weight = weights_of(table, manifest, kept)
+    score = metric.natural(metric.loss(y, judged, weight))
+    return {**nothing, "score": score, "score_interval": bootstrapped(y, judged, weight, metric)}
 
 
 def _reasons(found: Check) -> list[str]:

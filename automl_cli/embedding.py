@@ -8,7 +8,8 @@ import numpy as np
 
 from automl_cli.errors import BadData, UsageError
 from automl_cli.features.frame import frame_from_table, frame_schema
-from automl_cli.table import Kind, Notice, Schema, align, gather, read_table
+from automl_cli.files import is_stream
+from automl_cli.table import Kind, Notice, Remark, Schema, added_up, align, gather, read_table
 from automl_cli.transfer.embedding import Embedding
 
 BLOCK_BYTES = 8 << 20
@@ -76,12 +77,13 @@ class Embedded:
         for name in options.apply or (options.source,):
             aligned = align(name, self.schema, optional=_given(options.target), verbatim=options.carry)
             self.notices = (*self.notices, *aligned.notices) if options.apply else self.notices
+            remarks: list[Remark] = []
             for block in aligned.blocks(BLOCK_BYTES):
                 frame = frame_from_table(block.table, frame_of)
                 self.n_rows += frame.n_rows
-                if options.apply:
-                    self.notices = (*self.notices, *gather(block.remarks))
+                remarks = added_up([*remarks, *block.remarks])
                 yield {**block.carried, **self.learned.columns(frame, every=options.every)}
+            self.notices = (*self.notices, *gather(remarks)) if options.apply else self.notices
 
     def to_json(self) -> dict[str, Any]:
         """Return what can be said of it as JSON values."""
@@ -104,10 +106,10 @@ def embed(options: EmbedOptions) -> Embedded:
     BadData, TargetNotFound, UsageError
         The source cannot be read or has no usable column; or a carried column is called like one that is made.
     """
-    files = (options.source, *options.apply)
-    if files.count("-") > 1 or files == ("-",):
+    files = (options.source, *(options.apply or (options.source,)))
+    if any(is_stream(name) and files.count(name) > 1 for name in files):
         raise UsageError(
-            "standard input can be read once, and this reads a table twice", hint="save it to a file first"
+            "standard input or a pipe can be read once, and this reads a table twice", hint="save it to a file first"
         )
     table = read_table(options.source, target=options.target, kinds=options.kinds, ignore=options.ignore)
     found = frame_schema(table.schema, exclude=(*_given(options.target), *options.carry))

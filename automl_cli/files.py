@@ -30,7 +30,8 @@ def write_whole(path: Path, *, like: os.stat_result | None = None) -> Iterator[B
     Parameters
     ----------
     like : os.stat_result or None
-        Whose mode, and as far as this user may, owner the file takes; None: as the umask says.
+        Whose mode, and as far as this user may, owner the file takes; None: of the file that it replaces, or where
+        there is none as the umask says.
 
     Raises
     ------
@@ -46,6 +47,8 @@ def write_whole(path: Path, *, like: os.stat_result | None = None) -> Iterator[B
         return
     temporary: Path | None = None
     try:
+        if like is None and place.exists():
+            like = place.stat()
         handle, name = tempfile.mkstemp(prefix=f".{place.name[:80]}.", suffix=".tmp", dir=place.parent)
         temporary = Path(name)
         with os.fdopen(handle, "w+b") as file:
@@ -94,6 +97,17 @@ def refuse_to_overwrite(out: Path, used: Iterable[Path]) -> None:
     for path in used:
         if out.exists() and path.exists() and out.samefile(path):
             raise UsageError(f"{out} would be overwritten, and it is read by this command", hint="choose another -o")
+
+
+def is_stream(source: str) -> bool:
+    """Whether what is read of a source is gone then: standard input, a pipe or a device."""
+    if source == "-":
+        return True
+    try:
+        mode = Path(source).stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def explain(error: OSError, path: Path) -> AutomlError:

@@ -2,7 +2,7 @@
 
 import difflib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from automl_cli.artifact import Signer, open_artifact, read_signer
+from automl_cli.clock import Deadline
 from automl_cli.errors import BadData, MissingExtra, UsageError
 from automl_cli.families import find_families
 from automl_cli.families.family import Family, Shape, without_encoding
@@ -64,6 +65,28 @@ class Job:
     """What was odd about the tables."""
     transfer: Mapping[str, Any] | None = None
     """Whether the model is adapted to new rows, and why; see `automl_cli.adaptto`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Contest:
+    """A model in use, which the new one must beat.
+
+    Attributes
+    ----------
+    rows : ndarray of shape (n_held_out,)
+        Positions in the table that nothing may be learned from.
+    fingerprint : str
+        Of the table in which they have these positions.
+    deadline : Deadline
+        Of the contest, later than that of the fit.
+    decide : callable
+        Is called once the new model is saved, and before the run is done: what fails there can go on with its trials.
+    """
+
+    rows: Array
+    fingerprint: str
+    deadline: Deadline
+    decide: Callable[[], None]
 
 
 def choose_families(include: Sequence[str], exclude: Sequence[str]) -> dict[str, Family]:
@@ -259,7 +282,7 @@ def prepare(
         seed=options.seed,
         n_more=shape.n_source,
     )
-    _check_resumable(options, run, "".join((table.fingerprint, *sources.fingerprints)))
+    _check_resumable(options, run, _fingerprint(options, table, run, sources))
     recorded = {trial.proposal.number: trial for trial in read_journal(run.journal)}
     if sources.model is not None and not (run.data / SOURCE_MODEL).exists():
         model = lay_out_model(sources.model, run.data / SOURCE_MODEL, table, schema, task)
@@ -349,6 +372,20 @@ def _order(table: Table, name: str) -> Array:
     """Return what the rows are ordered by: points in time, or numbers that count it."""
     kind = table.schema.column(name).kind
     return table.days(name) if kind is Kind.DATETIME else table.numbers(name)
+
+
+def _fingerprint(options: FitOptions, table: Table, run: Run, sources: Sources) -> str:
+    """Return what a run that is resumed must find again.
+
+    An interrupted run leaves its model so far where it was asked to, be it the place of the model that it learns from:
+    it has a copy of that one.
+    """
+    now, model = "".join((table.fingerprint, *sources.fingerprints)), sources.model
+    if model is None or not (run.data / SOURCE_MODEL).exists() or not options.out.exists():
+        return now
+    is_own = model.path.samefile(options.out) and model.manifest.data.get("fingerprint") == table.fingerprint
+    began = str(run.facts().get("settings", {}).get("fingerprint"))
+    return began if is_own and began.startswith(now.removesuffix(model.manifest.digest)) else now
 
 
 def _check_resumable(options: FitOptions, run: Run, fingerprint: str) -> None:

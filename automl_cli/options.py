@@ -175,20 +175,17 @@ class FitOptions:
 
     def identity(self) -> dict[str, str]:
         """Return what makes two fits the same job."""
-        data = self.data if self.data == "-" else str(Path(self.data).resolve())
-        return {"data": data, "target": self.target, "out": str((self.stands_for or self.out).resolve())}
+        return {"data": _whole(self.data), "target": self.target, "out": str((self.stands_for or self.out).resolve())}
 
     def to_json(self) -> dict[str, Any]:
         """Return the options as JSON values, with whole paths, so that another process can go on with them."""
         data = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "stands_for"}
         for name in PLACES:
             data[name] = None if data[name] is None else str(data[name].resolve())
-        if self.data != "-":
-            data["data"] = str(Path(self.data).resolve())
-        if self.adapt_to not in (None, "-"):
-            data["adapt_to"] = str(Path(str(self.adapt_to)).resolve())
+        data["data"] = _whole(self.data)
+        data["adapt_to"] = None if self.adapt_to is None else _whole(self.adapt_to)
         for name in ("source", "unlabeled"):
-            data[name] = [str(Path(path).resolve()) for path in getattr(self, name)]
+            data[name] = [_whole(path) for path in getattr(self, name)]
         if self.experience not in (None, "off") and "://" not in str(self.experience):
             data["experience"] = str(Path(str(self.experience)).resolve())
         if self.stands_for is not None:
@@ -220,9 +217,10 @@ class FitOptions:
         without = ", ".join(sorted(self.without))
         kinds = str(sorted(self.kinds.items()))
         networks = {"nas": self.nas} if self.nas else {}
-        others = {name: ", ".join(getattr(self, name)) for name in ("source", "unlabeled") if getattr(self, name)}
+        tables = {name: getattr(self, name) for name in ("source", "unlabeled") if getattr(self, name)}
+        others = {name: ", ".join(map(_whole, paths)) for name, paths in tables.items()}
         if self.adapt_to is not None:
-            others["adapt_to"] = self.adapt_to
+            others["adapt_to"] = _whole(self.adapt_to)
         return {
             **others,
             **chosen,
@@ -231,3 +229,8 @@ class FitOptions:
             "without": without,
             **networks,
         }
+
+
+def _whole(path: str) -> str:
+    """Return a path that means the same in every folder; ``-`` is standard input."""
+    return path if path == "-" else str(Path(path).resolve())

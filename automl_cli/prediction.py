@@ -26,7 +26,6 @@ from automl_cli.table import (
     added_up,
     align,
     gather,
-    read_table,
     read_with_schema,
 )
 from automl_cli.task import read_truth
@@ -307,11 +306,11 @@ def evaluate_model(
     with open_artifact(model, trusted) as artifact:
         manifest = artifact.manifest
         chosen = metric_for(metric or manifest.metric, manifest.kind)
-        table = read_with_schema(data, schema_of_features(manifest), verbatim=(manifest.target,))
-        weight = weights_of(data, manifest)
+        schema, optional = scored_columns(manifest)
+        table = read_with_schema(data, schema, optional=optional, verbatim=(manifest.target,))
         y, kept = read_truth(table.strings(manifest.target), manifest.target, manifest.classes)
+        weight = weights_of(table, manifest, kept)
         outputs = _outputs(artifact, table, threads)[kept]
-    weight = None if weight is None else weight[kept]
     if not metric_fits(chosen.name, y):
         raise BadData(f"{chosen.name} is not defined for some values of {manifest.target!r}", hint="choose a --metric")
     fitting = [m for m in METRICS.values() if manifest.kind in m.kinds and metric_fits(m.name, y)]
@@ -343,6 +342,18 @@ def schema_of_features(manifest: Manifest) -> Schema:
     return Schema((*(c if c.name in seen else replace(c, kind=Kind.ID) for c in known), *left_out))
 
 
+def scored_columns(manifest: Manifest) -> tuple[Schema, tuple[str, ...]]:
+    """Return the columns that scoring reads beside the target, and those of them that may be missing: row weights."""
+    schema, name = schema_of_features(manifest), weight_column(manifest)
+    if name is None:
+        return schema, ()
+    known = {column.name: column for column in manifest.schema.columns}
+    weight = known.get(name, Column(name, Kind.NUMERIC, "weights of rows"))
+    if weight.kind is not Kind.BOOLEAN:  # numbers that are all different look like ids
+        weight = replace(weight, kind=Kind.NUMERIC)
+    return Schema((*(column for column in schema.columns if column.name != name), weight)), (name,)
+
+
 def _outputs(artifact: Artifact, table: Table, threads: int) -> Array:
     return artifact.predict(frame_from_table(table, artifact.manifest.frame_schema), threads)
 
@@ -355,16 +366,41 @@ def _answers(outputs: Array, manifest: Manifest, threshold: float | None) -> Any
     return np.asarray(manifest.classes, dtype=object)[manifest.decision.deciding(outputs).argmax(axis=1)]
 
 
-def weights_of(data: str, manifest: Manifest) -> Array | None:
-    """Return the row weights that the model was fitted with, if the file has them."""
+def weight_column(manifest: Manifest) -> str | None:
+    """Return the column whose weights the model was fitted with."""
     name = manifest.data.get("weight_column")
-    if not isinstance(name, str) or data == "-":
+    return name if isinstance(name, str) else None
+
+
+def weights_of(table: Table, manifest: Manifest, kept: Array) -> Array | None:
+    """Return how much each of the labelled rows counts, if the table says so.
+
+    Parameters
+    ----------
+    table : Table
+        Read by `scored_columns`.
+    kept : ndarray of int64
+        Positions of the labelled rows.
+
+    Raises
+    ------
+    BadData
+        A weight is missing, infinite or negative, or all are 0.
+    """
+    name = weight_column(manifest)
+    if name is None or name not in table.schema:
         return None
-    try:
-        weight = read_table(data, verbatim=(name,)).numbers(name)
-    except UsageError:  # the file has no such column
-        return None
-    return weight if np.isfinite(weight).all() and (weight >= 0).all() and weight.sum() > 0 else None
+    weight = table.numbers(name)[kept]
+    bad = kept[~(weight >= 0)]  # what is no finite number is NaN
+    if len(bad):
+        raise BadData(
+            f"{len(bad):,} weights in column {name!r} are missing, infinite or negative, "
+            f"the first in data row {bad[0] + 1}",
+            hint="mend them, or leave the column out",
+        )
+    if not weight.sum() > 0:
+        raise BadData(f"all weights in column {name!r} are 0", hint="mend them, or leave the column out")
+    return np.asarray(weight)
 
 
 def bootstrapped(y: Array, outputs: Array, weight: Array | None, metric: Metric) -> tuple[float, float]:

@@ -15,8 +15,8 @@ from automl_cli.features.matrix import Array
 from automl_cli.metrics import METRICS, TaskKind
 from automl_cli.newshares import Known, gain_of, moved_decision, scores_there, shares_there
 from automl_cli.outputs import KeptOutputs
-from automl_cli.prediction import check_reference, schema_of_features
-from automl_cli.reference import Reference, binned
+from automl_cli.prediction import check_reference, scored_columns
+from automl_cli.reference import Reference, binned, told_alike
 from automl_cli.shifted import ALIKE, LEAST_ROWS, MOST_ROWS, NONE, SHARES, told
 from automl_cli.table import Notice, Table, read_with_schema
 from automl_cli.transfer.judge import Verdict, judge_label_shift
@@ -66,8 +66,8 @@ def read_new_rows(artifact: Artifact, data: str) -> tuple[Table, bool]:
     BadData, SchemaMismatch
     """
     target = artifact.manifest.target
-    schema = schema_of_features(artifact.manifest)
-    table = read_with_schema(data, schema, optional=(target,), verbatim=(target,), fill=True)
+    schema, optional = scored_columns(artifact.manifest)
+    table = read_with_schema(data, schema, optional=(*optional, target), verbatim=(target,), fill=True)
     if target not in table.schema:
         return table, False
     return table, any(str(value).strip() for value in table.strings(target) if value is not None)
@@ -157,13 +157,14 @@ def _shift_of(known: Known, outputs: Array, reference: Reference, said: KeptOutp
         for j, column in enumerate(reference.columns)
         if column.kind != "datetime" and (bins[:, j] != len(column.counts) - 1).any()
     ]
-    sides = [of[:, kept].astype(np.float64) for of in (reference.rows[said.places], bins)]
+    columns = [reference.columns[j] for j in kept]
+    old, new = told_alike(reference.rows[said.places][:, kept], bins[:, kept], columns)
     return find_shift(
-        Side(sides[0], known.y, known.outputs),
-        Side(sides[1], outputs=outputs),
+        Side(old.astype(np.float64), known.y, known.outputs),
+        Side(new.astype(np.float64), outputs=outputs),
         kind=TaskKind.MULTICLASS if outputs.shape[1] > 2 else TaskKind.BINARY,
-        names=[reference.columns[j].name for j in kept],
-        categorical=tuple(i for i, j in enumerate(kept) if reference.columns[j].kind == "categorical"),
+        names=[column.name for column in columns],
+        categorical=tuple(i for i, column in enumerate(columns) if column.kind == "categorical"),
     )
 
 

@@ -1,6 +1,6 @@
 """What the columns looked like at training, binned: so much of a table is kept in its model's file."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ MOST_ROWS = 2_000
 MOST_CELLS = 200_000  # of the sample of rows
 MOST_QUANTILE_ROWS = 100_000  # that edges are taken from
 LEAST_EXPECTED = 5.0  # rows of a bin, in a test
+LUCK = 5.0  # standard deviations above the least level that is told apart: the luckiest of levels that are alike
 OTHERS, UNKNOWN, ABSENT = 0, 1, 2
 """Bins of a category after its frequent levels: its other levels, values that training did not know, none."""
 
@@ -111,9 +112,10 @@ def column_reference(name: str, kind: str, values: Array, n_levels: int | None =
         n_bins = min(n_levels, MOST_LEVELS) + 3
         levels = np.bincount(values[values >= 0], minlength=n_levels)
         # Of other rows as many have a value that these lack as these have one of their own (Good 1953).
-        alone = (values >= 0) & (levels[np.maximum(values, 0)] == 1) & (len(values) > n_levels)
-        codes = np.where(alone, -2, values)
-        return ColumnReference(name, kind, (), _counted(bins_of_codes(codes, n_levels), n_bins))
+        alone = (values >= 0) & (levels[np.maximum(values, 0)] == 1) & (len(values) > (levels > 0).sum())
+        *told, others, unknown, absent = _counted(bins_of_codes(np.where(alone, -2, values), n_levels), n_bins)
+        n_known = _known_but_unseen(levels, int(alone.sum()))
+        return ColumnReference(name, kind, (), (*told, others + n_known, unknown - n_known, absent))
     known = values[np.isfinite(values)]
     if not len(known):
         return ColumnReference(name, kind, (), (0, len(values)))
@@ -123,6 +125,15 @@ def column_reference(name: str, kind: str, values: Array, n_levels: int | None =
     edges = np.unique(np.quantile(sample, np.linspace(0, 1, N_BINS + 1)[1:-1], method="lower"))
     counts = _counted(bins_of_numbers(values, edges), len(edges) + 2)
     return ColumnReference(name, kind, tuple(map(float, edges)), counts, float(known.min()), float(known.max()))
+
+
+def _known_but_unseen(levels: Array, n_alone: int) -> int:
+    """Return how many of ``n_alone`` rows stand for values that the schema knows from rows that are not counted here.
+
+    Such as rows that judge a champion, or have no label. The values that no row has are estimated by Chao (1984).
+    """
+    n_unseen = n_alone**2 / (2 * max(1, int((levels == 2).sum())))
+    return round(n_alone * min(1.0, int((levels == 0).sum()) / n_unseen)) if n_alone else 0
 
 
 def bins_of_numbers(values: Array, edges: Array) -> Array:
@@ -139,7 +150,7 @@ def bins_of_codes(codes: Array, n_levels: int) -> Array:
     return np.where(codes == -1, told + ABSENT, bins).astype(np.uint8)
 
 
-def binned(frame: Frame, columns: "list[ColumnReference] | tuple[ColumnReference, ...]") -> Array:
+def binned(frame: Frame, columns: Sequence[ColumnReference]) -> Array:
     """Return the bins of a frame's cells, uint8 of shape (n_rows, n_columns)."""
     found = np.empty((frame.n_rows, len(columns)), dtype=np.uint8)
     for i, (reference, (name, kind, values)) in enumerate(zip(columns, _columns(frame), strict=True)):
@@ -155,24 +166,109 @@ def counts_by_bin(bins: Array, reference: ColumnReference) -> Array:
     return np.bincount(bins, minlength=len(reference.counts))[: len(reference.counts)]
 
 
-def compared(before: Array, now: Array) -> tuple[float, float]:
-    """Return the Jensen-Shannon distance of two tables of counts, and the p-value of a chi-squared test."""
+def compared(before: Array, now: Array, kind: str) -> tuple[float, float]:
+    """Return the Jensen-Shannon distance of two tables of counts, and how likely chance alone makes one so large.
+
+    Bins of which fewer than five rows are expected are taken together with others, since a chi-squared test holds for
+    larger counts only [1]_. What has no others (cells without a value, values that the training did not know) is
+    tested by Fisher's exact test where there are few of it; the least p counts, times the number of tests.
+
+    Parameters
+    ----------
+    before, now : ndarray of shape (n_bins,)
+        As `ColumnReference.counts`.
+    kind : str
+        Of the column; bins of all but a category have an order.
+
+    References
+    ----------
+    .. [1] Cochran, Some methods for strengthening the common chi-squared tests, Biometrics 1954.
+    """
     from scipy.spatial.distance import jensenshannon  # noqa: PLC0415  (loads slowly)
-    from scipy.stats import chi2_contingency  # noqa: PLC0415
+    from scipy.stats import chi2_contingency, fisher_exact  # noqa: PLC0415
 
     if not before.sum() or not now.sum():
         return 0.0, 1.0
-    # bins of which fewer than five rows are expected are one: the test holds for larger counts only (Cochran 1954)
-    together = before + now
-    rare = together * (min(before.sum(), now.sum()) / together.sum()) < LEAST_EXPECTED
     pairs = np.stack([before, now])
-    pairs = np.column_stack([pairs[:, ~rare], pairs[:, rare].sum(axis=1)])
+    pairs = _levels_together(pairs) if kind == "categorical" else _neighbours_together(pairs)
     pairs = pairs[:, pairs.sum(axis=0) > 0]
     if pairs.shape[1] < 2:
         return 0.0, 1.0
+    full = _expected(pairs) >= LEAST_EXPECTED
+    tests = []
+    if full.sum() > 1 and pairs[:, full].sum(axis=1).all():
+        tests.append(float(chi2_contingency(pairs[:, full])[1]))
+    for few in pairs.T[~full]:
+        tests.append(float(fisher_exact(np.stack([few, pairs.sum(axis=1) - few]))[1]))
     shares = pairs / pairs.sum(axis=1, keepdims=True)
     size = float(np.nan_to_num(jensenshannon(*shares, base=2)))
-    return size, float(chi2_contingency(pairs).pvalue)
+    return size, min(1.0, len(tests) * min(tests, default=1.0))
+
+
+def told_alike(old: Array, new: Array, columns: Sequence[ColumnReference]) -> tuple[Array, Array]:
+    """Call on both sides ``OTHERS`` what old and new rows of one and the same category differ in.
+
+    Values that the training did not know can be in new rows only, and its most frequent ones are so by chance too:
+    a classifier would tell any two samples apart by them.
+
+    Parameters
+    ----------
+    old, new : ndarray of shape (n_rows, n_columns), uint8
+        Bins of rows of the training and of another table.
+    """
+    old, new = old.copy(), new.copy()
+    for j, column in enumerate(columns):
+        if column.kind == "categorical":
+            told = len(column.counts) - 3
+            pairs = np.stack([np.array(column.counts), counts_by_bin(new[:, j], column)])
+            others = np.arange(256, dtype=np.uint8)
+            others[:told][_told_by_chance(pairs)] = told + OTHERS
+            others[told + UNKNOWN] = told + OTHERS
+            old[:, j], new[:, j] = others[old[:, j]], others[new[:, j]]
+    return old, new
+
+
+def _expected(pairs: Array) -> Array:
+    """Return the rows by bin that the smaller of two tables would have if it were like both together."""
+    together = pairs.sum(axis=0)
+    return np.asarray(together * (pairs.sum(axis=1).min() / together.sum()))
+
+
+def _told_by_chance(pairs: Array) -> Array:
+    """Return which levels of a category are no better than its others: rare, or told apart only by a lucky draw.
+
+    Where a category has more levels than are told apart, those that barely are have fewer rows in any other sample.
+    """
+    told = pairs.shape[1] - 3
+    found = _expected(pairs)[:told] < LEAST_EXPECTED
+    if told == MOST_LEVELS:
+        least = max(1, pairs[0, :told].min())
+        found |= pairs[0, :told] < least + LUCK * np.sqrt(least)
+    return np.asarray(found)
+
+
+def _levels_together(pairs: Array) -> Array:
+    pairs = pairs.copy()
+    told = pairs.shape[1] - 3
+    levels = pairs[:, :told]  # a view
+    by_chance = _told_by_chance(pairs)
+    pairs[:, told + OTHERS] += levels[:, by_chance].sum(axis=1)
+    levels[:, by_chance] = 0
+    return pairs
+
+
+def _neighbours_together(pairs: Array) -> Array:
+    """Join neighbours until enough rows are expected of each; the last bin, cells without a value, stays apart."""
+    group, held, groups = 0, 0.0, []
+    for rows in _expected(pairs)[:-1]:
+        groups.append(group)
+        held += rows
+        if held >= LEAST_EXPECTED:
+            group, held = group + 1, 0.0
+    last = max(0, group - 1)  # what is left over joins it
+    groups = [min(group, last) for group in groups]
+    joined = [[int(one[np.equal(groups, k)].sum()) for k in range(last + 1)] for one in pairs[:, :-1]]
+    return np.column_stack([np.array(joined, dtype=pairs.dtype), pairs[:, -1]])
 
 
 def values_beyond(frame: Frame, reference: Reference) -> dict[str, int]:

@@ -8,18 +8,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from automl_cli.artifact import Signer, TrustedKeys, read_trusted
+from automl_cli.artifact import Signer, TrustedKeys, open_artifact, read_trusted
 from automl_cli.champion import Bench, Verdict, judge, read_bench
 from automl_cli.clock import Deadline
 from automl_cli.errors import NoModel, UsageError
 from automl_cli.events import Event
-from automl_cli.files import check_writable, locked, write_whole
-from automl_cli.job import read_data, signer_of
+from automl_cli.files import check_writable, is_stream, locked, write_whole
+from automl_cli.job import Contest, read_data, signer_of
 from automl_cli.machine import usable_cores
 from automl_cli.options import FitOptions
-from automl_cli.runs import output_lock
+from automl_cli.runs import Run, interrupted_run, output_lock
 from automl_cli.summary import Summary
-from automl_cli.workflow import HeldOut, fit
+from automl_cli.workflow import fit
 
 JUDGING = 1.0  # seconds, beside what predicting takes
 LEAST_SEARCH = 0.4  # of the time that is left: with less judging would cost more than it is worth
@@ -72,19 +72,19 @@ def retrain(
     Locked
         Another retraining holds the model.
     UsageError
-        The table is read from standard input, the model predicts something else, or the key that signs is not trusted.
+        The table is a pipe, the model predicts something else, or the key that signs is not trusted.
     BadArtifact
         The model is damaged, or not signed as it must be.
     """
     champion = options.out
     signer, trusted = _keys(options)
-    if options.data == "-":
+    if is_stream(options.data):
         raise UsageError("--champion reads the table more than once", hint="save it to a file first")
     check_writable(champion, only_file=True)
     with ExitStack() as stack:
         wait = min(options.wait, max(0.0, deadline.seconds_left()))
         stack.enter_context(locked(_retraining_lock(champion), str(champion), wait_seconds=wait))
-        if not champion.exists():
+        if not champion.exists() or _is_of_first_night(champion, options, trusted):
             summary = yield from _summarised(fit(options, deadline, interrupted, signer=signer))
             yield Retrained(champion, Verdict(True, "there was none", 0), summary)
             return
@@ -102,16 +102,32 @@ def retrain(
         challenger = replace(
             options, out=place / champion.name, stands_for=champion, task=bench.task.kind, metric=bench.task.metric.name
         )
-        earlier = deadline.earlier(reserve) if deadline.limited else deadline
-        held_out = HeldOut(bench.held_out, bench.fingerprint)
-        summary = yield from _summarised(fit(challenger, earlier, interrupted, held_out=held_out, signer=signer))
-        if summary.interrupted:  # it can be resumed, and is judged then
-            verdict = Verdict(False, "the new one was interrupted", bench.n_fresh)
-        else:
+        verdict = Verdict(False, "the new one was interrupted", bench.n_fresh)  # it can be resumed, and is judged then
+
+        def decide() -> None:
+            nonlocal verdict
             verdict = judge(bench, challenger.out, options, usable_cores(), deadline)
-        if verdict.installed:
-            install(challenger.out, champion, options.keep or 0)
+            if verdict.installed:
+                install(challenger.out, champion, options.keep or 0)
+
+        contest = Contest(bench.held_out, bench.fingerprint, deadline, decide)
+        earlier = deadline.earlier(reserve) if deadline.limited else deadline
+        summary = yield from _summarised(fit(challenger, earlier, interrupted, contest=contest, signer=signer))
         yield Retrained(champion, verdict, replace(summary, out=champion, seconds=deadline.elapsed()))
+
+
+def _is_of_first_night(champion: Path, options: FitOptions, trusted: TrustedKeys | None) -> bool:
+    """Whether the champion is what an interrupted first run came to that is to go on: it has seen every row."""
+    folder = options.run_dir or interrupted_run(options.identity())
+    if not options.resume or folder is None:
+        return False
+    facts = Run(folder, keep=True).facts()
+    if facts.get("status") != "running" or not facts.get("uncontested"):
+        return False
+    with open_artifact(champion, trusted) as artifact:
+        table = artifact.manifest.data.get("fingerprint")
+    began = str(facts.get("settings", {}).get("fingerprint"))
+    return isinstance(table, str) and table != "" and began.startswith(table)
 
 
 def _keys(options: FitOptions) -> tuple[Signer | None, TrustedKeys | None]:

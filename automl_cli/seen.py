@@ -38,9 +38,14 @@ class SeenRows:
     def of(cls, frame: Frame, y: Array, classes: tuple[str, ...], *, most: int = MOST_KEPT) -> "SeenRows":
         """Hash a table with a salt of its own."""
         salt = secrets.token_bytes(SALT_BYTES)
-        hashes = np.sort(salted_hashes(frame, y, classes, salt))
-        limit = _ALL if len(hashes) <= most else int(hashes[most - 1])
-        return cls(salt, limit, hashes[hashes <= np.uint64(limit)])
+        return cls(salt, _ALL, np.sort(salted_hashes(frame, y, classes, salt))).first(most)
+
+    def first(self, most: int) -> "SeenRows":
+        """Keep about so many hashes, the lowest; only rows in their range can be told apart then."""
+        if len(self.hashes) <= most:
+            return self
+        limit = int(self.hashes[most - 1])
+        return SeenRows(self.salt, limit, self.hashes[self.hashes <= np.uint64(limit)])
 
     def fresh(self, frame: Frame, y: Array, classes: tuple[str, ...]) -> Array:
         """Return the positions of rows that the model has not seen, ascending.

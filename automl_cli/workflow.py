@@ -23,9 +23,8 @@ from automl_cli.evaluate import evaluate, finished_trial
 from automl_cli.events import Entered, Event, Improved, Prepared, Remembered
 from automl_cli.executors import PRELOAD, ExecutorKind, ProcessExecutor, Setup, TrialExecutor, open_executor, submitted
 from automl_cli.experience.records import Recalled
-from automl_cli.features.matrix import Array
 from automl_cli.files import check_writable, explain, locked, refuse_to_overwrite
-from automl_cli.job import SOURCE_MODEL, Job, families_of, manifest_of, prepare, read_with_sources, signer_of
+from automl_cli.job import SOURCE_MODEL, Contest, Job, families_of, manifest_of, prepare, read_with_sources, signer_of
 from automl_cli.machine import usable_cores, usable_memory
 from automl_cli.members import Chosen, OofCache
 from automl_cli.optimizer import Optimizer
@@ -65,14 +64,6 @@ SHORTEST_SEARCH = 1.0  # seconds; with less no trial can end
 MEMORY_SHARE = 0.85  # of the machine, where the user sets no limit
 
 
-@dataclass(frozen=True, eq=False)
-class HeldOut:
-    """Rows of a table by their position, and the fingerprint of the table in which they have it."""
-
-    rows: Array
-    fingerprint: str
-
-
 @dataclass(frozen=True)
 class Opening:
     """Stores of past runs, as far as they are open by now."""
@@ -91,7 +82,7 @@ def fit(
     deadline: Deadline,
     interrupted: Callable[[], bool],
     *,
-    held_out: HeldOut | None = None,
+    contest: Contest | None = None,
     signer: Signer | None = None,
 ) -> Iterator[Event]:
     """Find, weigh and save the best pipelines for a table.
@@ -102,8 +93,8 @@ def fit(
         Of the whole command; unlimited where trials are counted.
     interrupted : callable
         Whether the user asked to stop; the best model so far is saved then.
-    held_out : HeldOut or None
-        Rows that nothing may be learned from.
+    contest : Contest or None
+        With a model in use, unless the search is interrupted.
     signer : Signer or None
         The key of ``options.sign_key``, where it has been read already.
 
@@ -137,28 +128,29 @@ def fit(
         opening.begin()
         yield Entered("reading")
         table, sources = read_with_sources(options)
-        if held_out is not None:
-            if table.fingerprint != held_out.fingerprint:
+        if contest is not None:
+            if table.fingerprint != contest.fingerprint:
                 raise BadData(f"{table.source} was changed while it was used", hint="run it again on a file that stays")
-            table, sources = table.without(held_out.rows), replace(sources, judging=table.take(held_out.rows))
+            table, sources = table.without(contest.rows), replace(sources, judging=table.take(contest.rows))
         phases.end("read")
         if deadline.limited and deadline.seconds_left() < SHORTEST_SEARCH:
             took = f"reading {table.source} took {phases.seconds['read']:.1f} s of the {deadline.total:g} s"
             raise NoModel(took, hint="give it more --time")
         stem = Path(options.data).name.split(".")[0] or "table"
+        left = _until_the_end(deadline if contest is None else contest.deadline)
         run = stack.enter_context(
-            open_run(
-                options.run_dir, stem=stem, identity=identity, resume=options.resume, left=_until_the_end(deadline)
-            )
+            open_run(options.run_dir, stem=stem, identity=identity, resume=options.resume, left=left)
         )
         job = replace(prepare(options, table, families, run, sources), signer=signer)
         if sources.new is not None:
             job = adapted_job(job, sources.new, options, executor, deadline)
-        run.note({"options": options.to_json()})  # not before: a resumption that is refused must not change them
+        # not before: a resumption that is refused must not change them
+        run.note({"options": options.to_json(), "uncontested": contest is None})
         phases.end("frame")
         yield Prepared(job, before)
         yield Entered("searching")
-        yield from _search_and_save(options, job, executor, phases, interrupted, Opening(memory, opening))
+        stores = Opening(memory, opening)
+        yield from _search_and_save(options, job, executor, phases, interrupted, stores, contest=contest)
 
 
 def _until_the_end(deadline: Deadline) -> Callable[[], float]:
@@ -212,6 +204,8 @@ def _search_and_save(
     phases: Phases,
     interrupted: Callable[[], bool],
     opening: Opening,
+    *,
+    contest: Contest | None = None,
 ) -> Iterator[Event]:
     """Search, keep the model in the run's folder up to date, and write it to its place at the end."""
     deadline, memory = phases.deadline, opening.opened(phases.deadline)
@@ -235,8 +229,7 @@ def _search_and_save(
             yield Improved(model.chosen)
     phases.end("search")
     if journal.error is not None:
-        reason = f"its run folder cannot be written ({journal.error.strerror or journal.error})"
-        early = _ended_early(options, model, model.n_trials, reason)
+        early = _ended_early(options, model, model.n_trials, _unwritten(journal.error))
     overhead = cost.overhead(phases.seconds["search"], deadline.total if early is None else math.inf)
     yield Entered("weighing")
     chosen = model.settle()
@@ -250,12 +243,11 @@ def _search_and_save(
     yield Entered("saving")
     stopped_by_user = interrupted()
     attached = attached_in_time(kept, model, chosen, share=0.25 if options.keep is None else 0.5)
-    undescribed = () if attached else (UNDESCRIBED,)
     summary = replace(
         _summary(options, job, model, chosen, phases),
         mattered=shares(mattered),
         n_measured=len(mattered),
-        odd=(*_oddities(job, found, deadline, options), *undescribed),
+        odd=(*_oddities(job, found, deadline, options), *(() if attached else (UNDESCRIBED,))),
         overhead=overhead,
         peak_memory_bytes=executor.peak_memory(),
         interrupted=stopped_by_user,
@@ -264,16 +256,26 @@ def _search_and_save(
         footprint=corrected.delivered.footprint,
         transfer=corrected.transfer or _transfer(job, model, chosen, shift, deadline),
     )
-    save(model, options.out, summary, corrected.delivered.fitted, attached, job.signer)
+    left_out = save(model, options.out, summary, corrected.delivered.fitted, attached, job.signer)
     phases.end("save")
+    last = deadline if contest is None else _settled(contest, phases, stopped_by_user=stopped_by_user)
     # else --resume can go on with it, and it is remembered once it is done
     if not stopped_by_user and journal.error is None:
-        finish(job.run, _facts_of(summary, deadline))
-        leave(memory, job, options, model.trials, chosen, deadline)
+        finish(job.run, _facts_of(summary, last))
+        leave(memory, job, options, model.trials, chosen, last)
     phases.end("remember")
     said = {**summary.experience, "problems": list(memory.problems)}
-    summary = replace(summary, experience=said, n_bytes=options.out.stat().st_size)
+    odd = (*summary.odd, *(left_out if options.keep is not None else ()))
+    summary = replace(summary, experience=said, odd=odd, n_bytes=options.out.stat().st_size)
     yield replace(summary, phases=phases.seconds, seconds=deadline.elapsed())
+
+
+def _settled(contest: Contest, phases: Phases, *, stopped_by_user: bool) -> Deadline:
+    """Decide a contest, and return the deadline of what is left to do."""
+    if not stopped_by_user:
+        contest.decide()
+    phases.end("judge")
+    return contest.deadline
 
 
 def _facts_of(summary: Summary, deadline: Deadline) -> dict[str, Any]:
@@ -340,6 +342,10 @@ def _ended_early(options: FitOptions, model: ModelSoFar, n_trials: int, reason: 
     left = round(model.deadline.seconds_left(), 1) if model.deadline.limited else None
     trials_left = None if options.n_trials is None else options.n_trials - model.n_trials
     return EndedEarly(n_trials, left, trials_left, reason)
+
+
+def _unwritten(error: OSError) -> str:
+    return f"its run folder cannot be written ({error.strerror or error})"
 
 
 def _model_so_far(options: FitOptions, job: Job, executor: TrialExecutor, deadline: Deadline) -> ModelSoFar:

@@ -2,12 +2,21 @@
 
 import csv
 import json
+import os
 import shutil
+import signal
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from automl_cli.errors import Locked
+from automl_cli.files import locked
+from automl_cli.readapting import read_new_rows
+from automl_cli.runs import list_runs, output_lock
+from automl_cli.search import Finished
+from automl_cli.workflow import fit
 
 MODELS = Path(__file__).parent / "data" / "models"
 TRIALS = ("--trials", 2, "--include", "linear", "--no-experience")
@@ -106,6 +115,22 @@ def test_a_model_is_adapted_where_it_stands_and_the_correction_taken_back(comman
     assert scores(command, tmp_path / "m.automl", folder) == scores(command, "log_loss.automl", folder)
 
 
+def test_no_other_run_can_replace_the_model_that_is_read_to_be_replaced(command, folder, tmp_path, monkeypatch):
+    model = tmp_path / "here.automl"
+    shutil.copy(folder / "log_loss.automl", model)
+    tried = []
+
+    def read(*arguments):
+        with pytest.raises(Locked), locked(output_lock(model), str(model)):
+            pass
+        tried.append(model)
+        return read_new_rows(*arguments)
+
+    monkeypatch.setattr("automl_cli.readapting.read_new_rows", read)
+    assert command("adapt", model, "new.csv", "-o", model, cwd=folder).returncode == 0
+    assert tried == [model]
+
+
 def test_rows_with_labels_are_learned_from(command, folder, tmp_path):
     write(tmp_path / "labelled.csv", 60, 0.15, 5)
     options = ("--trials", 1, "-o", "m.automl", "--json")
@@ -115,6 +140,28 @@ def test_rows_with_labels_are_learned_from(command, folder, tmp_path):
     found = json.loads(done.stdout)
     assert (found["metric"], found["n_trials"]) == ("log_loss", 1)
     assert scores(command, tmp_path / "m.automl", folder)["log_loss"] < 0.5
+
+
+def test_learning_in_place_goes_on_after_an_interruption(command, folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    shutil.copy(folder / "log_loss.automl", tmp_path / "m.automl")
+    rows = write(tmp_path / "labelled.csv", 300, 0.15, 5)
+
+    def stopped(*arguments, **more):
+        told = False  # twice would end the process at once
+        for event in fit(*arguments, **more):
+            yield event
+            if isinstance(event, Finished) and not told:
+                told = True
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("automl_cli.workflow.fit", stopped)
+    assert command("adapt", "m.automl", rows, "-o", "m.automl", "--trials", "3", cwd=tmp_path).returncode == 143
+    monkeypatch.setattr("automl_cli.workflow.fit", fit)
+    (run,) = list_runs()
+    done = command("runs", "resume", run.name, "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["n_trials"] == 3
 
 
 @pytest.mark.parametrize("name", ["format-1", "format-2", "format-2-regression"])

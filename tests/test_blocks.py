@@ -204,14 +204,19 @@ def test_a_ragged_line_is_named_wherever_it_is(tmp_path: Path, at: int, cell: st
 
 
 @pytest.mark.parametrize("cell", ["red", '"red"'])
-def test_ragged_blank_lines_at_the_end_are_left_out_and_elsewhere_refused(tmp_path: Path, cell: str) -> None:
+@pytest.mark.parametrize("blank", [",,", ",\t,", "\u00a0,", "\t,\t,"])
+def test_ragged_blank_lines_at_the_end_are_left_out_and_elsewhere_refused(
+    tmp_path: Path, cell: str, blank: str
+) -> None:
     lines = ["n,c,d,t", *(f"{i},{cell},2024-05-01,a" for i in range(80))]
     path = tmp_path / "data.csv"
-    path.write_text("\n".join([*lines, ",,", ",,"]) + "\n")
+    path.write_text("\n".join([*lines, blank, blank]) + "\n", encoding="utf-8")
     assert len(pieces(path, 100)[0][0]) == 80
-    path.write_text("\n".join([*lines[:9], ",,", *lines[9:]]) + "\n")
-    with pytest.raises(BadData, match="line 10 has 3 cells"):
-        pieces(path, 100)
+    assert read_table(path).n_rows == 80
+    path.write_text("\n".join([*lines[:9], blank, *lines[9:]]) + "\n", encoding="utf-8")
+    for read in (lambda: pieces(path, 100), lambda: read_table(path)):
+        with pytest.raises(BadData, match=f"line 10 has {blank.count(',') + 1} cells"):
+            read()
 
 
 def test_no_rows(tmp_path: Path) -> None:

@@ -1,11 +1,14 @@
 """A model in use gives way to a better one only, on rows that neither has seen, and is never lost on the way."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
 import time
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +17,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from automl_cli.artifact import open_artifact
-from automl_cli.champion import APART_SHARE, LEAST_JUDGED, Bench, certainty_of, choose_judges
+from automl_cli.champion import (
+    APART_SHARE,
+    LEAST_JUDGED,
+    Bench,
+    Verdict,
+    certainty_of,
+    choose_judges,
+    judge,
+    read_bench,
+)
 from automl_cli.clock import Deadline
 from automl_cli.errors import NoSpace
 from automl_cli.features.frame import Frame, FrameSchema
 from automl_cli.files import locked
+from automl_cli.job import read_data
 from automl_cli.metrics import METRICS, TaskKind
+from automl_cli.options import FitOptions
 from automl_cli.retraining import install
-from automl_cli.runs import output_lock
+from automl_cli.runs import list_runs, output_lock
+from automl_cli.search import Finished
 from automl_cli.seen import SeenRows
 from automl_cli.task import Task, make_task
+from automl_cli.workflow import fit
 
 CHEAP = ("--trials", "1", "--include", "linear", "--folds", "2")
 SCHEMA = FrameSchema(numeric=("a",), categorical=("c",), n_categories=(4,))
@@ -171,6 +187,13 @@ def test_what_cannot_be_is_refused_and_nothing_is_touched(command, tmp_path, lin
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def test_a_table_that_can_be_read_once_is_refused_at_once(command, tmp_path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    answer = command("fit", "pipe.csv", "-t", "y", *CHEAP, "--champion", "m.automl", cwd=tmp_path)
+    assert answer.returncode == 2
+    assert "more than once" in answer.stderr
+
+
 def _without_rows(model, path) -> None:
     """Copy a model as versions wrote it that kept no hashes."""
     import hashlib
@@ -299,6 +322,93 @@ def test_a_night_without_space_pushes_no_old_champion_out(tmp_path, monkeypatch)
     monkeypatch.undo()
     assert champion.read_text() == "now"
     assert {path.name: path.read_text() for path in tmp_path.glob("m.automl.*")} == {"m.automl.1": "before"}
+
+
+@pytest.fixture
+def own_state(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+@pytest.mark.usefixtures("own_state")
+def test_a_night_that_fails_at_its_last_step_can_go_on(command, tmp_path, monkeypatch) -> None:
+    bad = write(tmp_path / "bad.csv", 200, noise=30.0, seed=0)
+    joined(tmp_path / "day.csv", write(tmp_path / "good.csv", 400, noise=0.1, seed=1), bad)
+    command("fit", "bad.csv", "-t", "y", *CHEAP, "--champion", "m.automl", cwd=tmp_path)
+    old = (tmp_path / "m.automl").read_bytes()
+
+    def full(*_: object) -> None:
+        raise NoSpace("no space to write m.automl", hint="free some")
+
+    monkeypatch.setattr("automl_cli.retraining.install", full)
+    assert command("fit", "day.csv", "-t", "y", *CHEAP, "--champion", "m.automl", cwd=tmp_path).returncode == 1
+    assert (tmp_path / "m.automl").read_bytes() == old
+    (night,) = (run for run in list_runs() if run.status == "interrupted")
+    assert night.n_trials == 1
+
+    def judge_under_fire(*arguments: object) -> Verdict:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return judge(*arguments)
+
+    monkeypatch.setattr("automl_cli.retraining.install", install)
+    monkeypatch.setattr("automl_cli.retraining.judge", judge_under_fire)
+    answer = command("runs", "resume", night.name, cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr  # not 143: the new model is in use
+    assert (tmp_path / "m.automl.1").read_bytes() == old
+    assert {run.status for run in list_runs()} == {"done"}
+
+
+def test_a_model_that_could_never_be_challenged_is_not_installed(command, tmp_path, monkeypatch) -> None:
+    bad = write(tmp_path / "bad.csv", 200, noise=30.0, seed=0)
+    joined(tmp_path / "day.csv", write(tmp_path / "good.csv", 400, noise=0.1, seed=1), bad)
+    command("fit", "bad.csv", "-t", "y", *CHEAP, "--champion", "m.automl", cwd=tmp_path)
+    old = (tmp_path / "m.automl").read_bytes()
+    monkeypatch.setattr("automl_cli.workflow.attached_in_time", lambda *_, **__: {})  # as where the time is short
+    answer = command("fit", "day.csv", "-t", "y", *CHEAP, "--champion", "m.automl", cwd=tmp_path)
+    assert answer.returncode == 7
+    assert "give more --time or --max-size" in answer.stderr
+    assert (tmp_path / "m.automl").read_bytes() == old
+
+
+def test_the_kind_of_the_champion_decides_where_the_table_may_be_of_two(command, tmp_path) -> None:
+    rng = np.random.default_rng(0)
+
+    def night(name, highest) -> str:
+        rows = zip(rng.normal(size=300).round(6), rng.integers(1, highest + 1, 300), strict=True)
+        (tmp_path / name).write_text("x,y\n" + "".join(f"{a},{b}\n" for a, b in rows))
+        return str(tmp_path / name)
+
+    night("many.csv", 30)  # orders a day, say
+    command("fit", "many.csv", "-t", "y", *CHEAP, "--champion", "m.automl", cwd=tmp_path)
+    options = FitOptions(night("few.csv", 5), "y", tmp_path / "m.automl", metric="mae")
+    bench = read_bench(options.out, options, read_data(options), 1)
+    assert isinstance(bench, Bench)
+    assert bench.task.kind is TaskKind.REGRESSION
+
+
+@pytest.mark.usefixtures("own_state")
+def test_a_first_night_that_was_interrupted_can_go_on(command, tmp_path, monkeypatch) -> None:
+    write(tmp_path / "day.csv", 300, noise=1.0, seed=0)
+
+    def stopped(*arguments: object, **more: object) -> Iterator[object]:
+        told = False  # twice would end the process at once
+        for event in fit(*arguments, **more):
+            yield event
+            if isinstance(event, Finished) and not told:
+                told = True
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("automl_cli.retraining.fit", stopped)
+    line = ("--trials", "3", "--include", "linear", "--folds", "2", "--workers", "1", "--champion", "m.automl")
+    assert command("fit", "day.csv", "-t", "y", *line, cwd=tmp_path).returncode == 143
+    so_far = (tmp_path / "m.automl").read_bytes()
+    monkeypatch.setattr("automl_cli.retraining.fit", fit)
+    (night,) = list_runs()
+    answer = command("runs", "resume", night.name, "--json", cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    assert json.loads(answer.stdout)["n_trials"] == 3
+    assert (tmp_path / "m.automl").read_bytes() != so_far
+    again = command("fit", "day.csv", "-t", "y", *CHEAP, "--champion", "m.automl", cwd=tmp_path)
+    assert again.returncode == 7  # by now it is a champion like any other
 
 
 def test_large_groups_may_judge_too(command, tmp_path) -> None:

@@ -16,8 +16,8 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 COMMANDS_PAGE = ROOT / "docs" / "commands.md"
 EXIT_CODES_PAGE = ROOT / "docs" / "exit-codes.md"
 
-# 0 is success, 7 and 8 are no failures; 130 and 143 are the shell's for SIGINT and SIGTERM: no error class carries them
-CODES_WITHOUT_CLASS = {0, 7, 8, 130, 143}
+# 0 is success, 7 and 8 are no failures, the others are the shell's for signals: no error class carries them
+CODES_WITHOUT_CLASS = {0, 7, 8, 129, 130, 141, 143}
 
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")

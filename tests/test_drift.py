@@ -8,9 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automl_cli.drift import domain_auc
+from automl_cli.drift import _column_drifts, domain_auc
 from automl_cli.features.frame import Frame, FrameSchema
-from automl_cli.reference import Reference, binned, bins_of_numbers, column_reference, counts_by_bin
+from automl_cli.reference import (
+    Reference,
+    binned,
+    bins_of_codes,
+    bins_of_numbers,
+    column_reference,
+    compared,
+    counts_by_bin,
+    told_alike,
+)
 
 CHEAP = ("--trials", "1", "--include", "linear", "--folds", "2")
 
@@ -61,6 +70,80 @@ def test_rows_are_told_apart_only_where_they_differ() -> None:
     assert domain_auc(reference.rows, binned(numbers_frame(correlated), reference.columns))[1] > 0.7
 
 
+def levels_of(rng, n_levels, n_old, n_new):
+    """Codes of old and new rows of one category with evenly spread levels, as a frame numbers them."""
+    old = rng.integers(0, n_levels, n_old)
+    levels, counts = np.unique(old, return_counts=True)
+    code = np.full(n_levels, -2)
+    code[levels[np.argsort(-counts, kind="stable")]] = np.arange(len(levels))
+    return code[old], code[rng.integers(0, n_levels, n_new)], len(levels)
+
+
+@pytest.mark.parametrize(("n_levels", "n_new"), [(60, 2_000), (300, 20_000), (3_000, 500), (3_000, 20_000)])
+def test_levels_that_were_frequent_by_chance_are_no_drift(n_levels, n_new) -> None:
+    rng = np.random.default_rng(0)
+    alarms = 0
+    for _ in range(20):
+        old, new, n_known = levels_of(rng, n_levels, 2_000, n_new)
+        found = column_reference("c", "categorical", old, n_known)
+        size, p = compared(np.array(found.counts), counts_by_bin(bins_of_codes(new, n_known), found), "categorical")
+        alarms += p < 0.01 and size > 0.1
+    assert alarms == 0
+
+
+def test_values_that_the_schema_knows_from_other_rows_are_no_drift() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        every, new, n_known = levels_of(rng, 3_000, 3_500, 2_000)
+        found = column_reference("c", "categorical", every[:2_000], n_known)  # the others judge, or have no label
+        assert sum(found.counts) == 2_000
+        size, p = compared(np.array(found.counts), counts_by_bin(bins_of_codes(new, n_known), found), "categorical")
+        assert p > 0.01 or size < 0.1
+
+
+def test_rows_are_not_told_apart_by_values_that_only_new_rows_can_have() -> None:
+    old, new, n_known = levels_of(np.random.default_rng(0), 3_000, 2_000, 1_000)
+    columns = [column_reference("c", "categorical", old, n_known)]
+    sides = [bins_of_codes(codes, n_known)[:, None] for codes in (old, new)]
+    assert domain_auc(*sides)[1] > 0.6
+    low, high = domain_auc(*told_alike(*sides, columns))[1:]
+    assert low <= 0.5 < high + 0.03
+    swapped = (
+        np.where(old < 20, 1, 0),
+        np.where(new < 20, 0, 1),
+    )  # a level that takes the place of another is still seen
+    columns = [column_reference("c", "categorical", swapped[0], 2)]
+    sides = [bins_of_codes(codes, 2)[:, None] for codes in swapped]
+    assert domain_auc(*told_alike(*sides, columns))[1] > 0.6
+
+
+@pytest.mark.parametrize("n_rows", [40, 100])
+def test_few_rows_tell_a_large_drift_and_no_chance(n_rows) -> None:
+    rng = np.random.default_rng(0)
+    found = column_reference("x", "numeric", rng.normal(size=5_000))
+
+    def moved(values) -> bool:
+        now = counts_by_bin(bins_of_numbers(values, np.array(found.edges)), found)
+        size, p = compared(np.array(found.counts), now, "numeric")
+        return p < 0.01 and size > 0.1
+
+    assert all(moved(rng.normal(1.2, 1.0, n_rows)) for _ in range(20))
+    assert sum(moved(rng.normal(size=n_rows)) for _ in range(50)) <= 2
+    assert moved(np.where(rng.random(n_rows) < 0.2, np.nan, rng.normal(size=n_rows)))  # a fifth is missing now
+
+
+def test_a_date_does_not_let_other_columns_pass_for_drift() -> None:
+    rng = np.random.default_rng(0)
+    columns = [column_reference(f"x{i}", "numeric", rng.normal(size=500)) for i in range(3)]
+    day = column_reference("day", "datetime", np.arange(500.0))
+    bins = np.stack([bins_of_numbers(rng.normal(size=300), np.array(column.edges)) for column in columns], axis=1)
+    later = np.column_stack([bins, np.full(300, len(day.edges), dtype=np.uint8)])
+    without = {column.name: column.p for column in _column_drifts(bins, columns)}
+    with_date = {column.name: column.p for column in _column_drifts(later, [*columns, day])}
+    assert with_date.pop("day") < 1e-9
+    assert with_date == without
+
+
 def write(path, n, *, seed, shift=0.0, slope=1.0, kinds=("a", "b", "c"), blank=0.0, labels=True):
     rng = np.random.default_rng(seed)
     x, z = rng.normal(size=(2, n))
@@ -109,6 +192,13 @@ def test_what_has_drifted_is_named(command, home, changed, says) -> None:
     answer = command("check", "m.automl", "new.csv", cwd=home)
     assert answer.returncode == 8, answer.stdout
     assert says in answer.stdout
+
+
+def test_few_rows_that_have_moved_are_told(command, home) -> None:
+    write(home / "few.csv", 60, seed=9, shift=2.0)
+    answer = command("check", "m.automl", "few.csv", cwd=home)
+    assert answer.returncode == 8, answer.stdout
+    assert "columns have moved: x" in answer.stdout
 
 
 def test_a_missing_column_is_drift_and_the_others_are_still_compared(command, home) -> None:

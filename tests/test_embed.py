@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -159,3 +160,17 @@ def test_a_table_cannot_be_read_twice_from_a_pipe(command: Command, folder: Path
     done = command("embed", "-", cwd=folder, stdin=b"a,b\n1,2\n3,4\n")
     assert done.returncode == 2
     assert "read once" in done.stderr
+
+
+def test_nor_from_a_named_one(command: Command, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert command("embed", "pipe", cwd=tmp_path).returncode == 2
+
+
+def test_a_remark_is_made_once_for_a_file(command: Command, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("automl_cli.embedding.BLOCK_BYTES", 300)
+    write(folder / "odd.csv", [["a", "b", "c", "d", "kind"], *([k, 1, 2, 3, "mauve"] for k in range(200))])
+    done = command("embed", "data.csv", "-t", "y", "--apply", "odd.csv", "-o", "e.csv", "--json", cwd=folder)
+    notices = [notice for notice in json.loads(done.stdout)["notices"] if "never saw" in notice]
+    assert len(notices) == 1
+    assert "200 cells" in notices[0]

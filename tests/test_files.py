@@ -56,6 +56,23 @@ def test_others_may_read_the_file_as_the_umask_says(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "model").stat().st_mode) == 0o640
 
 
+def test_a_file_that_is_replaced_keeps_its_mode_and_group(tmp_path: Path) -> None:
+    place = tmp_path / "model"
+    place.write_bytes(b"old")
+    place.chmod(0o664)
+    groups = [group for group in os.getgroups() if group != place.stat().st_gid]
+    group = groups[0] if groups else 1000 if os.geteuid() == 0 else place.stat().st_gid
+    os.chown(place, -1, group)
+    before = os.umask(0o077)
+    try:
+        with write_whole(place) as file:
+            file.write(b"new")
+    finally:
+        os.umask(before)
+    assert place.read_bytes() == b"new"
+    assert (stat.S_IMODE(place.stat().st_mode), place.stat().st_gid) == (0o664, group)
+
+
 def test_a_name_of_255_bytes_can_be_written(tmp_path: Path) -> None:
     path = tmp_path / ("m" * 255)
     with write_whole(path) as file:

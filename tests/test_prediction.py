@@ -1,5 +1,6 @@
 """How a model is judged on labelled rows."""
 
+import json
 import random
 import subprocess
 from collections.abc import Callable
@@ -124,3 +125,62 @@ def test_labels_follow_the_thresholds_and_so_do_the_scores(command: Command, tmp
     assert found["with"].scores["balanced_accuracy"] == pytest.approx(by_hand)
     assert found["with"].scores["balanced_accuracy"] > found["left_out"].scores["balanced_accuracy"] + 0.05
     assert found["with"].scores["roc_auc"] == found["left_out"].scores["roc_auc"]
+
+
+@pytest.fixture(scope="module")
+def weighted(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of rows that count from 1 to 8, and its table: those that count more are the ones that can be told."""
+    folder = tmp_path_factory.mktemp("weighted")
+    chance = random.Random(6)
+    lines = ["x,w,y"]
+    for _ in range(300):
+        x, w = chance.gauss(0, 1), chance.randint(1, 8)
+        lines.append(f"{x:.4f},{w},{'yes' if x + chance.gauss(0, 0.1 if w > 4 else 3.0) > 0 else 'no'}")
+    (folder / "d.csv").write_text("\n".join(lines) + "\n")
+    line = (
+        "fit",
+        "d.csv",
+        "-t",
+        "y",
+        "--weight-column",
+        "w",
+        "--trials",
+        "1",
+        "--folds",
+        "2",
+        "--include",
+        "linear",
+        "-q",
+    )
+    done = command(*line, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("name", ["evaluate", "check"])
+def test_weights_count_from_a_pipe_as_from_a_file(command: Command, weighted: Path, name: str) -> None:
+    table = (weighted / "d.csv").read_bytes()
+    by_file, by_pipe = (
+        json.loads(command(name, "d.automl", source, "--json", cwd=weighted, stdin=table).stdout)
+        for source in ("d.csv", "-")
+    )
+    assert by_file == by_pipe
+    plain = (weighted / "d.csv").read_text().replace(",w,", ",v,").encode()
+    unweighted = json.loads(command(name, "d.automl", "-", "--json", cwd=weighted, stdin=plain).stdout)
+    scores = [found.get("score") or found["scores"]["roc_auc"] for found in (by_file, unweighted)]
+    assert scores[0] > scores[1] + 0.02
+
+
+@pytest.mark.parametrize("weight", ["-1", "", "inf", "much"])
+def test_what_is_no_weight_is_refused_where_the_row_has_a_label(
+    command: Command, weighted: Path, tmp_path: Path, weight: str
+) -> None:
+    lines = (weighted / "d.csv").read_text().splitlines()
+    (tmp_path / "new.csv").write_text("\n".join([*lines, f"0.5,{weight},yes"]) + "\n")
+    for name in ("evaluate", "check"):
+        done = command(name, weighted / "d.automl", "new.csv", cwd=tmp_path)
+        assert done.returncode == 3
+        assert "weights in column 'w'" in done.stderr
+        assert "data row 301" in done.stderr
+    (tmp_path / "new.csv").write_text("\n".join([*lines, f"0.5,{weight},"]) + "\n")
+    assert command("evaluate", weighted / "d.automl", "new.csv", cwd=tmp_path).returncode == 0

@@ -6,17 +6,20 @@ import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from automl_cli.cli.settings import parse_latency, parse_size
-from automl_cli.errors import UsageError
+from automl_cli.delivery import save
+from automl_cli.errors import TooLarge, UsageError
 from automl_cli.evaluate import trial_folder
 from automl_cli.members import OofCache
 from automl_cli.options import FitOptions
 from automl_cli.runs import list_runs
+from automl_cli.seen import SeenRows
 from automl_cli.small import Ceiling, Costs, Small, choose_small
 from automl_cli.trial import Success
 from tests.test_members import finished, noisy, run_data
@@ -276,3 +279,29 @@ def test_one_model_is_the_best_of_those_that_fit(tmp_path: Path) -> None:
     assert [trial.proposal.number for trial, _ in found.chosen.members] == [1]
     assert found.singles == {1}
     assert found.chosen.mean_loss == pytest.approx(trials[1].loss, rel=1e-5)
+
+
+class Narrow:
+    """A model that takes no bytes beside what is attached to it."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self.costs = SimpleNamespace(ceiling=Ceiling(n_bytes=most_bytes))
+        self.attached: Mapping[str, Any] = {}
+
+    def write(self, *_: object, attached: Mapping[str, Any], most_bytes: int, **__: object) -> None:
+        n_bytes = sum(len(content) for _, content in attached.values())
+        if n_bytes > most_bytes:
+            raise TooLarge("too large", n_bytes=n_bytes)
+        self.attached = attached
+
+
+@pytest.mark.parametrize(("most_bytes", "n_rows", "n_notices"), [(9_000, 1_000, 0), (2_000, 125, 0), (900, 0, 1)])
+def test_where_room_is_short_some_of_the_rows_are_known(most_bytes: int, n_rows: int, n_notices: int) -> None:
+    seen = SeenRows(b"salt", 2**64 - 1, np.sort(np.random.default_rng(0).integers(0, 2**63, 1_000).astype(np.uint64)))
+    attached = {"rows": (seen.to_json(), seen.to_bytes()), "reference": ({}, b"x" * 500)}
+    model, summary = Narrow(most_bytes), SimpleNamespace(to_manifest=dict)
+    notices = save(model, Path("m.automl"), summary, {}, attached, None)  # type: ignore[arg-type]
+    assert "reference" in model.attached
+    assert len(notices) == n_notices
+    kept = SeenRows.from_parts(*model.attached["rows"]).hashes if n_rows else ()
+    assert len(kept) == n_rows

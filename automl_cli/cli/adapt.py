@@ -60,7 +60,7 @@ def adapt(
     seconds = parse_seconds(time or DEFAULT_TIME) if time is not None or trials is None else None
     deadline = Deadline.after(seconds, elapsed=process_age())
     trusted = trusted_by(require_signature)
-    from automl_cli.files import check_writable, refuse_to_overwrite
+    from automl_cli.files import check_writable, is_stream, locked, refuse_to_overwrite
 
     check_writable(out, only_file=True)
     refuse_to_overwrite(out, [Path(data), *filter(None, [sign_key, require_signature])])
@@ -69,16 +69,18 @@ def adapt(
     arrow_without_pandas()
     from automl_cli.artifact import open_artifact
     from automl_cli.options import FitOptions
-    from automl_cli.prediction import weights_of
+    from automl_cli.prediction import weight_column
     from automl_cli.readapting import read_new_rows
+    from automl_cli.runs import output_lock
 
-    with open_artifact(model, trusted) as artifact:
+    # before the model is opened: another one that took its place meanwhile would be overwritten
+    with locked(output_lock(out), str(out)), open_artifact(model, trusted) as artifact:
         table, labelled = read_new_rows(artifact, data)
         if not labelled:
             return _without_labels(artifact, table, out, threads=threads, sign_key=sign_key, quiet=quiet, json=json)
         manifest = artifact.manifest
-        weighted = weights_of(data, manifest) is not None
-    if data == "-":
+        weights = weight_column(manifest)
+    if is_stream(data):
         raise UsageError("rows with labels are read more than once", hint="save them to a file first")
     options = FitOptions(
         data=data,
@@ -90,7 +92,7 @@ def adapt(
         metric=manifest.metric,
         positive=manifest.classes[-1] if len(manifest.classes) == 2 else None,
         seed=seed,
-        weight_column=str(manifest.data["weight_column"]) if weighted else None,
+        weight_column=weights if weights is not None and weights in table.schema else None,
         sign_key=sign_key,
         source=(str(model),),
     )
@@ -116,14 +118,11 @@ def _without_labels(
     from automl_cli.artifact import read_signer
     from automl_cli.console.shifts import tell_adapted
     from automl_cli.console.tell import tell_notices
-    from automl_cli.files import locked
     from automl_cli.machine import usable_cores
     from automl_cli.readapting import adapt_shares
-    from automl_cli.runs import output_lock
 
     signer = None if sign_key is None else read_signer(sign_key, os.environ)
-    with locked(output_lock(out), str(out)):
-        found = adapt_shares(artifact, table, out, threads=threads or usable_cores(), signer=signer)
+    found = adapt_shares(artifact, table, out, threads=threads or usable_cores(), signer=signer)
     if not quiet:
         tell_notices(found.notices)
         tell_adapted(found)

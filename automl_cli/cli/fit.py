@@ -375,8 +375,12 @@ def run_fit(
             raise
     if json:
         print_json(last.to_json())
-    was_kept = isinstance(last, Retrained) and not last.verdict.installed
-    return interrupts.exit_code or (CHAMPION_KEPT if was_kept else 0)
+    if not isinstance(last, Retrained):
+        return interrupts.exit_code
+    verdict = 0 if last.verdict.installed else CHAMPION_KEPT
+    # a signal that came once the search had ended has changed nothing: the two were compared all the same
+    was_decided = last.summary is not None and not last.summary.interrupted
+    return verdict if was_decided else interrupts.exit_code or verdict
 
 
 def stem_of(data: str) -> str:

@@ -73,11 +73,13 @@ def _of_lines(
     inside = replace(layout, offset=0)
     for lines in _whole_lines(content, layout, n_bytes):
         part = replace(content, n_bytes=len(lines), opener=partial(io.BytesIO, lines))
-        try:
-            yield parse_csv(part, inside, columns, text, blank, raw=True)
-        except Ragged as error:
-            blank = diagnosed(content, layout, error)
-            yield parse_csv(part, inside, columns, text, blank, raw=True)
+        table = None
+        while table is None:  # what `diagnosed` returns it does not return again
+            try:
+                table = parse_csv(part, inside, columns, text, blank, raw=True)
+            except Ragged as error:
+                blank = diagnosed(content, layout, error)
+        yield table
 
 
 def _whole_lines(content: Content, layout: Layout, n_bytes: int) -> Iterator[bytes]:

@@ -34,7 +34,9 @@ class Skipper:
 
     def __call__(self, row: pyarrow.csv.InvalidRow) -> str:
         """Answer arrow: ``skip`` or ``error``."""
-        return "error" if row.text.strip(self.blank_cells) else "skip"
+        # cells that are known to be blank may hold any white space; before that a tab may be the separator
+        text = row.text if self.blank_cells == BLANK else "".join(row.text.split())
+        return "error" if text.strip(self.blank_cells) else "skip"
 
 
 def layout_of(content: Content) -> Layout:
@@ -142,10 +144,12 @@ def read_csv(
     ------
     BadData
     """
-    try:
-        return parse_csv(content, layout, columns, text, BLANK, raw=raw)
-    except Ragged as error:
-        return parse_csv(content, layout, columns, text, diagnosed(content, layout, error), raw=raw)
+    blank = BLANK
+    while True:  # what `diagnosed` returns it does not return again
+        try:
+            return parse_csv(content, layout, columns, text, blank, raw=raw)
+        except Ragged as error:
+            blank = diagnosed(content, layout, error)
 
 
 def parse_csv(

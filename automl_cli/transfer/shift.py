@@ -184,7 +184,8 @@ def moved_columns(
         else:
             reference = column_reference(name, "numeric", np.asarray(old, dtype=np.float64))
             bins = [bins_of_numbers(values, np.array(reference.edges)) for values in (old, new)]
-        size, p = compared(*(counts_by_bin(values, reference) for values in bins))
+        before, now = (counts_by_bin(values, reference) for values in bins)
+        size, p = compared(before, now, reference.kind)
         found.append(Moved(name, size, p))
     return tuple(sorted(found, key=lambda column: -column.size))
 
