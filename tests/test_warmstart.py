@@ -12,7 +12,7 @@ import pytest
 from automl_cli.background import Background
 from automl_cli.clock import Deadline
 from automl_cli.experience.access import every_run, from_json, open_store, reading
-from automl_cli.experience.records import Recalled
+from automl_cli.experience.records import Recalled, salted
 from automl_cli.experience.store import waiting_folder
 from automl_cli.job import Job, families_of, prepare, read_with_sources
 from automl_cli.members import Chosen
@@ -192,6 +192,19 @@ def test_a_run_is_remembered_whatever_was_measured_and_is_searched_today(options
     assert run.members == (trial.proposal.pipeline,)
     assert run.dataset.features == {}
     assert run.dataset.fingerprint == job.table.fingerprint
+
+
+def test_digests_are_those_of_a_store_that_opened_after_the_look_up_began(options: FitOptions, job: Job) -> None:
+    memory = memory_of(options)
+    open_store(memory.url or "")
+    memory.dataset = dataset_of(job, "d", {"n_rows": 120.0}, memory.salt)
+    open_memory(memory)
+    trial = a_trial(0, *pipelines(1), "portfolio", 0.25)
+    leave(memory, job, options, [trial], Chosen(((trial, 1.0),), 0.25, (0.25, 0.25)), NO_LIMIT)
+    with reading(open_store(memory.url or "")) as connection:
+        (run,) = every_run(connection)
+    assert run.dataset.target == salted("y", memory.salt) != salted("y", b"")
+    assert run.dataset.features == {"n_rows": 120.0}
 
 
 def test_a_winner_that_was_cut_and_tried_again_is_borrowed_still() -> None:

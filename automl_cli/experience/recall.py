@@ -263,7 +263,7 @@ def _weights(asked: Sequence[_Asked]) -> Array:
     fading = np.array([item.weight for item in asked])
     others = np.sort(far[~same]) if not same.all() else far
     reach = max(float(others[min(NEAR, len(others)) - 1]), 1e-6)
-    weight = (FLOOR + np.exp(-far / reach)) * fading
+    weight: Array = (FLOOR + np.exp(-far / reach)) * fading
     if same.any():
         share = max(float(weight[~same].sum()), 1.0) * fading[same].max()
         weight[same] *= share / weight[same].sum()
