@@ -9,6 +9,7 @@ from pathlib import Path
 from automl_cli import __version__
 from automl_cli.experience.records import Dataset, Evaluation, RunRecord, salted
 from automl_cli.job import Job
+from automl_cli.table.schema import CODED, Kind
 from automl_cli.trial import Pipeline
 
 _PACKAGES = ("lightgbm", "xgboost", "catboost", "scikit-learn", "torch")
@@ -18,7 +19,12 @@ def dataset_of(job: Job, name: str, features: Mapping[str, float], salt: bytes) 
     """Describe a job's table and target in numbers; names leave as salted digests only."""
     schema = job.table.schema
     used = set(job.frame_schema.names)
-    columns = [f"{column.name}\n{column.kind}" for column in schema.columns if column.name in used]
+    kinds = [(column.name, column.kind) for column in schema.columns if column.name in used]
+    # A few more or fewer values, and a boolean is a category or a category one of high cardinality: no other column.
+    digests = sorted(
+        (salted(f"{name}\n{Kind.CATEGORY if kind in CODED else kind}", salt)[:16], salted(f"{name}\n{kind}", salt)[:16])
+        for name, kind in kinds
+    )
     return Dataset(
         fingerprint=job.table.fingerprint,
         name=name,
@@ -28,7 +34,8 @@ def dataset_of(job: Job, name: str, features: Mapping[str, float], salt: bytes) 
         n_classes=len(job.task.classes),
         features=features,
         target=salted(job.task.target, salt),
-        columns=tuple(sorted(salted(column, salt)[:16] for column in columns)),
+        columns=tuple(now for now, _ in digests),
+        former=tuple(before for _, before in digests),
     )
 
 

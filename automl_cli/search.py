@@ -10,7 +10,7 @@ import numpy as np
 from automl_cli.clock import Deadline
 from automl_cli.errors import UsageError
 from automl_cli.optimizer import Optimizer, SpaceExhausted
-from automl_cli.patience import LISTED, REPEATED, Patience
+from automl_cli.patience import LISTED, REPEATED, WINNER, Patience
 from automl_cli.trial import Failure, Pipeline, Proposal, Success, Trial
 
 LAG = 4  # proposal k sees exactly the trials up to k - LAG, so that up to LAG workers give the same run
@@ -334,9 +334,9 @@ def _proposal(state: State, rules: Rules, asked: tuple[Pipeline, str], seconds: 
     state.next_number += 1
     seed = int(np.random.SeedSequence([rules.seed, number]).generate_state(1)[0] % 2**31)
     # The first pipeline of each family is not raced: an ensemble gains from members that err differently, and a
-    # search that overfits its validation rows still has the defaults.
+    # search that overfits its validation rows still has the defaults. Nor are past winners: they won together.
     family = asked[0].family
-    raced = rules.racing and state.incumbent is not None and family in state.families
+    raced = rules.racing and state.incumbent is not None and family in state.families and asked[1] != WINNER
     state.families.add(family)
     incumbent = state.incumbent.losses if raced and state.incumbent is not None else ()
     return Proposal(number, *asked, seed, rules.threads, incumbent, seconds)

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from automl_cli.background import Background
-from automl_cli.candidates import reference_pipeline, remembered_as, suited
+from automl_cli.candidates import as_it_was, reference_pipeline, remembered_as, suited
 from automl_cli.clock import Deadline
 from automl_cli.errors import AutomlError
 from automl_cli.experience.records import Dataset, Recalled, RunRecord, evaluation_of
+from automl_cli.experience.similar import shipped_weights
 from automl_cli.families import find_families
 from automl_cli.families.family import Family, Shape
 from automl_cli.job import Job
@@ -35,6 +36,7 @@ LEAST_FEATURE_SECONDS = 0.5
 FEATURE_SHARE = 0.01  # of the limit, between the two
 MOST_WAIT = 2.0  # seconds for another writer at the end of a run
 LEAST_LEFT = 0.3  # of the limit: with less, a run waits in a file for the next one
+_Here = Callable[[Pipeline, Mapping[str, Family], Shape], Pipeline | None]
 
 
 @dataclass
@@ -50,6 +52,8 @@ class Memory:
         data, seed and number must give the same result today and tomorrow.
     store, prior : Store or None
         Once they are open.
+    salt : bytes
+        Of the user's store once it was open, also where it could not be asked after that.
     dataset : Dataset or None
         The table at hand in numbers, once it is measured.
     recalled : Recalled
@@ -62,6 +66,7 @@ class Memory:
     reads_own: bool
     store: "Store | None" = None
     prior: "Store | None" = None
+    salt: bytes = b""
     dataset: Dataset | None = None
     recalled: Recalled = field(default_factory=Recalled)
     problems: list[str] = field(default_factory=list)
@@ -96,7 +101,8 @@ def open_memory(memory: Memory) -> Memory:
         memory.prior = open_prior()
         path = path_of(memory.url)
         if path is None or path.exists():
-            memory.store = open_store(memory.url, wait=MOST_WAIT)
+            store = open_store(memory.url, wait=MOST_WAIT)
+            memory.salt, memory.store = store.salt, store  # in this order: others may look at any moment
             load_space()  # for what won before, which is tried first
     except Exception as error:
         _without(memory, error)
@@ -124,9 +130,7 @@ def winners_of(memory: Memory, job: Job, *, resume: bool) -> tuple[Pipeline, ...
     try:
         from automl_cli.experience.access import earlier_winners  # noqa: PLC0415
 
-        past = earlier_winners(memory.store, dataset_of(job, "", {}, memory.store.salt))
-        fitting = [suited(pipeline, job.families, job.shape) for pipeline in past]
-        winners = tuple(dict.fromkeys(pipeline for pipeline in fitting if pipeline is not None))
+        winners = earlier_winners(memory.store, dataset_of(job, "", {}, memory.store.salt), _suit(job, as_it_was))
         job.run.note({"winners": [pipeline.to_json() for pipeline in winners]})
     except Exception as error:  # what was remembered must not cost the model
         _without(memory, error)
@@ -149,18 +153,20 @@ def look_up(memory: Memory, job: Job, options: FitOptions, deadline: Deadline) -
         seconds = math.inf
         if deadline.limited:
             seconds = min(max(LEAST_FEATURE_SECONDS, FEATURE_SHARE * deadline.total), MOST_FEATURE_SECONDS)
-        features = measure(job.data.frame, job.task, seconds=seconds)
-        salt = store.salt if store is not None else b""
-        memory.dataset = dataset_of(job, table_name(options.data), features, salt)
+        features = measure(job.data.frame, job.task, seconds=seconds, first=tuple(shipped_weights(job.task.kind)))
+        memory.dataset = dataset_of(job, table_name(options.data), features, memory.salt)
         pays = not deadline.limited or deadline.total >= SHORTEST_LIMIT
         if options.resume and "recalled" in job.run.facts():
-            memory.recalled = Recalled(pipelines=_noted(job, "recalled"))
+            memory.recalled = Recalled(
+                winners=_noted(job, "recalled_winners"), pipelines=_noted(job, "recalled"), poor=_noted(job, "poor")
+            )
         elif pays and memory.asked:
             memory.recalled = recall(
                 memory.dataset,
                 prior=memory.prior,
                 own=store if memory.reads_own else None,
-                suit=_suit(job.families, job.shape, len(job.plan.folds)),
+                suit=_suit(job, suited),
+                suit_same=_suit(job, as_it_was),
                 now=time.time(),
                 reference=reference_pipeline(find_families(), job.task.kind),
             )
@@ -169,17 +175,18 @@ def look_up(memory: Memory, job: Job, options: FitOptions, deadline: Deadline) -
     # Also where it is nothing: a counted run that is resumed must not find what came into the store since.
     with contextlib.suppress(OSError):  # a full disk ends the search by itself
         if not (options.resume and "recalled" in job.run.facts()):
-            job.run.note({"recalled": [pipeline.to_json() for pipeline in memory.recalled.pipelines]})
+            found = memory.recalled
+            lists = {"recalled_winners": found.winners, "recalled": found.pipelines, "poor": found.poor}
+            job.run.note({name: [pipeline.to_json() for pipeline in one] for name, one in lists.items()})
     return memory.recalled
 
 
-def _suit(
-    families: Mapping[str, Family], shape: Shape, n_folds: int
-) -> Callable[[Pipeline], tuple[Pipeline, float] | None]:
+def _suit(job: Job, here: _Here) -> Callable[[Pipeline], tuple[Pipeline, float] | None]:
     """Return what gives a past pipeline as it suits this table, with a guess of a trial's seconds."""
+    families, shape, n_folds = job.families, job.shape, len(job.plan.folds)
 
     def suit(pipeline: Pipeline) -> tuple[Pipeline, float] | None:
-        own = suited(pipeline, families, shape)
+        own = here(pipeline, families, shape)
         if own is None:
             return None
         return own, n_folds * families[own.family].seconds(shape, own.hyperparameters)
@@ -200,10 +207,13 @@ def leave(
     Where the time is nearly over, or another process holds the store, the run waits in a file until the next one.
     """
     plain = [trial for trial in trials if not _adapted(trial)]  # others say nothing of a table without this source
-    if memory.url is None or memory.dataset is None or not plain:
+    if memory.url is None or not plain:
         return
 
     try:
+        # in a short run on a large table the measuring may not have ended; a later run adds what is missing
+        features = {} if memory.dataset is None else memory.dataset.features
+        dataset = dataset_of(job, table_name(options.data), features, memory.salt)  # it may have been opened since
         n_folds = len(job.plan.folds)
         ranked = sorted(chosen.members, key=lambda member: -abs(member[1]))
 
@@ -212,7 +222,7 @@ def leave(
 
         run = run_of(
             job,
-            memory.dataset,
+            dataset,
             [
                 replace(evaluation_of(trial, n_folds), pipeline=known_as(trial))
                 for trial in sorted(plain, key=lambda t: t.proposal.number)
@@ -249,17 +259,17 @@ def write_in_time(memory: Memory, job: Job, run: RunRecord, deadline: Deadline) 
 
     def write() -> str:
         if memory.store is not None:
-            return remember(url, run, wait=_patience(left())) or ""
+            return remember(url, run, wait=_patience(left()), left=left) or ""
         store = open_store(url, wait=_patience(left()))
         ours = dataset_of(job, run.dataset.name, run.dataset.features, store.salt)
-        return remember(url, replace(run, dataset=ours), wait=_patience(left())) or ""
+        return remember(url, replace(run, dataset=ours), wait=_patience(left()), left=left) or ""
 
     said = None
     if not memory.problems and left() >= 0:  # else said before, or no time to find out
         said = write() if path_of(url) is not None else Background(write).result_within(left())
     if said is None:
         logger.info("there is no time to write the run; it waits for the next one")
-        if memory.store is None:  # digests without the store's salt are nobody's
+        if not memory.salt:  # digests without the store's salt are nobody's
             run = replace(run, dataset=replace(run.dataset, target="", columns=()))
         keep_for_later(url, run)
     return said or ""
@@ -278,8 +288,10 @@ def told(memory: Memory, trials: Sequence[Trial], chosen: Chosen | None) -> dict
     """Return what a model file and the screen say of the experience, as JSON values."""
     recalled = memory.recalled
     complete = [trial for trial in trials if isinstance(trial, Success) and trial.complete]
-    borrowed = [trial for trial in complete if trial.proposal.origin in (WINNER, RECALLED)]
-    others = [trial for trial in complete if trial.proposal.origin not in (WINNER, RECALLED)]
+    # by pipeline: one that was cut by its seconds is tried a second time, and no longer by the name of who lent it
+    lent = {trial.proposal.pipeline for trial in trials if trial.proposal.origin in (WINNER, RECALLED)}
+    borrowed = [trial for trial in complete if trial.proposal.pipeline in lent]
+    others = [trial for trial in complete if trial.proposal.pipeline not in lent]
     members = [] if chosen is None else [trial for trial, _ in chosen.members]
     return {
         "same_table_runs": recalled.same_table_runs,
@@ -290,6 +302,6 @@ def told(memory: Memory, trials: Sequence[Trial], chosen: Chosen | None) -> dict
         "borrowed": len({trial.proposal.pipeline for trial in borrowed}),
         "best_borrowed": min((trial.loss for trial in borrowed), default=None),
         "best_other": min((trial.loss for trial in others), default=None),
-        "members_borrowed": sum(trial.proposal.origin in (WINNER, RECALLED) for trial in members),
+        "members_borrowed": sum(trial.proposal.pipeline in lent for trial in members),
         "members": len(members),
     }

@@ -21,7 +21,9 @@ from automl_cli.experience.access import (
     find_dataset,
     find_url,
     forget,
+    forget_waiting,
     from_json,
+    keep_for_later,
     listed,
     merge,
     open_store,
@@ -100,6 +102,37 @@ def test_a_run_that_finds_the_store_locked_waits_for_the_next_one(tmp_path: Path
     assert not list(waiting_folder(url).iterdir())
     with reading(open_store(url)) as connection:
         assert {run.uid for run in every_run(connection)} == {"first", "second"}
+
+
+def test_what_is_no_run_does_not_keep_others_waiting(tmp_path: Path) -> None:
+    url = url_of(tmp_path / "e.sqlite")
+    waiting_folder(url).mkdir(parents=True)
+    for i in range(25):
+        (waiting_folder(url) / f"0{i}.json").write_text('{"uid": ')
+    assert keep_for_later(url, a_run("waits"))
+    assert remember(url, a_run("now"), wait=1.0) is None
+    with reading(open_store(url)) as connection:
+        assert {run.uid for run in every_run(connection)} == {"waits", "now"}
+    assert {path.suffix for path in waiting_folder(url).iterdir()} == {".bad"}
+
+
+def test_what_waits_is_not_taken_in_beyond_the_time_that_is_left(tmp_path: Path) -> None:
+    url = url_of(tmp_path / "e.sqlite")
+    for i in range(3):
+        keep_for_later(url, a_run(f"waits-{i}"))
+    left = iter([1.0, 0.0])
+    assert remember(url, a_run("now"), wait=1.0, left=lambda: next(left)) is None
+    assert len(list(waiting_folder(url).iterdir())) == 2
+
+
+def test_a_run_that_measured_more_of_a_table_completes_it(tmp_path: Path) -> None:
+    store = open_store(url_of(tmp_path / "e.sqlite"))
+    run = a_run("first")
+    add(store, [replace(run, dataset=replace(run.dataset, features={}))])
+    for uid, features in (("second", {"n_rows": 1000.0, "stump": 0.25}), ("third", {"n_rows": 1.0})):
+        add(store, [replace(run, uid=uid, dataset=replace(run.dataset, features=features))])
+    with reading(store) as connection:
+        assert {tuple(run.dataset.features) for run in every_run(connection)} == {("n_rows", "stump")}
 
 
 @pytest.mark.parametrize("content", [b"", b"not a database at all, and long enough to be read as a page" * 100])
@@ -254,6 +287,16 @@ def test_forgetting_takes_everything_of_a_dataset(tmp_path: Path) -> None:
         assert [item.fingerprint for item in listed(connection)] == ["f" * 32]
         with pytest.raises(UsageError):
             find_dataset(connection, "eeeeee")
+
+
+def test_a_table_that_is_forgotten_does_not_come_back_with_what_waits(tmp_path: Path) -> None:
+    url = url_of(tmp_path / "e.sqlite")
+    keep_for_later(url, a_run("a"))
+    keep_for_later(url, a_run("b", fingerprint="e" * 32))
+    (waiting_folder(url) / "a.bad").write_text(json.dumps(to_json(a_run("a")))[:-9])
+    assert forget_waiting(url, "f" * 32) == 2
+    assert [path.name for path in waiting_folder(url).iterdir()] == ["b.json"]
+    assert forget_waiting(url_of(tmp_path / "none.sqlite"), "f" * 32) == 0
 
 
 def test_no_cell_and_no_column_name_reaches_the_store(tmp_path: Path) -> None:

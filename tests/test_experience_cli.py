@@ -124,8 +124,14 @@ def test_experience_is_carried_and_forgotten(nightly: Path, automl) -> None:
     run("merge", "e.sqlite", "--experience", "merged.sqlite")
     assert "monday" in run("list", "--experience", "merged.sqlite").stdout
     assert "monday" not in run("list", "--experience", "other.sqlite").stdout
+    found = json.loads(run("list", "--experience", "merged.sqlite", "--json").stdout)
+    (monday,) = [item["fingerprint"] for item in found if item["name"] == "monday"]
+    waiting = nightly / "merged.sqlite.waiting"
+    waiting.mkdir()
+    (waiting / "run.json").write_text(json.dumps({"dataset": {"fingerprint": monday}}))
     run("forget", "monday", "--experience", "merged.sqlite")
     assert "monday" not in run("list", "--experience", "merged.sqlite").stdout
+    assert not list(waiting.iterdir())  # else the next run would bring it back
 
 
 def test_an_archive_is_built_once_and_gone_on_with(tmp_path: Path, automl) -> None:

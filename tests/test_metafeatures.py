@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from automl_cli.experience.similar import shipped_weights
 from automl_cli.features.frame import Frame, frame_from_table, frame_schema
-from automl_cli.metafeatures import META_FEATURES, measure
+from automl_cli.metafeatures import META_FEATURES, landmarks, measure
 from automl_cli.metafeatures.landmarks import linear, naive_bayes, nearest_neighbour, stump
 from automl_cli.metafeatures.tree import grow
 from automl_cli.metafeatures.view import view_of
@@ -161,6 +162,28 @@ def test_cheap_ones_come_first_when_time_is_short(tmp_path) -> None:
     assert 0 < len(found) < 10
     assert "n_rows" in found
     assert "stump" not in found
+
+
+def test_what_tables_are_compared_by_comes_before_all_else(tmp_path) -> None:
+    frame, task = tabled(tmp_path, mixed())
+    ticks = iter(np.arange(0.0, 100.0, 0.1))
+    wanted = shipped_weights(task.kind)
+    found = measure(frame, task, seconds=1.05, first=tuple(wanted), clock=lambda: float(next(ticks)))
+    assert found.keys() >= wanted.keys()
+
+
+def test_each_landmarker_learns_once(tmp_path, monkeypatch) -> None:
+    calls = []
+    ridge = landmarks._ridge
+
+    def counted(X, y, new):
+        calls.append(len(X))
+        return ridge(X, y, new)
+
+    monkeypatch.setattr(landmarks, "_ridge", counted)
+    found = measure(*tabled(tmp_path, mixed()))
+    assert found["linear_over_stump"] == found["linear"] - found["stump"]
+    assert len(calls) == 2  # both halves
 
 
 def test_a_long_and_wide_table_takes_seconds_at_most() -> None:

@@ -14,6 +14,7 @@ from ConfigSpace import Categorical, Configuration, ConfigurationSpace, EqualsCo
 from hypothesis import given
 from hypothesis import strategies as st
 
+from automl_cli.errors import UsageError
 from automl_cli.optimizer import Portfolio, RandomSearch, Smac, SpaceExhausted, expected_improvement, log_costs
 from automl_cli.trial import Pipeline
 
@@ -173,6 +174,17 @@ def test_smac_learns_from_results_it_did_not_ask_for():
         smac.tell(pipeline, 0.0 if family == "f3" else 1.0, 1.0)
     families = Counter(pipeline.family for pipeline, origin in (smac.ask() for _ in range(12)) if origin == "smac")
     assert families["f3"] == families.total() > 5
+
+
+def test_smac_passes_over_what_is_not_of_its_space():
+    """A network that an earlier search of networks found is told to whoever proposes, whatever that searches."""
+
+    def refuse(space, pipeline):
+        raise UsageError("outside")
+
+    smac = Smac(ConfigurationSpace({"family": list("abcdefgh")}), to_pipeline, refuse, seed=0, min_told=1)
+    smac.tell(Pipeline("z", "codes", {}), 0.1, 1.0)
+    assert smac.ask()[1] == "random"
 
 
 def test_proposals_do_not_depend_on_the_process_or_its_hash_seed():

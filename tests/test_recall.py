@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automl_cli.candidates import candidates, reference_pipeline, remembered_as, suited
+from automl_cli.candidates import as_it_was, candidates, reference_pipeline, remembered_as, suited
 from automl_cli.experience.access import Dataset, Evaluation, RunRecord, add, open_store, reading, recall
 from automl_cli.experience.portfolio import greedy, regrets
-from automl_cli.experience.queries import known_datasets
+from automl_cli.experience.queries import MOST_RUNS, best_runs, known_datasets
 from automl_cli.experience.similar import Scale, distances
 from automl_cli.families import find_families
 from automl_cli.families.family import Shape
@@ -115,7 +116,7 @@ def test_near_tables_decide(tmp_path: Path) -> None:
 def test_a_long_run_is_told_by_the_reference_as_a_short_one_is(tmp_path: Path) -> None:
     """The hundred best of a long run are all good: what they are worth is told by one that they leave behind."""
     store = open_store(f"sqlite:///{tmp_path / 'e.sqlite'}")
-    crowd = [Pipeline("lightgbm", "native", {"learning_rate": 0.4 + i / 1000}) for i in range(130)]
+    crowd = [Pipeline("lightgbm", "native", {"learning_rate": 0.4 + i / 1000}) for i in range(160)]
     long = {D: 0.5, A: 0.1005} | {pipeline: 0.1 + i / 100_000 for i, pipeline in enumerate(crowd)}
     short = {D: 0.5, A: 0.1, crowd[0]: 0.3}
     add(store, [a_run(a_dataset(1, {"u": 1.0}), long), a_run(a_dataset(2, {"u": 1.2}), short)])
@@ -148,6 +149,145 @@ def test_a_table_that_comes_again_brings_its_winners(tmp_path: Path) -> None:
     assert found.winners == (B, A)  # the latest model first
     stranger = a_dataset(4, {"u": 1.5}, target="t", columns=columns[:10])
     assert recall(stranger, prior=None, own=store, suit=as_it_is, now=3.0).same_table_runs == 0
+
+
+COLUMNS = tuple(f"c{i}" for i in range(10))
+
+
+def at_hand(number, columns=COLUMNS):
+    return a_dataset(number, {"u": 1.0}, target="t", columns=columns)
+
+
+def a_store(tmp_path: Path, name, runs):
+    store = open_store(f"sqlite:///{tmp_path / name}")
+    add(store, runs)
+    return store
+
+
+def test_what_this_table_taught_counts_as_much_as_what_all_others_did(tmp_path: Path) -> None:
+    others = [a_run(a_dataset(i, {"u": 1.0 + i / 100}), {D: 0.5, A: 0.45, B: 0.1}) for i in range(8)]
+    prior = a_store(tmp_path, "p", others)
+    own = a_store(tmp_path, "o", [a_run(at_hand(50), {D: 0.5, A: 0.1, B: 0.49})])
+    found = recall(at_hand(51), prior=prior, own=own, suit=as_it_is, now=0.0, reference=D)
+    assert found.pipelines == (A, B)
+    stranger = a_dataset(52, {"u": 1.0})
+    assert recall(stranger, prior=prior, own=own, suit=as_it_is, now=0.0, reference=D).pipelines[0] == B
+
+
+def test_what_is_recalled_adds_to_the_winners(tmp_path: Path) -> None:
+    prior = a_store(tmp_path, "p", [a_run(a_dataset(i, {"u": float(i)}), {D: 0.5, B: 0.1, C: 0.2}) for i in (1, 2)])
+    own = a_store(tmp_path, "o", [a_run(at_hand(50), {D: 0.5, A: 0.1, C: 0.4}, members=(A,))])
+    found = recall(at_hand(51), prior=prior, own=own, suit=as_it_is, now=0.0, reference=D)
+    assert found.winners == (A,)
+    assert found.pipelines == (B,)
+
+
+def test_what_was_no_better_than_the_default_on_this_table_is_not_tried_again(tmp_path: Path) -> None:
+    prior = a_store(tmp_path, "p", [a_run(a_dataset(i, {"u": float(i)}), {D: 0.5, B: 0.1, C: 0.2}) for i in (1, 2)])
+    own = a_store(tmp_path, "o", [a_run(at_hand(50), {D: 0.5, A: 0.1, B: 0.6})])
+    found = recall(at_hand(51), prior=prior, own=own, suit=as_it_is, now=0.0, reference=D)
+    assert set(found.poor) == {B, D}
+    assert B not in found.pipelines
+    add(own, [a_run(at_hand(50), {A: 0.1, B: 0.12, C: 0.2}, uid="later", began=1.0)])
+    again = recall(at_hand(51), prior=prior, own=own, suit=as_it_is, now=1.0, reference=D)
+    assert C not in again.poor, "by the median alone half of what a good run has finished would be"
+
+
+def test_a_reference_that_lost_the_race_still_tells_what_the_others_are_worth(tmp_path: Path) -> None:
+    run = a_run(at_hand(1), {A: 0.1, B: 0.11, C: 0.12})
+    lost = Evaluation(D, 0.6, (0.6,), 1.0, 0.2, cut=False, given_up=True, origin="portfolio")
+    folds = [replace(e, losses=(e.loss + 0.1, e.loss - 0.1)) for e in run.evaluations]  # the first fold is a hard one
+    own = a_store(tmp_path, "o", [replace(run, evaluations=(*folds, lost))])
+    price = {A: 100.0, B: 1.0, C: 100.0}
+    found = recall(at_hand(2), prior=None, own=own, suit=lambda p: (p, price.get(p, 1.0)), now=0.0, reference=D)
+    assert found.pipelines[0] == B, "nearly as good as the best, and cheap"
+    assert found.poor == ()
+
+
+def test_a_pipeline_that_was_cut_counts_by_its_second_try(tmp_path: Path) -> None:
+    run = a_run(at_hand(1), {A: 0.1, B: 0.3, D: 0.5})
+    cut = replace(run.evaluations[0], loss=0.5, losses=(0.5,), cut=True)
+    own = a_store(tmp_path, "o", [replace(run, evaluations=(*run.evaluations, cut))])
+    found = recall(at_hand(2), prior=None, own=own, suit=as_it_is, now=0.0, reference=D)
+    assert found.pipelines == (A,)
+
+
+def test_the_model_that_was_searched_for_longest_is_not_forgotten(tmp_path: Path) -> None:
+    hour = replace(a_run(at_hand(1), {A: 0.1}, uid="hour", began=1.0, members=(A, B)), seconds=3600.0)
+    short = a_run(at_hand(1), {C: 0.2}, uid="short", began=2.0, members=(C, D))
+    own = a_store(tmp_path, "o", [hour, short])
+    assert recall(at_hand(2), prior=None, own=own, suit=as_it_is, now=3.0).winners == (C, A, D, B)
+
+
+def test_winners_that_do_not_fit_take_no_place(tmp_path: Path) -> None:
+    members = [Pipeline("lightgbm", "native", {"learning_rate": 0.1 + i / 100}) for i in range(20)]
+    own = a_store(tmp_path, "o", [a_run(at_hand(1), {A: 0.1}, members=members)])
+    unfit = set(members[:6])
+    found = recall(at_hand(2), prior=None, own=own, suit=lambda p: None if p in unfit else (p, 1.0), now=0.0)
+    assert found.winners == tuple(members[6:14])
+
+
+@pytest.mark.parametrize(("n_columns", "n_changed", "same"), [(10, 1, 1), (6, 1, 1), (6, 2, 0), (4, 1, 0), (4, 0, 1)])
+def test_one_column_of_five_or_more_may_be_another_one(tmp_path: Path, n_columns, n_changed, same) -> None:
+    own = a_store(tmp_path, "o", [a_run(at_hand(1, COLUMNS[:n_columns]), {A: 0.1, B: 0.2})])
+    changed = [f"{name}{'x' if i < n_changed else ''}" for i, name in enumerate(COLUMNS[:n_columns])]
+    found = recall(at_hand(2, changed), prior=None, own=own, suit=as_it_is, now=0.0)
+    assert found.same_table_runs == same
+
+
+def test_digests_of_older_versions_are_still_known(tmp_path: Path) -> None:
+    own = a_store(tmp_path, "o", [a_run(at_hand(1), {A: 0.1, B: 0.2})])
+    today = replace(at_hand(2, [f"new{i}" for i in range(10)]), former=COLUMNS)
+    assert recall(today, prior=None, own=own, suit=as_it_is, now=0.0).same_table_runs == 1
+
+
+def test_a_table_of_every_night_leaves_room_for_others(tmp_path: Path) -> None:
+    nights = [a_run(replace(at_hand(i), target="nightly"), {A: 0.1, B: 0.2}) for i in range(60)]
+    here = [a_run(at_hand(100 + i), {A: 0.1, B: 0.2}) for i in range(6)]
+    another = a_run(a_dataset(200, {"u": 9.0}, target="x", columns=COLUMNS), {C: 0.1, B: 0.2})
+    own = a_store(tmp_path, "o", [])
+    for run in (*nights, *here, another):
+        add(own, [run])
+    found = recall(at_hand(300), prior=None, own=own, suit=as_it_is, now=0.0)
+    names = {neighbour.name for neighbour in found.neighbours}
+    assert names == {"d105", "d104", "d103", "d59", "d200"}
+    assert found.same_table_runs == 6
+
+
+def test_of_many_runs_on_a_table_the_latest_are_read(tmp_path: Path) -> None:
+    runs = [a_run(at_hand(1), {A: 0.1}, uid=f"r{i}", began=float(i)) for i in range(9)]
+    store = a_store(tmp_path, "o", runs)
+    with reading(store) as connection:
+        found = best_runs(connection, np.array([1]))
+    assert [run.began for run in found] == [float(i) for i in range(9 - MOST_RUNS, 9)]
+
+
+LARGE = Shape(TaskKind.BINARY, 150_000, 10, 2, 2, 8)
+
+
+def test_what_won_on_a_table_comes_back_at_its_own_rate() -> None:
+    families, slow = find_families(), {"learning_rate": 0.02, "num_leaves": 31}
+    won = as_it_was(Pipeline("lightgbm", "native", slow), families, LARGE)
+    assert won is not None
+    assert won.hyperparameters["learning_rate"] == 0.02
+    assert suited(Pipeline("lightgbm", "native", slow), families, LARGE).hyperparameters["learning_rate"] > 0.05
+    grown = replace(LARGE, n_rows=300)  # the range of epochs moves with the rows
+    won = as_it_was(Pipeline("mlp", "one_hot", {"epochs": 10_000, "width": 100}), families, grown)
+    assert won is not None
+    assert won.hyperparameters["width"] == 100
+
+
+@pytest.mark.parametrize("fitting", [suited, as_it_was])
+def test_a_network_that_a_search_found_comes_back(fitting) -> None:
+    families = find_families(include_missing=True)
+    drawn = "pbld16 cat8 k16 | dense256 silu batch d0.1 | gated128 relu none d0 +1"
+    default = dict(families["neural"].defaults(LARGE)[0])
+    short = Pipeline("neural", "native", {**default, "architecture": drawn, "epochs": 1})
+    found = fitting(short, families, LARGE)
+    assert found is not None
+    assert found.hyperparameters["architecture"] == drawn
+    assert found.hyperparameters["epochs"] >= 1
+    assert fitting(Pipeline("neural", "native", {**default, "architecture": "dense"}), families, LARGE) is None
 
 
 def test_nothing_remembered_is_nothing_recalled(tmp_path: Path) -> None:

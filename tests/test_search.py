@@ -8,8 +8,8 @@ import pytest
 
 from automl_cli.clock import Deadline
 from automl_cli.errors import UsageError
-from automl_cli.optimizer import Optimizer, SpaceExhausted
-from automl_cli.patience import Patience
+from automl_cli.optimizer import Optimizer, Portfolio, SpaceExhausted
+from automl_cli.patience import WINNER, Patience
 from automl_cli.search import LAG, Execution, Finished, Happening, OutOfPatience, Rules, Started, search
 from automl_cli.trial import Failure, Pipeline, Proposal, Success, Trial
 
@@ -129,6 +129,13 @@ def test_the_first_of_each_family_is_never_raced(limit: float | None) -> None:
     assert raced[0] is raced[2] is False
     assert raced[4] is True  # a counted run knows at proposal 4 what became of trial 0
     assert world.proposals[4].incumbent == (0.3, 0.4)
+
+
+def test_winners_of_past_runs_are_not_raced_against_each_other() -> None:
+    won = [pipeline("linear", C) for C in (1.0, 2.0, 3.0)]
+    world = World(good)
+    world.run(Portfolio(won, Listed([pipeline("linear", 4.0)]), origin=WINNER))
+    assert [bool(p.incumbent) for p in world.proposals] == [False, False, False, True]
 
 
 def test_a_race_is_against_the_best_complete_trial() -> None:

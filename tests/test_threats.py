@@ -17,7 +17,7 @@ import pytest
 from automl_cli.artifact.check import check_native, mark_checked, private_folder
 from automl_cli.artifact.manifest import read_manifest
 from automl_cli.artifact.read import Container
-from automl_cli.candidates import suited
+from automl_cli.candidates import as_it_was, suited
 from automl_cli.errors import BadArtifact
 from automl_cli.experience.access import Dataset, Evaluation, RunRecord, add, open_store
 from automl_cli.families import find_families
@@ -260,9 +260,9 @@ def test_hyperparameters_of_a_store_stay_within_the_space(value):
     limits = {parameter.name: parameter for parameter in family.space(shape)[0]}
     for name in [*family.defaults(shape)[0], "no_such_thing"]:
         borrowed = Pipeline("lightgbm", "native", {**family.defaults(shape)[0], name: value})
-        found = suited(borrowed, families, shape)
-        for key, chosen in (found.hyperparameters if found else {}).items():
-            assert limits[key].legal_value(chosen), (key, chosen)
+        for found in (suited(borrowed, families, shape), as_it_was(borrowed, families, shape)):
+            for key, chosen in (found.hyperparameters if found else {}).items():
+                assert limits[key].legal_value(chosen), (key, chosen)
     assert suited(Pipeline("os", "native", {}), families, shape) is None
     assert suited(Pipeline("lightgbm", "pickle", {}), families, shape) is None
 

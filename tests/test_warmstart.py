@@ -9,14 +9,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from automl_cli.background import Background
 from automl_cli.clock import Deadline
-from automl_cli.experience.access import from_json
+from automl_cli.experience.access import every_run, from_json, open_store, reading
+from automl_cli.experience.records import Recalled, salted
 from automl_cli.experience.store import waiting_folder
 from automl_cli.job import Job, families_of, prepare, read_with_sources
+from automl_cli.members import Chosen
+from automl_cli.optimizer import Optimizer, SpaceExhausted
 from automl_cli.options import FitOptions
+from automl_cli.proposing import MOST_BORROWED, MOST_KNOWN, proposer
+from automl_cli.remembering import dataset_of
 from automl_cli.runs import open_run
-from automl_cli.trial import Pipeline
-from automl_cli.warmstart import Memory, look_up, memory_of, open_memory, write_in_time
+from automl_cli.search import LAG
+from automl_cli.space import default_pipelines
+from automl_cli.table import Kind
+from automl_cli.trial import Pipeline, Proposal, Success
+from automl_cli.warmstart import Memory, leave, look_up, memory_of, open_memory, told, write_in_time
 from tests.test_experience import a_run
 
 NO_LIMIT = Deadline.after(None)
@@ -90,3 +99,129 @@ def test_a_server_that_does_not_answer_is_not_waited_for_beyond_the_limit(
     run = from_json(json.loads(kept.read_text()))
     assert run.uid == a_run().uid
     assert run.dataset.columns == (), "digests without the salt of the store are nobody's"
+
+
+def test_the_run_keeps_digests_that_are_those_of_its_store(options: FitOptions, job: Job) -> None:
+    """A look-up that failed says nothing against the salt, and without digests the table is not known again."""
+    assert options.experience is not None
+    url = f"sqlite:///{options.experience}"
+    failed = Memory(url, True, salt=b"salt", problems=["the experience could not be asked"])
+    write_in_time(failed, job, a_run(), NO_LIMIT)
+    (kept,) = waiting_folder(url).glob("*.json")
+    assert from_json(json.loads(kept.read_text())) == a_run()
+
+
+class Nothing:
+    """An optimizer with no idea of its own."""
+
+    def ask(self) -> tuple[Pipeline, str]:
+        raise SpaceExhausted
+
+    def tell(self, pipeline: Pipeline, loss: float | None, seconds: float) -> None:
+        pass
+
+
+def pipelines(n: int) -> tuple[Pipeline, ...]:
+    return tuple(Pipeline("lightgbm", "native", {"learning_rate": 0.1 + i / 1000}) for i in range(n))
+
+
+def asked(options: FitOptions, job: Job, recalled: Recalled) -> list[tuple[Pipeline, str]]:
+    """Return what a counted run proposes before it begins to search."""
+    memory, found = open_memory(memory_of(options)), []
+    assert memory.store is None, "there is none yet: what won is found by the look-up alone"
+    learner: Background[Optimizer] = Background(Nothing)
+    proposes = proposer(options, job, NO_LIMIT, memory, Background(lambda: recalled), learner)
+    while True:
+        try:
+            found.append(proposes.ask())
+        except SpaceExhausted:
+            return found
+        proposes.tell(found[-1][0], 0.5, 1.0)
+
+
+def test_winners_that_are_found_late_are_tried_before_all_else(options: FitOptions, job: Job) -> None:
+    won, borrowed = pipelines(2)
+    found = asked(options, job, Recalled(winners=(won,), pipelines=(borrowed,)))
+    assert found[LAG : LAG + 2] == [(won, "winner"), (borrowed, "recalled")]
+    assert len({pipeline for pipeline, _ in found}) == len(found)
+
+
+def test_where_something_won_the_search_begins_early(options: FitOptions, job: Job) -> None:
+    known = default_pipelines(job.families, job.shape)
+    won, *borrowed = pipelines(17)
+    cold = asked(options, job, Recalled(pipelines=tuple(borrowed)))
+    assert len(cold) == len(known) + len(borrowed)
+    warm = asked(options, job, Recalled(winners=(won,), pipelines=tuple(borrowed)))
+    assert [origin for _, origin in warm].count("recalled") == MOST_BORROWED
+    families = {pipeline.family for pipeline in known}
+    assert {pipeline.family for pipeline, origin in warm if origin == "portfolio"} == families
+    assert len(warm) <= 1 + MOST_BORROWED + MOST_KNOWN + len(families)
+
+
+def test_what_was_poor_on_this_table_is_left_out_but_for_the_first_of_each_family(
+    options: FitOptions, job: Job
+) -> None:
+    known = default_pipelines(job.families, job.shape)
+    tried = [pipeline for pipeline, _ in asked(options, job, Recalled(poor=known))]
+    assert tried[:LAG] == list(known[:LAG])  # before anything was looked up
+    families = [pipeline.family for pipeline in tried[LAG:]]
+    assert len(set(families)) == len(families)
+    assert {pipeline.family for pipeline in tried} == {pipeline.family for pipeline in known}
+
+
+def test_a_run_that_goes_on_knows_all_that_it_recalled(options: FitOptions, job: Job) -> None:
+    won, poor = pipelines(2)
+    job.run.note({"recalled": [], "recalled_winners": [won.to_json()], "poor": [poor.to_json()]})
+    found = look_up(open_memory(memory_of(options)), job, replace(options, resume=True), NO_LIMIT)
+    assert (found.winners, found.pipelines, found.poor) == ((won,), (), (poor,))
+
+
+def a_trial(number: int, pipeline: Pipeline, origin: str, loss: float, *, cut: bool = False) -> Success:
+    return Success(Proposal(number, pipeline, origin, 0, 1), (loss, loss), 1.0, complete=True, cut=cut)
+
+
+def test_a_run_is_remembered_whatever_was_measured_and_is_searched_today(options: FitOptions, job: Job) -> None:
+    """The limit ended the measuring; and a resumed run with less time holds trials of networks that it searches not."""
+    assert "neural" not in job.families
+    trial = a_trial(0, Pipeline("neural", "native", {"epochs": 9}), "nas", 0.25)
+    memory = memory_of(options)
+    leave(memory, job, options, [trial], Chosen(((trial, 1.0),), 0.25, (0.25, 0.25)), NO_LIMIT)
+    assert memory.problems == []
+    with reading(open_store(memory.url or "")) as connection:
+        (run,) = every_run(connection)
+    assert run.members == (trial.proposal.pipeline,)
+    assert run.dataset.features == {}
+    assert run.dataset.fingerprint == job.table.fingerprint
+
+
+def test_digests_are_those_of_a_store_that_opened_after_the_look_up_began(options: FitOptions, job: Job) -> None:
+    memory = memory_of(options)
+    open_store(memory.url or "")
+    memory.dataset = dataset_of(job, "d", {"n_rows": 120.0}, memory.salt)
+    open_memory(memory)
+    trial = a_trial(0, *pipelines(1), "portfolio", 0.25)
+    leave(memory, job, options, [trial], Chosen(((trial, 1.0),), 0.25, (0.25, 0.25)), NO_LIMIT)
+    with reading(open_store(memory.url or "")) as connection:
+        (run,) = every_run(connection)
+    assert run.dataset.target == salted("y", memory.salt) != salted("y", b"")
+    assert run.dataset.features == {"n_rows": 120.0}
+
+
+def test_a_winner_that_was_cut_and_tried_again_is_borrowed_still() -> None:
+    lent, own = pipelines(2)
+    trials = [a_trial(0, lent, "winner", 0.3, cut=True), a_trial(1, lent, "again", 0.1), a_trial(2, own, "smac", 0.2)]
+    said = told(Memory(None, True), trials, Chosen(((trials[1], 0.5), (trials[2], 0.5)), 0.1, (0.1,)))
+    assert (said["borrowed"], said["best_borrowed"], said["best_other"], said["members_borrowed"]) == (1, 0.1, 0.2, 1)
+
+
+def test_a_column_that_has_a_few_values_more_is_the_same_column(job: Job) -> None:
+    def digests(kind: Kind) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        columns = tuple(replace(c, kind=kind) if c.name == "a" else c for c in job.table.schema.columns)
+        schema = replace(job.table.schema, columns=columns)
+        dataset = dataset_of(replace(job, table=replace(job.table, schema=schema)), "", {}, b"salt")
+        return dataset.columns, dataset.former
+
+    boolean, category, number = digests(Kind.BOOLEAN), digests(Kind.HIGH_CARDINALITY), digests(Kind.NUMERIC)
+    assert boolean[0] == category[0] != number[0]
+    assert boolean[1] != category[1], "as older versions told them apart"
+    assert number[0] == number[1]

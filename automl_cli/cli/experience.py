@@ -157,14 +157,16 @@ def merge_stores(
 @app.command("forget")
 def forget_dataset(dataset: Wanted, where: Where = None, quiet: Quiet = False, debug: Debug = False) -> int:
     """Remove a table and all runs on it."""
-    from automl_cli.experience.access import find_dataset, forget, open_store, writing
+    from automl_cli.experience.access import find_dataset, forget, forget_waiting, open_store, writing
 
-    with writing(open_store(_url(where), create_missing=False)) as connection:
+    url = _url(where)
+    with writing(open_store(url, create_missing=False)) as connection:
         found = find_dataset(connection, dataset)
         if len(found) > 1:
             numbers = ", ".join(f"#{item.id}" for item in found)
             raise UsageError(f"{len(found)} datasets are called {dataset!r}", hint=f"choose one of {numbers}")
         n_trials = forget(connection, [found[0].id])
+    forget_waiting(url, found[0].fingerprint)  # else the next run would take them in
     _say(f"{found[0].name} is forgotten with {n_trials:,} trials", quiet)
     return 0
 

@@ -25,7 +25,7 @@ from automl_cli.experience.records import (
     to_json,
 )
 from automl_cli.experience.store import Store, open_prior, open_store, reading, writing
-from automl_cli.experience.writing import add, keep_for_later, remember
+from automl_cli.experience.writing import add, forget_waiting, keep_for_later, remember
 
 __all__ = [
     "Dataset",
@@ -44,6 +44,7 @@ __all__ = [
     "find_dataset",
     "find_url",
     "forget",
+    "forget_waiting",
     "from_json",
     "keep_for_later",
     "known_datasets",

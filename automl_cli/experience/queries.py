@@ -2,8 +2,10 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, zip_longest
 from typing import Any
 
 import numpy as np
@@ -312,27 +314,38 @@ def _run_row(run: Row[Any], evaluations: Sequence[Evaluation]) -> dict[str, Any]
     }
 
 
-MOST_EVALUATIONS = 120
-"""Of one run that recall looks at, the best first: a long run on a small table has thousands."""
+MOST_EVALUATIONS = 150
+"""Of one dataset that recall looks at, the best first, shared by its runs: a long run on a small table has thousands.
+Each run on the table at hand has as many."""
+MOST_RUNS = 5
+"""Of one dataset, the latest: of a table that is learned every night there are hundreds."""
 
 
-def best_runs(connection: Connection, datasets: Array, reference: Pipeline | None = None) -> list[PastRun]:
-    """Read the runs on some datasets with their best complete evaluations and the reference's, oldest first."""
-    chosen = select(RUNS).where(RUNS.c.dataset.in_([int(number) for number in datasets]))
-    runs = connection.execute(chosen.order_by(RUNS.c.began, RUNS.c.id)).all()
-    joined = select(EVALUATIONS, PIPELINES.c.text).join(PIPELINES, PIPELINES.c.id == EVALUATIONS.c.pipeline)
+def best_runs(
+    connection: Connection, datasets: Array, reference: Pipeline | None = None, *, at_hand: Sequence[int] = ()
+) -> list[PastRun]:
+    """Read the latest runs on some datasets, oldest first, with their best complete evaluations.
+
+    The reference's is among them whatever became of it, since it tells what the others are worth: where another one led
+    already, it is given up before its last fold.
+
+    Parameters
+    ----------
+    at_hand : sequence of int
+        Those of the datasets that are the table at hand.
+    """
+    place = func.row_number().over(partition_by=RUNS.c.dataset, order_by=(RUNS.c.began.desc(), RUNS.c.id.desc()))
+    ranked = select(RUNS, place.label("place")).where(RUNS.c.dataset.in_([int(number) for number in datasets]))
+    latest = ranked.subquery()
+    chosen = select(latest).where(latest.c.place <= MOST_RUNS).order_by(latest.c.began, latest.c.id)
+    runs = connection.execute(chosen).all()
+    n_runs = Counter(run.dataset for run in runs)
     uid = "" if reference is None else pipeline_uid(reference)
     pipelines: dict[int, Pipeline] = {}
     found = []
     for run in runs:
-        whole = joined.where(EVALUATIONS.c.run == run.id, EVALUATIONS.c.fidelity >= 1.0)
-        best = whole.order_by(EVALUATIONS.c.loss, EVALUATIONS.c.number)
-        rows = list(connection.execute(best.limit(MOST_EVALUATIONS)).all())
-        if uid and len(rows) == MOST_EVALUATIONS:  # where the reference stood may be farther down
-            known = {row.number for row in rows}
-            rows += [
-                row for row in connection.execute(whole.where(PIPELINES.c.uid == uid)).all() if row.number not in known
-            ]
+        most = MOST_EVALUATIONS // (1 if run.dataset in at_hand else n_runs[run.dataset])
+        rows = _best_rows(connection, run.id, most, uid)
         for row in rows:
             if row.pipeline not in pipelines:
                 pipelines[row.pipeline] = pipeline_of(row.text)
@@ -345,17 +358,41 @@ def best_runs(connection: Connection, datasets: Array, reference: Pipeline | Non
     return found
 
 
-MOST_WINNERS = 5
-"""Of earlier runs on the same table."""
+def _best_rows(connection: Connection, run: int, most: int, reference: str) -> list[Row[Any]]:
+    """Return a run's best complete evaluations, and whatever became of the pipeline whose uid is ``reference``."""
+    joined = select(EVALUATIONS, PIPELINES.c.text).join(PIPELINES, PIPELINES.c.id == EVALUATIONS.c.pipeline)
+    own = joined.where(EVALUATIONS.c.run == run)
+    best = own.where(EVALUATIONS.c.fidelity >= 1.0).order_by(EVALUATIONS.c.loss, EVALUATIONS.c.number)
+    rows = list(connection.execute(best.limit(most)).all())
+    known = {row.number for row in rows}
+    told = connection.execute(own.where(PIPELINES.c.uid == reference)).all() if reference else []
+    return rows + [row for row in told if row.number not in known]
 
 
-def latest_members(connection: Connection, datasets: Array) -> tuple[int, tuple[Pipeline, ...]]:
-    """Return how many runs there were on some datasets, and the members of the latest models, without repetition."""
+LATEST_RUNS = 10
+MOST_MEMBERS = 40
+"""Of those runs' models: some do not fit the table any more, or their family is left out today."""
+
+
+def past_members(connection: Connection, datasets: Array) -> tuple[int, tuple[Pipeline, ...]]:
+    """Return how many runs there were on some datasets, and the members of their latest models, without repetition.
+
+    Those of the latest model and of the one that was searched for longest, by the same metric, take turns, the heaviest
+    first: a short run must not make what an hour has found forgotten. Those of the other models follow.
+    """
     numbers = [int(number) for number in datasets]
     if not numbers:
         return 0, ()
     chosen = RUNS.c.dataset.in_(numbers)
     n_runs = connection.execute(select(func.count()).select_from(RUNS).where(chosen)).scalar_one()
-    latest = select(RUNS.c.members).where(chosen).order_by(RUNS.c.began.desc(), RUNS.c.id.desc()).limit(10)
-    members = (pipeline for row in connection.execute(latest) for pipeline in _members(row.members))
-    return int(n_runs), tuple(dict.fromkeys(members))[:MOST_WINNERS]
+    wanted = select(RUNS.c.members, RUNS.c.metric, RUNS.c.seconds).where(chosen)
+    latest = connection.execute(wanted.order_by(RUNS.c.began.desc(), RUNS.c.id.desc()).limit(LATEST_RUNS)).all()
+    models = [(_members(row.members), _text(row.metric), _number(row.seconds)) for row in latest]
+    models = [model for model in models if model[0]]
+    if not models:
+        return int(n_runs), ()
+    last, metric, _ = models[0]
+    longest = max((model for model in models if model[1] == metric), key=lambda model: model[2])[0]
+    turns = chain.from_iterable(zip_longest(last, longest))
+    every = chain((member for member in turns if member is not None), *(model[0] for model in models))
+    return int(n_runs), tuple(dict.fromkeys(every))[:MOST_MEMBERS]

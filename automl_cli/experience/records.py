@@ -30,6 +30,8 @@ class Dataset:
         Meta-features by name, finite ones.
     target, columns : str, tuple of str
         Salted digests of the target's name and of each column's name and kind; empty in what comes from elsewhere.
+    former : tuple of str
+        Digests of the columns as older versions of the program made them, to find what those have left; not kept.
     """
 
     fingerprint: str
@@ -41,6 +43,7 @@ class Dataset:
     features: Mapping[str, float]
     target: str = ""
     columns: tuple[str, ...] = ()
+    former: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def uid(self) -> str:
@@ -148,6 +151,8 @@ class Recalled:
         How much of the neighbours' regret each of them takes away.
     same_table_runs : int
         Earlier runs on a table of the same columns and target.
+    poor : tuple of Pipeline
+        What was no better than the reference on the same table: not worth another trial.
     """
 
     winners: tuple[Pipeline, ...] = ()
@@ -155,6 +160,7 @@ class Recalled:
     gains: tuple[float, ...] = ()
     neighbours: tuple[Neighbour, ...] = ()
     same_table_runs: int = 0
+    poor: tuple[Pipeline, ...] = ()
 
 
 def evaluation_of(trial: Trial, n_folds: int) -> Evaluation:

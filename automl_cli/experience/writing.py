@@ -3,13 +3,15 @@
 import contextlib
 import json
 import logging
+import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Table, insert, select
+from sqlalchemy import Connection, Table, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from automl_cli.errors import AutomlError
@@ -27,8 +29,15 @@ MOST_WAITING = 20  # that one run takes in
 _AT_ONCE = 500  # values of one IN (...)
 
 
-def remember(url: str, run: RunRecord, *, wait: float) -> str | None:
+def remember(url: str, run: RunRecord, *, wait: float, left: Callable[[], float] = lambda: math.inf) -> str | None:
     """Write a run, and what waits; where that is impossible now, leave the run waiting.
+
+    Parameters
+    ----------
+    wait : float
+        Seconds to wait for other writers.
+    left : callable
+        Seconds that are left: once there are none, what waits is not taken in.
 
     Returns
     -------
@@ -45,7 +54,9 @@ def remember(url: str, run: RunRecord, *, wait: float) -> str | None:
             return None
         return f"{error}; this run {'is kept for later' if kept else 'is not remembered'}"
     with contextlib.suppress(AutomlError):  # they wait on
-        for record, path in _waiting(url):
+        for record, path in islice(_waiting(url), MOST_WAITING):
+            if left() <= 0.0:
+                break
             add(store, [record])
             with contextlib.suppress(OSError):
                 path.unlink()
@@ -92,15 +103,28 @@ def keep_for_later(url: str, run: RunRecord) -> bool:
     return True
 
 
-def _waiting(url: str) -> list[tuple[RunRecord, Path]]:
-    """Read the runs that wait; what cannot be read stays where it is."""
-    found = []
-    for path in sorted(waiting_folder(url).glob("*.json"))[:MOST_WAITING]:
+def _waiting(url: str) -> Iterator[tuple[RunRecord, Path]]:
+    """Read the runs that wait, one by one; what is none is moved aside, or it would be in the way for good."""
+    for path in sorted(waiting_folder(url).glob("*.json")):
         try:
-            found.append((from_json(json.loads(path.read_bytes())), path))
-        except (OSError, ValueError, AutomlError):
+            yield from_json(json.loads(path.read_bytes())), path
+        except OSError:  # another run takes it in right now
             logger.info("%s cannot be read", path, exc_info=True)
-    return found
+        except (ValueError, RecursionError, AutomlError):
+            logger.warning("%s is no run", path, exc_info=True)
+            with contextlib.suppress(OSError):
+                path.rename(path.with_suffix(".bad"))
+
+
+def forget_waiting(url: str, fingerprint: str) -> int:
+    """Remove the runs on a dataset that wait, what was moved aside too; return how many they were."""
+    n_removed, wanted = 0, json.dumps({"fingerprint": fingerprint})[1:-1].encode()
+    for path in sorted(waiting_folder(url).glob("*")):
+        with contextlib.suppress(OSError):
+            if wanted in path.read_bytes():
+                path.unlink()
+                n_removed += 1
+    return n_removed
 
 
 def add_runs(connection: Connection, runs: Sequence[RunRecord]) -> int:
@@ -164,7 +188,19 @@ def _dataset_numbers(connection: Connection, datasets: Mapping[str, Dataset]) ->
     names = sorted({name for dataset in datasets.values() for name in dataset.features})
     ids = _feature_ids(connection, names)
     rows = {uid: _dataset_row(dataset, ids) for uid, dataset in datasets.items()}
+    _complete(connection, rows)
     return _added(connection, DATASETS, rows)
+
+
+def _complete(connection: Connection, rows: Mapping[str, dict[str, Any]]) -> None:
+    """Give datasets that are there the meta-features of a run that had the time to measure more of them."""
+    uids = sorted(rows)
+    for start in range(0, len(uids), _AT_ONCE):
+        there = select(DATASETS.c.uid, func.length(DATASETS.c.features).label("n_bytes"))
+        for known in connection.execute(there.where(DATASETS.c.uid.in_(uids[start : start + _AT_ONCE]))).all():
+            features = rows[known.uid]["features"]
+            if known.n_bytes < len(features):
+                connection.execute(update(DATASETS).where(DATASETS.c.uid == known.uid).values(features=features))
 
 
 def _dataset_row(dataset: Dataset, ids: Mapping[str, int]) -> dict[str, Any]:

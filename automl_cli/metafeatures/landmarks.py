@@ -50,6 +50,13 @@ def neighbour_over_linear(view: View) -> float:
 
 
 def _gained(view: View, learner: Learner, *, classes: bool = False) -> float:
+    name = learner.__name__
+    if name not in view.gained:
+        view.gained[name] = _measured(view, learner, classes=classes)
+    return view.gained[name]
+
+
+def _measured(view: View, learner: Learner, *, classes: bool) -> float:
     rows = view.landmark_rows
     X, of_classes = view.encoded, classes or not view.is_regression
     target = view.landmark_classes if of_classes else view.y[rows].astype(np.float64)

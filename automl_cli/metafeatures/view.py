@@ -1,6 +1,6 @@
 """What meta-features are computed from: a bounded sample of a table, the same whatever its rows' and columns' order."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -30,11 +30,14 @@ class View:
     task : Task
     rows : ndarray of shape (n_sampled,)
         Those of the sample, in an order that follows from their content.
+    gained : dict of str to float
+        What each landmarker's learner takes away, once it was asked: several meta-features ask the same.
     """
 
     frame: Frame
     task: Task
     rows: Array
+    gained: dict[str, float] = field(default_factory=dict)
 
     @property
     def n_rows(self) -> int:

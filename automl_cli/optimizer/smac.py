@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from automl_cli.errors import UsageError
 from automl_cli.optimizer.costs import Vector, expected_improvement, log_costs
 from automl_cli.optimizer.points import Matrix, Points, cell
 from automl_cli.trial import Pipeline
@@ -110,15 +111,19 @@ class Smac:
         return pipeline, origin
 
     def tell(self, pipeline: Pipeline, loss: float | None, seconds: float) -> None:
-        """Learn a loss; one that is not finite is a failure. A second telling replaces the first."""
-        self._losses[pipeline] = loss if loss is not None and math.isfinite(loss) else None
-        running = self._pending.pop(pipeline, None)
+        """Learn a loss; one that is not finite is a failure. A second telling replaces the first.
+
+        A pipeline that is not of the space, a network that a search of networks found say, is passed over.
+        """
+        point = self._pending.pop(pipeline, None)
         if pipeline not in self._known:
-            point = running
-            if point is None:
-                point = self._to_configuration(self._points.space, pipeline).get_array()
+            try:
+                point = self._to_configuration(self._points.space, pipeline).get_array() if point is None else point
+            except UsageError:
+                return
             self._known[pipeline] = point
             self._cells.add(cell(point))
+        self._losses[pipeline] = loss if loss is not None and math.isfinite(loss) else None
 
     def _first_new(self) -> tuple[Vector, Pipeline] | None:
         if self._asks_left == 0:
