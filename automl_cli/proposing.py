@@ -22,6 +22,7 @@ from automl_cli.warmstart import SHORTEST_LIMIT, Memory, winners_of
 
 ROUNDS = 2  # times the portfolio's length are handed out where there are several ways of using other rows
 MOST_BORROWED, MOST_KNOWN = 6, 8  # of what was recalled and of the portfolio, where there are winners to search around
+BEFORE_NETWORKS, MOST_EARLY = 3, 2  # recalled pipelines before the networks of the portfolio, and of these
 MOST_LOOKING = 6.0  # seconds that a search waits for what past runs say, once the portfolio has come to its end
 
 
@@ -49,8 +50,7 @@ def proposer(
         borrowed, rest = _worth_trying(recalled, known, won)
         if job.shape.adaptations:
             return _tried_first([*won, *borrowed, *rest], job, learner, deadline)
-        then = Portfolio(borrowed, Portfolio(rest, learner.result), origin=RECALLED)
-        return Portfolio(won, then, origin=WINNER)
+        return Portfolio(won, _in_turn(borrowed, rest, learner), origin=WINNER)
 
     if deadline.limited and deadline.total < SHORTEST_LIMIT:  # looking up would be worth less than what it takes
         return Portfolio(winners, _tried_first(known, job, learner, deadline), origin=WINNER)
@@ -58,6 +58,18 @@ def proposer(
         return Portfolio(winners, Portfolio(known, after_the_first, until=recalling.done), origin=WINNER)
     # where trials are counted, a number that no number of workers changes
     return Portfolio(winners, Portfolio(known[:LAG], after_the_first), origin=WINNER)
+
+
+def _in_turn(borrowed: Sequence[Pipeline], rest: Sequence[Pipeline], learner: Background[Optimizer]) -> Optimizer:
+    """Return what hands out recalled pipelines, then the portfolio, then asks the learner.
+
+    Past runs seldom had networks, which take long and add most to an ensemble of boosters: they do not wait for the end
+    of what was recalled.
+    """
+    first, later = borrowed[:BEFORE_NETWORKS], borrowed[BEFORE_NETWORKS:]
+    networks = [pipeline for pipeline in rest if pipeline.family == NEURAL][:MOST_EARLY]
+    others = Portfolio([pipeline for pipeline in rest if pipeline not in networks], learner.result)
+    return Portfolio(first, Portfolio(networks, Portfolio(later, others, origin=RECALLED)), origin=RECALLED)
 
 
 def _worth_trying(

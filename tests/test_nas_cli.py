@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from automl_cli.background import Background
 from automl_cli.errors import MissingExtra, UsageError
 from automl_cli.families import find_families
 from automl_cli.families.family import Shape
@@ -17,6 +18,7 @@ from automl_cli.metrics import TaskKind
 from automl_cli.nas import STRATEGIES, Suggestion, known_networks, make_strategy, network_search
 from automl_cli.options import FitOptions
 from automl_cli.parts import Part
+from automl_cli.proposing import _in_turn
 from automl_cli.trial import Pipeline
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -179,3 +181,13 @@ def test_a_model_without_networks_has_nothing_to_draw(command: Command, folder: 
     done = command("inspect", "linear.automl", "--architecture", cwd=folder)
     assert done.returncode == 2
     assert "holds no network" in done.stderr
+
+
+def test_networks_do_not_wait_for_the_end_of_what_was_recalled() -> None:
+    recalled = [Pipeline("lightgbm", "native", {"n": n}) for n in range(10)]
+    networks = [Pipeline("neural", "native", {"n": n}) for n in range(3)]
+    rest = [Pipeline("linear", "one_hot", {"C": 1.0}), *networks]
+    optimizer = _in_turn(recalled, rest, Background(lambda: search("random")))
+    asked = [optimizer.ask() for _ in range(14)]
+    assert [pipeline for pipeline, _ in asked] == [*recalled[:3], *networks[:2], *recalled[3:], rest[0], networks[2]]
+    assert [origin for _, origin in asked].count("recalled") == 10
