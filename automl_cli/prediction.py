@@ -309,7 +309,7 @@ def evaluate_model(
         chosen = metric_for(metric or manifest.metric, manifest.kind)
         table = read_with_schema(data, schema_of_features(manifest), verbatim=(manifest.target,))
         weight = weights_of(data, manifest)
-        y, kept = read_truth(table.strings(manifest.target), manifest.target, manifest.classes)
+        y, kept = truth_of(table, manifest)
         outputs = _outputs(artifact, table, threads)[kept]
     weight = None if weight is None else weight[kept]
     if not metric_fits(chosen.name, y):
@@ -326,6 +326,13 @@ def evaluate_model(
         naive=chosen.natural(chosen.loss(y, guess, weight)),
         notices=table.notices,
     )
+
+
+def truth_of(table: Table, manifest: Manifest, labels: Any = None) -> tuple[Array, Array]:
+    """Return the target of a table, or of these labels of it, read as the training did; see `read_truth`."""
+    target = manifest.target
+    labels = table.strings(target) if labels is None else labels
+    return read_truth(labels, target, manifest.classes, table.schema.column(target).notation)
 
 
 def metric_fits(metric: str, y: Array) -> bool:

@@ -36,6 +36,8 @@ def _times(n, *labels):
         (_times(10, "-1", "0", "1"), "regression", True),
         (_times(4, "1,5", "2,5", "3"), "regression", False),  # decimal comma
         (_times(4, "1e3", "+2", "-.5"), "regression", False),
+        (["37", "962", "120", "745", "1,036"], "regression", True),  # thousands
+        (["$37", "$962", "$1,036"], "regression", True),
     ],
 )
 def test_the_kind_is_inferred(labels, kind, doubtful):

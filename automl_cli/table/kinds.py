@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from automl_cli.table.notation import PLAIN, Notation, notations, numbers_of
 from automl_cli.table.schema import Kind
-from automl_cli.table.values import CLOCK, DATETIME_FORMATS, numbers_of, times_of
+from automl_cli.table.values import CLOCK, DATETIME_FORMATS, times_of
 
 MANY = 50
 """More distinct values than this make a category a high-cardinality one."""
@@ -24,7 +25,6 @@ UNIQUE_ROWS = 100_000
 ID_NAME = re.compile(r"(?:^|[_\W])(?:id|uuid|guid|key|idx|index|rowid|rownum|row_number|nr|no)$|^id[_\W]", re.I)
 CAMEL_ID = re.compile(r"[a-z](?:Id|ID)$")
 TIME_NAME = re.compile(r"year|month|week|day|hour|minute|date|time|period|step|age", re.I)
-THOUSANDS = r"^[+-]?\d{1,3},\d{3}$"
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Verdict:
 
     kind: Kind
     reason: str
-    decimal: str = "."
+    notation: Notation = PLAIN
     datetime_format: str = ""
 
 
@@ -143,21 +143,22 @@ class Facts:
         return len(self.sample) / max(1, len(self.sampled_cells))
 
     @cached_property
-    def number_decimal(self) -> str:
-        """The decimal mark with which nearly all texts are numbers; empty where they are not."""
-        for decimal in dict.fromkeys((self.decimal or ".", ".", ",")):
-            if self._are_numbers(decimal):
-                return decimal
-        return ""
+    def notation(self) -> Notation | None:
+        """How numbers are written, where nearly all texts are numbers; None where they are not."""
+        return next((found for found in notations(self.sample, self.decimal) if self._are_numbers(found)), None)
 
-    def _are_numbers(self, decimal: str) -> bool:
+    @property
+    def likely_notation(self) -> Notation:
+        """The notation that reads most of the texts, though not nearly all."""
+        found = tuple(notations(self.sample, self.decimal, share=0.5))
+        return min(found, key=lambda notation: numbers_of(self.sample, notation).null_count)
+
+    def _are_numbers(self, notation: Notation) -> bool:
         cells = self.sample
         if not len(cells):
             return False
-        numbers = numbers_of(cells, decimal)
+        numbers = numbers_of(cells, notation)
         n_others = int(numbers.null_count)
-        if decimal == "," and self.decimal == "." and pc.all(pc.match_substring_regex(cells, THOUSANDS)).as_py():
-            return False  # thousands, as in 1,250: not ours to guess
         if not n_others:
             return True
         # A few strays among many different numbers; "1", "2", "unknown" stay categories.
@@ -266,7 +267,7 @@ def numbers(facts: Facts) -> Verdict | None:
         return None
     low, high = facts.bounds
     what = "integers" if facts.is_integer else "numbers"
-    return Verdict(Kind.NUMERIC, f"{what} from {_short(low)} to {_short(high)}", decimal=facts.decimal or ".")
+    return Verdict(Kind.NUMERIC, f"{what} from {_short(low)} to {_short(high)}", Notation(facts.decimal or "."))
 
 
 def typed_times(facts: Facts) -> Verdict | None:
@@ -281,10 +282,15 @@ def typed_times(facts: Facts) -> Verdict | None:
 
 def written_numbers(facts: Facts) -> Verdict | None:
     """Texts that are numbers, a few strays aside."""
-    if not facts.is_text or not facts.number_decimal:
+    if not facts.is_text or facts.notation is None or (facts.notation.suffix.isalpha() and _is_code(facts)):
         return None
-    mark = " with a decimal comma" if facts.number_decimal == "," else ""
-    return Verdict(Kind.NUMERIC, f"numbers{mark}, written as text", decimal=facts.number_decimal)
+    return Verdict(Kind.NUMERIC, f"numbers{facts.notation.words}, written as text", facts.notation)
+
+
+def _is_code(facts: Facts) -> bool:
+    """Whether texts are all distinct and of one length, such as 10023X."""
+    lengths = pc.min_max(pc.utf8_length(facts.sample))
+    return bool(lengths["min"] == lengths["max"]) and unique_words(facts) is not None
 
 
 def two_values(facts: Facts) -> Verdict | None:
@@ -368,8 +374,8 @@ def chosen(facts: Facts, kind: Kind) -> Verdict:
     """Follow the user's choice of a kind; only how the cells are read is found out."""
     reason = "chosen by you"
     if kind is Kind.NUMERIC:
-        decimal = (facts.number_decimal if facts.is_text else "") or facts.decimal or "."
-        return Verdict(kind, reason, decimal=decimal)
+        plain = Notation(facts.decimal or ".")
+        return Verdict(kind, reason, (facts.notation or facts.likely_notation) if facts.is_text else plain)
     if kind is Kind.DATETIME:
         if facts.is_number and facts.n_filled:
             compact = compact_dates(facts)

@@ -1,4 +1,4 @@
-"""From texts to numbers and points in time, each distinct text once; what cannot be read becomes missing."""
+"""From texts to points in time, and from both to numbers, each distinct text once; the unreadable becomes missing."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from automl_cli.table.notation import numbers_of
+
 Array = NDArray[Any]
 
-NUMBER_PATTERN = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
-INFINITE_PATTERN = r"(?i)^[+-]?inf(inity)?$"
 CLOCK = "%H:%M:%S"
 SHORT_CLOCK = "%H:%M"
 ISO_FORMATS = ("%Y-%m-%d", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M")
@@ -56,22 +56,6 @@ def each_distinct(column: pa.ChunkedArray, read: Callable[[pa.Array], pa.Array])
     if not chunks:
         return pa.chunked_array([read(pa.array([], column.type))])
     return pa.chunked_array([read(chunk.dictionary).take(chunk.indices) for chunk in chunks])
-
-
-def numbers_of(texts: pa.Array, decimal: str = ".") -> pa.Array:
-    """Read texts as float64; null where a text is no number, infinities as they are.
-
-    >>> numbers_of(pa.array(["1,5", "x", " 2"]), ",").to_pylist()
-    [1.5, None, 2.0]
-    """
-    trimmed = pc.utf8_trim_whitespace(texts)
-    if decimal == ",":
-        trimmed = pc.replace_substring(trimmed, ",", ".")
-    is_number = pc.or_(
-        pc.match_substring_regex(trimmed, NUMBER_PATTERN), pc.match_substring_regex(trimmed, INFINITE_PATTERN)
-    )
-    plain = pc.replace_substring_regex(pc.if_else(is_number, trimmed, None), r"^\+", "")
-    return plain.cast(pa.float64())
 
 
 def times_of(texts: pa.Array, form: str) -> pa.Array:
