@@ -16,7 +16,7 @@ from automl_cli.table.reading import meant_markers
 __all__ = ["MISSING_LABELS", "Task", "TaskKind", "make_task"]
 
 # texts that mean: not known (compared without blanks around them)
-MISSING_LABELS = ("", "?", "-", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "<NA>")
+MISSING_LABELS = ("", "?", "-", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NaT", "NULL", "null", "None", "<NA>", "\\N")
 _MAX_CLASSES = 1000
 # integers with at most this many distinct values may be classes as well as amounts
 _FEW = 20

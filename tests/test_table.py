@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from automl_cli.errors import BadData, SchemaMismatch, TargetNotFound, UsageError
-from automl_cli.table import Kind, Schema, read_table, read_with_schema
+from automl_cli.table import Column, Kind, Schema, read_table, read_with_schema
 
 PLAIN = "x,color,y\n1,red,a\n2.5,blue,b\n,red,a\n"
 
@@ -105,7 +105,10 @@ def test_decimal_comma(csv_file, separator):
     assert later.numbers("x").tolist() == [7.25]
 
 
-@pytest.mark.parametrize("marker", ["?", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "-", "", " ", " ?"])
+@pytest.mark.parametrize(
+    "marker",
+    ["?", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NaT", "<NA>", "\\N", "null", "NULL", "None", "-", "", " ", " ?"],
+)
 def test_missing_markers(csv_file, marker):
     table = read_table(csv_file(f"x,c\n1,red\n{marker},{marker}\n2,blue\n3,red\n"))
     assert np.isnan(table.numbers("x")).tolist() == [False, True, False, False]
@@ -150,6 +153,26 @@ def test_strays_among_numbers_become_missing_with_a_notice(csv_file):
     assert table.schema.column("x").kind is Kind.NUMERIC
     assert np.isnan(table.numbers("x")).sum() == 1
     assert any("'unknown!'" in notice.message for notice in table.notices)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.8])
+@pytest.mark.parametrize("word", ["unknown", "Varies with device", "*"])
+def test_a_word_among_many_numbers_means_missing_however_often_it_occurs(csv_file, word, share):
+    table = read_table(csv_file("x\n" + rows(500, lambda i: word if i % 10 < 10 * share else str(i * 1.5))))
+    assert table.schema.column("x").kind is Kind.NUMERIC
+    assert np.isnan(table.numbers("x")).sum() == 500 * share
+    assert any(repr(word) in notice.message for notice in table.notices)
+
+
+@pytest.mark.parametrize("others", [["B"], ["10+"], ["M1", "M2"], ["low", "mid", "high", "top"]])
+def test_codes_among_numbers_stay_categories(csv_file, others):
+    cells = [str(i % 30) for i in range(300)] + others * 100
+    assert read_table(csv_file("x\n" + "\n".join(cells) + "\n")).schema.column("x").kind is Kind.CATEGORY
+
+
+def test_a_category_that_is_now_a_sign_for_missing_is_still_known(csv_file):
+    schema = Schema((Column("c", Kind.CATEGORY, "", categories=("red", "n/a")),))
+    assert read_with_schema(csv_file("c,x\nn/a,1\nred,1\n#N/A,1\n"), schema).codes("c").tolist() == [1, 0, -1]
 
 
 def test_odd_columns_are_told(csv_file):

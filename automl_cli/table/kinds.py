@@ -18,6 +18,11 @@ MANY = 50
 """More distinct values than this make a category a high-cardinality one."""
 ENOUGH_ROWS = 20
 """With fewer rows all-distinct values say nothing."""
+MOST_WORDS = 3
+"""That many different words among many different numbers may mean missing."""
+LACKING = r"^\s*[^\d\s]\D*[^\d\s]\s*$|^\s*\W\s*$"
+MOST_MISSING = 0.9
+"""The share of the cells that such words may fill."""
 NEARLY_ALL = 0.9
 """A text of which this share of the cells is distinct is no category: too few rows share a value."""
 SAMPLE_ROWS = 2000
@@ -162,10 +167,15 @@ class Facts:
         if not n_others:
             return True
         # A few strays among many different numbers; "1", "2", "unknown" stay categories.
-        if len(cells) - n_others < ENOUGH_ROWS or n_others > 0.05 * len(cells):
+        if len(cells) - n_others < ENOUGH_ROWS:
             return False
-        strays = pc.is_in(self.sampled_cells, value_set=cells.filter(pc.is_null(numbers)))
-        return int(pc.sum(strays).as_py()) <= 0.1 * len(self.sampled_cells)
+        strays = cells.filter(pc.is_null(numbers))
+        # Words such as "unknown" or "call us" mean missing however often they occur; a letter is a code.
+        words = n_others <= MOST_WORDS and pc.all(pc.match_substring_regex(strays, LACKING)).as_py()
+        if not words and n_others > 0.05 * len(cells):
+            return False
+        n_strays = pc.sum(pc.is_in(self.sampled_cells, value_set=strays)).as_py()
+        return bool(n_strays <= (MOST_MISSING if words else 0.1) * len(self.sampled_cells))
 
     @cached_property
     def datetime_format(self) -> str | None:

@@ -15,7 +15,7 @@ from automl_cli.errors import BadData
 from automl_cli.table.layout import Layout, sniff, unique_names
 from automl_cli.table.source import Content
 
-MARKERS = ("?", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "-")
+MARKERS = ("?", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NaT", "null", "NULL", "None", "<NA>", "\\N", "-")
 # A blank after the separator is common; numbers are trimmed by arrow, markers are not.
 MISSING = ("", " ", "  ", *MARKERS, *(f" {marker}" for marker in MARKERS), *(f"{marker} " for marker in MARKERS))
 BLANK = " \r\n"
