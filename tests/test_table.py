@@ -4,6 +4,7 @@ import io
 import lzma
 import os
 import zipfile
+from datetime import datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -365,6 +366,48 @@ def test_dates_are_read_in_their_format(zoo):
         assert table.days(name)[0] == base, name
     assert table.days("stamp")[0] == base + 0.5 / 24
     assert table.days("clock")[6] == pytest.approx((6 * 60 + 6) / 1440)
+
+
+ODD_DATES = {
+    "a zone other than UTC": ("%Y-%m-%dT%H:%M:%S-05:00", 5),
+    "UTC in letters": ("%Y-%m-%d %H:%M:%S UTC", 0),
+    "year and month": ("%Y/%m", 0),
+    "a month's name": ("%b %d %Y", 0),
+    "as in C": ("%a %b %d %H:%M:%S %Y", 0),
+    "as in letters": ("%a, %d %b %Y %H:%M:%S GMT", 0),
+    "month first, two digits": ("%m/%d/%y", 0),
+    "day first, two digits": ("%d.%m.%y %H:%M", 0),
+    "year first, two digits": ("%y-%m-%d", 0),
+    "month and two digits": ("%b-%y", 0),
+}
+
+
+@pytest.mark.parametrize("case", ODD_DATES)
+def test_dates_are_read_as_what_they_are(csv_file, case):
+    form, hours_behind = ODD_DATES[case]
+    cells = [(datetime(1995, 1, 31) + timedelta(days=37.3 * i)).strftime(form) for i in range(300)]
+    read = [datetime.strptime(cell, form) + timedelta(hours=hours_behind) for cell in cells]
+    path = csv_file("d,x\n" + rows(300, lambda i: f'"{cells[i]}",{i * i % 7}'))
+    table = read_table(path)
+    assert table.schema.column("d").kind is Kind.DATETIME
+    np.testing.assert_allclose(table.days("d"), [(one - datetime(1970, 1, 1)) / timedelta(days=1) for one in read])
+    np.testing.assert_array_equal(read_with_schema(path, table.schema).days("d"), table.days("d"))
+
+
+def test_one_odd_cell_does_not_change_how_the_other_dates_are_read(csv_file):
+    stamps = [f"2024-01-{i % 28 + 1:02d}T{i % 24:02d}:00:00.250-05:00" for i in range(300)]
+    plain = read_table(csv_file("d\n" + "\n".join(stamps) + "\n"))
+    odd = csv_file("d\n" + "\n".join([*stamps, "unknown"]) + "\n")
+    table = read_table(odd)
+    assert table.schema.column("d").kind is Kind.DATETIME
+    np.testing.assert_allclose(table.days("d"), [*plain.days("d"), np.nan], rtol=1e-14)
+    np.testing.assert_array_equal(read_with_schema(odd, plain.schema).days("d"), table.days("d"))
+
+
+@pytest.mark.parametrize("cell", ["3/4", "10/05", "12/7"])
+def test_shares_are_no_months(csv_file, cell):
+    table = read_table(csv_file("d,x\n" + rows(300, lambda i: f"{cell if i % 2 else '1/2'},{i * i % 7}")))
+    assert table.schema.column("d").kind is Kind.BOOLEAN
 
 
 def test_year_is_not_an_id(csv_file):

@@ -235,7 +235,8 @@ def to_times(name: str, column: pa.ChunkedArray, form: str) -> tuple[pa.ChunkedA
         column = (column.cast(pa.int64(), safe=False) if pa.types.is_floating(kind) else column).cast(pa.string())
     read = each_distinct(column, lambda texts: times_of(texts, form))
     # The same dates in the unmistakable format are as good, and so are times of day without seconds.
-    for other in ("", SHORT_CLOCK) if form == CLOCK else ("",) if form else ():
+    others = ("", SHORT_CLOCK) if form == CLOCK else ("",) if form else ()
+    for other in (*others, *([form.replace("%y", "%Y")] if "%y" in form else ())):
         if read.null_count > column.null_count:
             read = pc.coalesce(read, each_distinct(column, partial(times_of, form=other)))
     return read, _unread(name, column, read, "a point in time")

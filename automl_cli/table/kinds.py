@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from automl_cli.table.notation import PLAIN, Notation, notations, numbers_of
 from automl_cli.table.schema import Kind
-from automl_cli.table.values import CLOCK, DATETIME_FORMATS, times_of
+from automl_cli.table.values import CLOCK, DATETIME_FORMATS, LONG_FORMATS, SHORT_FORMATS, times_of
 
 MANY = 50
 """More distinct values than this make a category a high-cardinality one."""
@@ -178,6 +178,14 @@ class Facts:
         return bool(n_strays <= (MOST_MISSING if words else 0.1) * len(self.sampled_cells))
 
     @cached_property
+    def datetime_forms(self) -> tuple[str, ...]:
+        """The formats to try: a year of four digits would read 99 as well, as the year 99."""
+        long = pc.mean(pc.cast(pc.match_substring_regex(self.sample, r"\d{4}"), pa.float64())).as_py() or 0.0
+        if long >= 0.5:
+            return DATETIME_FORMATS
+        return tuple(form for form in dict.fromkeys((*SHORT_FORMATS, *DATETIME_FORMATS)) if form not in LONG_FORMATS)
+
+    @cached_property
     def datetime_format(self) -> str | None:
         """The format in which nearly all texts are points in time; None where there is none."""
         # Every point in time has at least four digits or a month's name and digits.
@@ -185,7 +193,7 @@ class Facts:
         if not len(self.sample) or looks.as_py() < 0.95:
             return None
         probe = self.sample.slice(0, 20)
-        for form in DATETIME_FORMATS:
+        for form in self.datetime_forms:
             if times_of(probe, form).null_count <= len(probe) // 20:
                 strays = times_of(self.sample, form).null_count
                 if strays <= 0.02 * len(self.sample):
