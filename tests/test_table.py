@@ -410,6 +410,11 @@ def test_shares_are_no_months(csv_file, cell):
     assert table.schema.column("d").kind is Kind.BOOLEAN
 
 
+def test_names_that_many_rows_share_are_categories(csv_file):
+    table = read_table(csv_file("name,x\n" + rows(30_000, lambda i: f"the old mill {i * 7919 % 1500},{i * i % 7}")))
+    assert table.schema.column("name").kind is Kind.HIGH_CARDINALITY
+
+
 def test_year_is_not_an_id(csv_file):
     table = read_table(csv_file("year,x\n" + rows(40, lambda i: f"{1980 + i},{i % 5}")))
     assert table.schema.column("year").kind is Kind.NUMERIC

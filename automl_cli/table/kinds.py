@@ -341,7 +341,9 @@ def free_text(facts: Facts) -> Verdict | None:
     if not facts.is_text or len(facts.sample) <= ENOUGH_ROWS or facts.sample_variety < 0.25:
         return None
     # A few words that often repeat are job titles or places; sentences may repeat more often.
-    if not (facts.words >= 6 or facts.letters >= 60 or (facts.words >= 3 and facts.sample_variety >= 0.5)):
+    most = 0.25 if facts.words >= 6 or facts.letters >= 60 else 0.5 if facts.words >= 3 else 1.0
+    # In a long table what a sample hardly repeats may be in many rows.
+    if most == 1 or facts.sample_variety < most or facts.unique_share < most:
         return _names(facts)
     return Verdict(Kind.TEXT, f"free text: {facts.words:.0f} words a cell, rarely the same")
 
