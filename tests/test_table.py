@@ -415,6 +415,23 @@ def test_names_that_many_rows_share_are_categories(csv_file):
     assert table.schema.column("name").kind is Kind.HIGH_CARDINALITY
 
 
+@pytest.mark.parametrize(
+    ("name", "make", "kind"),
+    [
+        ("price_index", lambda i: i * i * 37 % 100_003, Kind.NUMERIC),
+        ("sample_index", lambda i: 10 * (i * 7 % 40), Kind.ID),
+        ("sample_index", lambda i: i * 7 % 40 + 1000, Kind.ID),
+        ("row_index", lambda i: i * i * 37 % 100_003, Kind.ID),
+        ("index", lambda i: i * i * 37 % 100_003, Kind.ID),
+        ("order_no", lambda i: i * i * 37 % 100_003, Kind.ID),
+    ],
+)
+def test_an_index_may_be_a_measurement(csv_file, name, make, kind):
+    assert (
+        read_table(csv_file(f"{name},x\n" + rows(40, lambda i: f"{make(i)},{i % 5}"))).schema.column(name).kind is kind
+    )
+
+
 def test_year_is_not_an_id(csv_file):
     table = read_table(csv_file("year,x\n" + rows(40, lambda i: f"{1980 + i},{i % 5}")))
     assert table.schema.column("year").kind is Kind.NUMERIC

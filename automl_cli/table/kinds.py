@@ -28,6 +28,8 @@ NEARLY_ALL = 0.9
 SAMPLE_ROWS = 2000
 UNIQUE_ROWS = 100_000
 ID_NAME = re.compile(r"(?:^|[_\W])(?:id|uuid|guid|key|idx|index|rowid|rownum|row_number|nr|no)$|^id[_\W]", re.I)
+MEASURED_INDEX = re.compile(r"(?<!row)(?<!line)(?<!record)[_\W]index$", re.I)
+"""A price_index measures something; whether it does is told by its values."""
 CAMEL_ID = re.compile(r"[a-z](?:Id|ID)$")
 TIME_NAME = re.compile(r"year|month|week|day|hour|minute|date|time|period|step|age", re.I)
 
@@ -261,9 +263,20 @@ def named_id(facts: Facts) -> Verdict | None:
         return None
     if facts.is_text and facts.sample_variety < 0.9:
         return None
+    if facts.is_integer and MEASURED_INDEX.search(facts.name) and not _counts(facts):
+        return None
     if facts.unique_share >= 0.95:
         return Verdict(Kind.ID, "its name says id, and (nearly) every row has its own value")
     return None
+
+
+def _counts(facts: Facts) -> bool:
+    """Whether integers fill half of the steps of their range or more, as running numbers do."""
+    low, high = facts.bounds
+    if high - low >= 1 << 62:
+        return True
+    step = int(np.gcd.reduce(facts.column.drop_null().to_numpy().astype(np.int64) - low))
+    return bool(facts.n_distinct >= 0.5 * ((high - low) / max(1, step) + 1))
 
 
 def compact_dates(facts: Facts) -> Verdict | None:
