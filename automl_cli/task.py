@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from automl_cli.errors import BadData, UsageError
 from automl_cli.metrics import Array, Metric, TaskKind, metric_for
 from automl_cli.table.notation import PLAIN, Notation, notations, numbers_of
-from automl_cli.table.reading import meant_markers
+from automl_cli.table.reading import meant_labels
 
 __all__ = ["MISSING_LABELS", "Task", "TaskKind", "make_task"]
 
@@ -112,7 +112,8 @@ def make_task(
     ----------
     labels : sequence of str or None, object array, or pyarrow string array, of length n
         Text of the target's cells; None and the usual markers (`MISSING_LABELS`) are missing, except that ``-`` is a
-        label beside ``+``, and ``-`` or ``None`` where all other rows hold one and the same label.
+        label beside ``+``, and ``-`` or ``None`` where all other rows hold one and the same label; ``None`` also among
+        other words (`meant_labels`).
     positive : str or None
         The label to predict the probability of; by default the last one.
     notation : Notation or None
@@ -239,7 +240,7 @@ def _known(cells: Any, markers: Any) -> Array:
 def _labelled(labels: Any, target: str) -> tuple[Any, Array]:
     """Return the labelled cells as a pyarrow array, and their positions."""
     cells = _cells(labels)
-    meant = meant_markers(pc.unique(pc.utf8_trim_whitespace(cells)))
+    meant = meant_labels(pc.utf8_trim_whitespace(cells))
     kept = _known(cells, pa.array(sorted(set(MISSING_LABELS) - meant), pa.string()))
     if len(kept) < 2:
         raise BadData(
@@ -298,7 +299,8 @@ def _kind(found: _Labels) -> tuple[TaskKind, str, bool]:
         first, second = sorted(found.texts)
         return TaskKind.BINARY, f"two values, {first!r} and {second!r}", False
     if found.numbers is None:
-        return TaskKind.MULTICLASS, f"text with {n_distinct:,} distinct values", False
+        none = ", one of which is None" if "None" in found.texts else ""
+        return TaskKind.MULTICLASS, f"text with {n_distinct:,} distinct values{none}", False
     values, written = np.unique(found.numbers), found.notation
     fewest = min(found.counts[found.numbers == value].sum() for value in values) if len(values) <= _FEW else 0
     if (written.prefix or written.suffix) and fewest >= _ROWS_PER_CLASS:

@@ -552,3 +552,12 @@ def test_optional_and_carried_columns(csv_file):
     table = read_with_schema(csv_file("x,id\n4,007\n"), schema, optional=["y"], verbatim=["id"])
     assert table.schema.names == ("x", "id")
     assert table.texts("id") == ["007"]
+
+
+def test_none_is_a_label_among_words_here_and_at_evaluation(csv_file):
+    cells = ["None"] * 20 + ["Insomnia", "Sleep Apnea"] * 8
+    table = read_table(csv_file("x,y\n" + rows(36, lambda i: f"{i * i % 7},{cells[i]}")), target="y")
+    assert table.texts("y") == cells
+    new = csv_file("x,y\n1,None\n2,Insomnia\n3,\n")
+    again = read_with_schema(new, table.schema, optional=["y"], verbatim=["y"])
+    assert again.texts("y") == ["None", "Insomnia", None]

@@ -93,6 +93,26 @@ def test_plus_and_minus_are_two_labels():
     assert _task(["low", "high", "None", "-"]).classes == ("high", "low")
 
 
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        (["None"] * 20 + _times(8, "Insomnia", "Apnea"), ("Apnea", "Insomnia", "None")),
+        (
+            ["None"] * 20 + _times(8, "Insomnia", "Apnea") + [""],
+            ("Apnea", "Insomnia"),
+        ),  # not known is written otherwise
+        (["None"] * 6 + _times(8, "Insomnia", "Apnea"), ("Apnea", "Insomnia")),  # rarer than all others
+        (["None"] * 20 + _times(8, "yes", "no"), ("no", "yes")),
+        (["None"] * 20 + _times(8, "1", "2"), ("1", "2")),
+        (["NA"] * 20 + _times(8, "Insomnia", "Apnea"), ("Apnea", "Insomnia")),
+    ],
+)
+def test_none_is_a_label_among_words(labels, classes):
+    task = _task(labels)
+    assert task.classes == classes
+    assert ("one of which is None" in task.reason) == ("None" in classes)
+
+
 def test_side_columns_follow_the_kept_rows():
     task, _ = make_task(
         ["1.5", None, "2.5", "9"],

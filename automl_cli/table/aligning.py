@@ -196,7 +196,8 @@ def read_with_schema(
         raise _no_rows(content)
     arrays, remarks = found.aligned(cells)
     for name in found.carried:
-        arrays.append(without_markers(cells.column(name), meant_markers(pc.unique(cells.column(name)))))
+        raw, known = cells.column(name), _carried(name, schema)
+        arrays.append(without_markers(raw, meant_markers(pc.unique(raw)).union(known.categories)))
     columns = (*found.used, *found.absent, *(_carried(name, schema) for name in found.carried))
     names = [column.name for column in columns]
     data = pa.table(arrays, names=names) if arrays else cells
