@@ -14,7 +14,14 @@ from automl_cli.errors import BadArtifact, BadData, UsageError
 from automl_cli.features.frame import frame_from_table
 from automl_cli.features.matrix import Array
 from automl_cli.metrics import METRICS
-from automl_cli.prediction import bootstrapped, check_reference, metric_fits, scored_columns, weights_of
+from automl_cli.prediction import (
+    bootstrapped,
+    check_reference,
+    metric_fits,
+    scored_columns,
+    truth_of,
+    weights_of,
+)
 from automl_cli.reference import (
     ColumnReference,
     Reference,
@@ -26,7 +33,7 @@ from automl_cli.reference import (
     told_alike,
 )
 from automl_cli.table import Notice, Table, read_with_schema
-from automl_cli.task import known_labels, read_truth
+from automl_cli.task import known_labels
 from automl_cli.transfer.domain import auc_interval
 
 LEVEL = 0.01  # of false discoveries among all columns
@@ -254,7 +261,7 @@ def _scored(artifact: Artifact, table: Table, outputs: Array) -> dict[str, Any]:
         return nothing
     labels, nothing["strange_labels"] = known_labels(table.strings(manifest.target), manifest.classes)
     try:
-        y, kept = read_truth(labels, manifest.target, manifest.classes)
+        y, kept = truth_of(table, manifest, labels)
     except BadData:  # no label at all, or none that the model knows
         return nothing
     if len(y) < LEAST_LABELLED or (manifest.classes and len(np.unique(y)) < 2):

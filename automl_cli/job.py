@@ -337,6 +337,7 @@ def task_of(options: FitOptions, table: Table, *, n_own: int | None = None) -> t
         kind=options.task,
         metric=options.metric,
         positive=options.positive,
+        notation=table.schema.column(options.target).notation,
         weight=weight,
         groups=None if options.group_column is None else table.strings(options.group_column),
         order=None if options.time_column is None else _order(table, options.time_column),

@@ -308,7 +308,7 @@ def evaluate_model(
         chosen = metric_for(metric or manifest.metric, manifest.kind)
         schema, optional = scored_columns(manifest)
         table = read_with_schema(data, schema, optional=optional, verbatim=(manifest.target,))
-        y, kept = read_truth(table.strings(manifest.target), manifest.target, manifest.classes)
+        y, kept = truth_of(table, manifest)
         weight = weights_of(table, manifest, kept)
         outputs = _outputs(artifact, table, threads)[kept]
     if not metric_fits(chosen.name, y):
@@ -325,6 +325,13 @@ def evaluate_model(
         naive=chosen.natural(chosen.loss(y, guess, weight)),
         notices=table.notices,
     )
+
+
+def truth_of(table: Table, manifest: Manifest, labels: Any = None) -> tuple[Array, Array]:
+    """Return the target of a table, or of these labels of it, read as the training did; see `read_truth`."""
+    target = manifest.target
+    labels = table.strings(target) if labels is None else labels
+    return read_truth(labels, target, manifest.classes, table.schema.column(target).notation)
 
 
 def metric_fits(metric: str, y: Array) -> bool:

@@ -10,12 +10,13 @@ import pyarrow.compute as pc
 
 from automl_cli.errors import BadData, UsageError
 from automl_cli.metrics import Array, Metric, TaskKind, metric_for
-from automl_cli.table.reading import meant_markers
+from automl_cli.table.notation import PLAIN, Notation, notations, numbers_of
+from automl_cli.table.reading import meant_labels
 
 __all__ = ["MISSING_LABELS", "Task", "TaskKind", "make_task"]
 
 # texts that mean: not known (compared without blanks around them)
-MISSING_LABELS = ("", "?", "-", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "<NA>")
+MISSING_LABELS = ("", "?", "-", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NaT", "NULL", "null", "None", "<NA>", "\\N")
 _MAX_CLASSES = 1000
 # integers with at most this many distinct values may be classes as well as amounts
 _FEW = 20
@@ -80,6 +81,8 @@ class _Labels:
     counts: Array
     numbers: Array | None
     """float64, one per text; None unless all texts are numbers."""
+    notation: Notation = PLAIN
+    """How these are written."""
 
     @property
     def n_rows(self) -> int:
@@ -93,6 +96,7 @@ def make_task(
     kind: TaskKind | None = None,
     metric: str | None = None,
     positive: str | None = None,
+    notation: Notation | None = None,
     weight: Array | None = None,
     groups: Sequence[Any] | Array | Any | None = None,
     order: Array | None = None,
@@ -108,9 +112,12 @@ def make_task(
     ----------
     labels : sequence of str or None, object array, or pyarrow string array, of length n
         Text of the target's cells; None and the usual markers (`MISSING_LABELS`) are missing, except that ``-`` is a
-        label beside ``+``, and ``-`` or ``None`` where all other rows hold one and the same label.
+        label beside ``+``, and ``-`` or ``None`` where all other rows hold one and the same label; ``None`` also among
+        other words (`meant_labels`).
     positive : str or None
         The label to predict the probability of; by default the last one.
+    notation : Notation or None
+        How numbers are written in the target's column, as far as a part of its cells tells; None where unknown.
     weight, order : ndarray of shape (n,) or None
     groups : sequence of length n or None
         Any values; rows with equal ones belong together. A row without one (None, NaN, -1) is a group of its own.
@@ -130,7 +137,7 @@ def make_task(
         Where ``positive`` or ``metric`` does not fit the task.
     """
     cells, kept = _labelled(labels, target)
-    found = _distinct(cells, target)
+    found = _distinct(cells, target, notation)
     kind, reason, doubtful = _kind(found) if kind is None else _asked(found, kind)
     if kind is TaskKind.REGRESSION:
         if positive is not None:
@@ -162,7 +169,7 @@ def make_task(
     return task, kept
 
 
-def read_truth(labels: Any, target: str, classes: Sequence[str]) -> tuple[Array, Array]:
+def read_truth(labels: Any, target: str, classes: Sequence[str], notation: Notation = PLAIN) -> tuple[Array, Array]:
     """Read the target of rows that a model is judged on.
 
     Parameters
@@ -170,6 +177,8 @@ def read_truth(labels: Any, target: str, classes: Sequence[str]) -> tuple[Array,
     labels : as for `make_task`
     classes : sequence of str
         The model's classes in the order of its outputs; empty for a regression.
+    notation : Notation
+        How the training wrote the numbers of the target.
 
     Returns
     -------
@@ -195,9 +204,11 @@ def read_truth(labels: Any, target: str, classes: Sequence[str]) -> tuple[Array,
             label = cells[int(np.argmin(codes))].as_py()
             raise BadData(f"target {target!r} holds {label!r}, which the model was not trained on", hint="leave it out")
         return codes.astype(np.int64), kept
-    y = _numbers(cells)
-    if y is None:
+    known = None if notation.is_plain and notation.decimal == "." else notation
+    written = _written(pc.unique(cells), known)
+    if written is None:
         raise BadData(f"target {target!r} is not a number everywhere", hint="clean it: the model predicts numbers")
+    y = _values_of(cells, written)
     finite = np.isfinite(y)
     return y[finite], kept[finite]
 
@@ -229,7 +240,7 @@ def _known(cells: Any, markers: Any) -> Array:
 def _labelled(labels: Any, target: str) -> tuple[Any, Array]:
     """Return the labelled cells as a pyarrow array, and their positions."""
     cells = _cells(labels)
-    meant = meant_markers(pc.unique(pc.utf8_trim_whitespace(cells)))
+    meant = meant_labels(pc.utf8_trim_whitespace(cells))
     kept = _known(cells, pa.array(sorted(set(MISSING_LABELS) - meant), pa.string()))
     if len(kept) < 2:
         raise BadData(
@@ -239,10 +250,12 @@ def _labelled(labels: Any, target: str) -> tuple[Any, Array]:
     return cells.take(pa.array(kept)), kept
 
 
-def _distinct(cells: Any, target: str) -> _Labels:
+def _distinct(cells: Any, target: str, notation: Notation | None) -> _Labels:
     counted = pc.value_counts(cells)
     texts, counts = counted.field("values"), counted.field("counts").to_numpy()
-    found = _Labels(target, tuple(texts.to_pylist()), counts, _numbers(texts))
+    written = _written(texts, notation)
+    numbers = None if written is None else _values_of(texts, written)
+    found = _Labels(target, tuple(texts.to_pylist()), counts, numbers, written or PLAIN)
     if len(found.texts) < 2:
         raise BadData(
             f"target {target!r} is {found.texts[0]!r} in all {found.n_rows} rows",
@@ -251,21 +264,32 @@ def _distinct(cells: Any, target: str) -> _Labels:
     return found
 
 
-def _numbers(texts: Any) -> Array | None:
-    """Read texts as numbers, with a decimal point or throughout with a decimal comma; None where one is not."""
-    trimmed = pc.utf8_trim_whitespace(texts)
-    for candidate in (trimmed, _with_point(trimmed)):
-        try:
-            return np.asarray(pc.cast(candidate, pa.float64()).to_numpy(zero_copy_only=False))
-        except pa.ArrowInvalid:
-            continue
-    return None
+def _written(texts: Any, known: Notation | None = None) -> Notation | None:
+    """Return how distinct texts write numbers; None where one of them is no number."""
+    if known is not None and known.grouping and not numbers_of(texts, known).null_count:
+        return known  # at first: 1.036 alone would be another number
+    if _cast(texts) is not None:
+        return PLAIN
+    ways = [known] if known is not None and not known.is_plain else []
+    ways += [way for way in notations(texts, "" if known is None else known.decimal) if not way.is_plain]
+    # A decimal comma only where no point is used as well: then the comma separates thousands, or is text.
+    ways += [] if pc.any(pc.match_substring(texts, ".")).as_py() else [Notation(",")]
+    return next((way for way in ways if not numbers_of(texts, way).null_count), None)
 
 
-def _with_point(texts: Any) -> Any:
-    """Replace decimal commas, unless a point is used as well: then the comma separates thousands, or is text."""
-    pointed = pc.any(pc.match_substring(texts, ".")).as_py()
-    return texts if pointed else pc.replace_substring(texts, ",", ".", max_replacements=1)
+def _values_of(texts: Any, written: Notation) -> Array:
+    """Return the numbers that texts are, written in this way."""
+    if written == PLAIN:
+        return np.asarray(_cast(texts).to_numpy(zero_copy_only=False))
+    encoded = texts.dictionary_encode()
+    return np.asarray(numbers_of(encoded.dictionary, written).take(encoded.indices).to_numpy(zero_copy_only=False))
+
+
+def _cast(texts: Any) -> Any:
+    try:
+        return pc.cast(pc.utf8_trim_whitespace(texts), pa.float64())
+    except pa.ArrowInvalid:
+        return None
 
 
 def _kind(found: _Labels) -> tuple[TaskKind, str, bool]:
@@ -275,12 +299,17 @@ def _kind(found: _Labels) -> tuple[TaskKind, str, bool]:
         first, second = sorted(found.texts)
         return TaskKind.BINARY, f"two values, {first!r} and {second!r}", False
     if found.numbers is None:
-        return TaskKind.MULTICLASS, f"text with {n_distinct:,} distinct values", False
-    values = np.unique(found.numbers)
+        none = ", one of which is None" if "None" in found.texts else ""
+        return TaskKind.MULTICLASS, f"text with {n_distinct:,} distinct values{none}", False
+    values, written = np.unique(found.numbers), found.notation
+    fewest = min(found.counts[found.numbers == value].sum() for value in values) if len(values) <= _FEW else 0
+    if (written.prefix or written.suffix) and fewest >= _ROWS_PER_CLASS:
+        reason = f"{len(values)} distinct numbers{written.words}, taken for classes; if they are amounts, say "
+        return TaskKind.MULTICLASS, f"{reason}--task regression", True
     if not (3 <= len(values) <= _FEW and np.array_equal(values, np.round(values))):
-        return TaskKind.REGRESSION, f"numbers with {len(values):,} distinct values", False
+        how = "" if written.is_plain else f"{written.words},"
+        return TaskKind.REGRESSION, f"numbers{how} with {len(values):,} distinct values", False
     span = f"{len(values)} distinct integers from {values[0]:g} to {values[-1]:g}"
-    fewest = min(found.counts[found.numbers == value].sum() for value in values)
     if values[0] in (0, 1) and values[-1] - values[0] == len(values) - 1 and fewest >= _ROWS_PER_CLASS:
         reason = f"{span}, at least {fewest:,} rows each, taken for classes; if they are amounts, say --task regression"
         return TaskKind.MULTICLASS, reason, True
@@ -291,7 +320,7 @@ def _asked(found: _Labels, kind: TaskKind) -> tuple[TaskKind, str, bool]:
     """Check that the data can be the kind that was asked for."""
     n_distinct = len(found.texts)
     if kind is TaskKind.REGRESSION and found.numbers is None:
-        first = next(text for text in found.texts if _numbers(pa.array([text])) is None)
+        first = next((text for text in found.texts if _written(pa.array([text])) is None), found.texts[0])
         raise BadData(
             f"target {found.target!r} is not a number everywhere, for example {first!r}: no regression",
             hint="clean these cells, or use --task binary or multiclass",
@@ -335,7 +364,7 @@ def _not_classes(found: _Labels) -> str:
     """Say what to do about a target that is no set of classes."""
     if found.numbers is not None:
         return "these are numbers: use --task regression"
-    texts = [text for text in found.texts[:10_000] if _numbers(pa.array([text])) is None]
+    texts = [text for text in found.texts[:10_000] if _written(pa.array([text])) is None]
     if len(texts) < 0.1 * min(len(found.texts), 10_000):
         return f"almost all are numbers, but {texts[0]!r} is not: clean such cells" if texts else "clean its cells"
     return "free text cannot be predicted; name another column with --target"
@@ -343,8 +372,7 @@ def _not_classes(found: _Labels) -> str:
 
 def _values(cells: Any, found: _Labels) -> tuple[Array, Array]:
     """Return the numbers of a regression, and which rows hold a finite one."""
-    y = _numbers(cells)
-    assert y is not None  # every distinct text was read as a number before
+    y = _values_of(cells, found.notation)  # every distinct text was read as a number before
     finite = np.isfinite(y)
     if finite.sum() < 2 or np.ptp(y[finite]) == 0:
         raise BadData(

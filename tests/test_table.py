@@ -4,6 +4,7 @@ import io
 import lzma
 import os
 import zipfile
+from datetime import datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from automl_cli.errors import BadData, SchemaMismatch, TargetNotFound, UsageError
-from automl_cli.table import Kind, Schema, read_table, read_with_schema
+from automl_cli.table import Column, Kind, Schema, read_table, read_with_schema
 
 PLAIN = "x,color,y\n1,red,a\n2.5,blue,b\n,red,a\n"
 
@@ -105,7 +106,10 @@ def test_decimal_comma(csv_file, separator):
     assert later.numbers("x").tolist() == [7.25]
 
 
-@pytest.mark.parametrize("marker", ["?", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "-", "", " ", " ?"])
+@pytest.mark.parametrize(
+    "marker",
+    ["?", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NaT", "<NA>", "\\N", "null", "NULL", "None", "-", "", " ", " ?"],
+)
 def test_missing_markers(csv_file, marker):
     table = read_table(csv_file(f"x,c\n1,red\n{marker},{marker}\n2,blue\n3,red\n"))
     assert np.isnan(table.numbers("x")).tolist() == [False, True, False, False]
@@ -150,6 +154,26 @@ def test_strays_among_numbers_become_missing_with_a_notice(csv_file):
     assert table.schema.column("x").kind is Kind.NUMERIC
     assert np.isnan(table.numbers("x")).sum() == 1
     assert any("'unknown!'" in notice.message for notice in table.notices)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.8])
+@pytest.mark.parametrize("word", ["unknown", "Varies with device", "*"])
+def test_a_word_among_many_numbers_means_missing_however_often_it_occurs(csv_file, word, share):
+    table = read_table(csv_file("x\n" + rows(500, lambda i: word if i % 10 < 10 * share else str(i * 1.5))))
+    assert table.schema.column("x").kind is Kind.NUMERIC
+    assert np.isnan(table.numbers("x")).sum() == 500 * share
+    assert any(repr(word) in notice.message for notice in table.notices)
+
+
+@pytest.mark.parametrize("others", [["B"], ["10+"], ["M1", "M2"], ["low", "mid", "high", "top"]])
+def test_codes_among_numbers_stay_categories(csv_file, others):
+    cells = [str(i % 30) for i in range(300)] + others * 100
+    assert read_table(csv_file("x\n" + "\n".join(cells) + "\n")).schema.column("x").kind is Kind.CATEGORY
+
+
+def test_a_category_that_is_now_a_sign_for_missing_is_still_known(csv_file):
+    schema = Schema((Column("c", Kind.CATEGORY, "", categories=("red", "n/a")),))
+    assert read_with_schema(csv_file("c,x\nn/a,1\nred,1\n#N/A,1\n"), schema).codes("c").tolist() == [1, 0, -1]
 
 
 def test_odd_columns_are_told(csv_file):
@@ -344,6 +368,70 @@ def test_dates_are_read_in_their_format(zoo):
     assert table.days("clock")[6] == pytest.approx((6 * 60 + 6) / 1440)
 
 
+ODD_DATES = {
+    "a zone other than UTC": ("%Y-%m-%dT%H:%M:%S-05:00", 5),
+    "UTC in letters": ("%Y-%m-%d %H:%M:%S UTC", 0),
+    "year and month": ("%Y/%m", 0),
+    "a month's name": ("%b %d %Y", 0),
+    "as in C": ("%a %b %d %H:%M:%S %Y", 0),
+    "as in letters": ("%a, %d %b %Y %H:%M:%S GMT", 0),
+    "month first, two digits": ("%m/%d/%y", 0),
+    "day first, two digits": ("%d.%m.%y %H:%M", 0),
+    "year first, two digits": ("%y-%m-%d", 0),
+    "month and two digits": ("%b-%y", 0),
+}
+
+
+@pytest.mark.parametrize("case", ODD_DATES)
+def test_dates_are_read_as_what_they_are(csv_file, case):
+    form, hours_behind = ODD_DATES[case]
+    cells = [(datetime(1995, 1, 31) + timedelta(days=37.3 * i)).strftime(form) for i in range(300)]
+    read = [datetime.strptime(cell, form) + timedelta(hours=hours_behind) for cell in cells]
+    path = csv_file("d,x\n" + rows(300, lambda i: f'"{cells[i]}",{i * i % 7}'))
+    table = read_table(path)
+    assert table.schema.column("d").kind is Kind.DATETIME
+    np.testing.assert_allclose(table.days("d"), [(one - datetime(1970, 1, 1)) / timedelta(days=1) for one in read])
+    np.testing.assert_array_equal(read_with_schema(path, table.schema).days("d"), table.days("d"))
+
+
+def test_one_odd_cell_does_not_change_how_the_other_dates_are_read(csv_file):
+    stamps = [f"2024-01-{i % 28 + 1:02d}T{i % 24:02d}:00:00.250-05:00" for i in range(300)]
+    plain = read_table(csv_file("d\n" + "\n".join(stamps) + "\n"))
+    odd = csv_file("d\n" + "\n".join([*stamps, "unknown"]) + "\n")
+    table = read_table(odd)
+    assert table.schema.column("d").kind is Kind.DATETIME
+    np.testing.assert_allclose(table.days("d"), [*plain.days("d"), np.nan], rtol=1e-14)
+    np.testing.assert_array_equal(read_with_schema(odd, plain.schema).days("d"), table.days("d"))
+
+
+@pytest.mark.parametrize("cell", ["3/4", "10/05", "12/7"])
+def test_shares_are_no_months(csv_file, cell):
+    table = read_table(csv_file("d,x\n" + rows(300, lambda i: f"{cell if i % 2 else '1/2'},{i * i % 7}")))
+    assert table.schema.column("d").kind is Kind.BOOLEAN
+
+
+def test_names_that_many_rows_share_are_categories(csv_file):
+    table = read_table(csv_file("name,x\n" + rows(30_000, lambda i: f"the old mill {i * 7919 % 1500},{i * i % 7}")))
+    assert table.schema.column("name").kind is Kind.HIGH_CARDINALITY
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "kind"),
+    [
+        ("price_index", lambda i: i * i * 37 % 100_003, Kind.NUMERIC),
+        ("sample_index", lambda i: 10 * (i * 7 % 40), Kind.ID),
+        ("sample_index", lambda i: i * 7 % 40 + 1000, Kind.ID),
+        ("row_index", lambda i: i * i * 37 % 100_003, Kind.ID),
+        ("index", lambda i: i * i * 37 % 100_003, Kind.ID),
+        ("order_no", lambda i: i * i * 37 % 100_003, Kind.ID),
+    ],
+)
+def test_an_index_may_be_a_measurement(csv_file, name, make, kind):
+    assert (
+        read_table(csv_file(f"{name},x\n" + rows(40, lambda i: f"{make(i)},{i % 5}"))).schema.column(name).kind is kind
+    )
+
+
 def test_year_is_not_an_id(csv_file):
     table = read_table(csv_file("year,x\n" + rows(40, lambda i: f"{1980 + i},{i % 5}")))
     assert table.schema.column("year").kind is Kind.NUMERIC
@@ -464,3 +552,12 @@ def test_optional_and_carried_columns(csv_file):
     table = read_with_schema(csv_file("x,id\n4,007\n"), schema, optional=["y"], verbatim=["id"])
     assert table.schema.names == ("x", "id")
     assert table.texts("id") == ["007"]
+
+
+def test_none_is_a_label_among_words_here_and_at_evaluation(csv_file):
+    cells = ["None"] * 20 + ["Insomnia", "Sleep Apnea"] * 8
+    table = read_table(csv_file("x,y\n" + rows(36, lambda i: f"{i * i % 7},{cells[i]}")), target="y")
+    assert table.texts("y") == cells
+    new = csv_file("x,y\n1,None\n2,Insomnia\n3,\n")
+    again = read_with_schema(new, table.schema, optional=["y"], verbatim=["y"])
+    assert again.texts("y") == ["None", "Insomnia", None]

@@ -36,6 +36,8 @@ def _times(n, *labels):
         (_times(10, "-1", "0", "1"), "regression", True),
         (_times(4, "1,5", "2,5", "3"), "regression", False),  # decimal comma
         (_times(4, "1e3", "+2", "-.5"), "regression", False),
+        (["37", "962", "120", "745", "1,036"], "regression", True),  # thousands
+        (["$37", "$962", "$1,036"], "regression", True),
     ],
 )
 def test_the_kind_is_inferred(labels, kind, doubtful):
@@ -89,6 +91,26 @@ def test_plus_and_minus_are_two_labels():
     assert _task(["+", "-", "0", "0"]).classes == ("+", "-", "0")
     assert _task(["None", "fraud", "None"]).classes == ("None", "fraud")
     assert _task(["low", "high", "None", "-"]).classes == ("high", "low")
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        (["None"] * 20 + _times(8, "Insomnia", "Apnea"), ("Apnea", "Insomnia", "None")),
+        (
+            ["None"] * 20 + _times(8, "Insomnia", "Apnea") + [""],
+            ("Apnea", "Insomnia"),
+        ),  # not known is written otherwise
+        (["None"] * 6 + _times(8, "Insomnia", "Apnea"), ("Apnea", "Insomnia")),  # rarer than all others
+        (["None"] * 20 + _times(8, "yes", "no"), ("no", "yes")),
+        (["None"] * 20 + _times(8, "1", "2"), ("1", "2")),
+        (["NA"] * 20 + _times(8, "Insomnia", "Apnea"), ("Apnea", "Insomnia")),
+    ],
+)
+def test_none_is_a_label_among_words(labels, classes):
+    task = _task(labels)
+    assert task.classes == classes
+    assert ("one of which is None" in task.reason) == ("None" in classes)
 
 
 def test_side_columns_follow_the_kept_rows():

@@ -1,8 +1,9 @@
 """CSV or Parquet to a table of columns, each with a kind and the reason for it.
 
 Reading order: ``schema`` (the words), ``source`` (bytes), ``layout`` (separator, header), ``reading`` (cells),
-``values`` (numbers and dates from texts), ``kinds`` (the routes), ``columns`` (`Table`), ``fitting`` (`read_table`),
-``joining`` (`read_tables`), ``blocks`` (cells piece by piece), ``aligning`` (`read_with_schema`, `align`).
+``notation`` (numbers from texts), ``values`` (dates), ``kinds`` (the routes), ``columns`` (`Table`), ``fitting``
+(`read_table`), ``joining`` (`read_tables`), ``blocks`` (cells piece by piece), ``aligning`` (`read_with_schema`,
+`align`).
 """
 
 from automl_cli.table.aligning import Aligned, Block, align, read_with_schema

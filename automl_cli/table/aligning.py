@@ -1,7 +1,7 @@
 """Reading a table to predict for it: columns and kinds are those of the training."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -69,13 +69,18 @@ class Aligned:
     @property
     def as_text(self) -> frozenset[str]:
         """The columns to read as texts."""
-        return frozenset((*self.carried, *(column.name for column in self.used if column.kind in AS_TEXT)))
+        texts = (column.name for column in self.used if column.kind in AS_TEXT or self._is_grouped(column))
+        return frozenset((*self.carried, *texts))
 
     @property
     def as_numbers(self) -> frozenset[str]:
         """The columns of which nothing but numbers is wanted."""
         numeric = (column.name for column in self.used if column.kind is Kind.NUMERIC)
-        return frozenset(numeric).difference(self.carried)
+        return frozenset(numeric).difference(self.as_text)
+
+    def _is_grouped(self, column: Column) -> bool:
+        """Whether arrow might take 1,036 for a number with a decimal comma; numbers of a Parquet file are none."""
+        return column.kind is Kind.NUMERIC and bool(column.grouping) and not self.content.parquet
 
     def aligned(self, cells: pa.Table) -> tuple[list[pa.ChunkedArray], list[Remark]]:
         """Bring raw cells to the kinds of the training: the used columns, then the absent ones."""
@@ -191,7 +196,8 @@ def read_with_schema(
         raise _no_rows(content)
     arrays, remarks = found.aligned(cells)
     for name in found.carried:
-        arrays.append(without_markers(cells.column(name), meant_markers(pc.unique(cells.column(name)))))
+        raw, known = cells.column(name), _carried(name, schema)
+        arrays.append(without_markers(raw, meant_markers(pc.unique(raw)).union(known.categories)))
     columns = (*found.used, *found.absent, *(_carried(name, schema) for name in found.carried))
     names = [column.name for column in columns]
     data = pa.table(arrays, names=names) if arrays else cells
@@ -265,9 +271,12 @@ def _as_trained(column: Column, cells: pa.ChunkedArray, decimal: str = "") -> tu
     if column.kind in CODED:
         return _as_codes(column, cells)
     if column.kind is Kind.NUMERIC:
+        known = column.notation
+        if not pa.types.is_string(cells.type) or known.grouping:
+            return to_numbers(column.name, cells, known)
         # Texts by the file's decimal mark or by the training's, whichever reads more of them.
-        marks = dict.fromkeys((decimal or column.decimal, column.decimal)) if pa.types.is_string(cells.type) else "."
-        return min((to_numbers(column.name, cells, mark) for mark in marks), key=lambda found: found[0].null_count)
+        ways = dict.fromkeys((replace(known, decimal=decimal or known.decimal), known))
+        return min((to_numbers(column.name, cells, way) for way in ways), key=lambda found: found[0].null_count)
     if column.kind is Kind.DATETIME:
         return to_times(column.name, cells, column.datetime_format)
     return cells, []

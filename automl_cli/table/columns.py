@@ -1,7 +1,7 @@
 """The table as read, and how its cells are stored: one arrow column per column, cheap to turn into numbers or codes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import sha256
 
@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from automl_cli.table.kinds import Facts, Verdict
+from automl_cli.table.notation import PLAIN, Notation, numbers_of
 from automl_cli.table.schema import CODED, Column, Kind, Notice, Remark, Schema
 from automl_cli.table.values import (
     CLOCK,
@@ -19,7 +20,6 @@ from automl_cli.table.values import (
     each_distinct,
     epoch_times,
     floats_of,
-    numbers_of,
     times_of,
 )
 
@@ -71,7 +71,7 @@ class Table:
         if pa.types.is_dictionary(kind):
             column = column.cast(pa.string())
         if pa.types.is_string(column.type):
-            return floats_of(each_distinct(column, lambda texts: numbers_of(texts, known.decimal)))
+            return floats_of(each_distinct(column, lambda texts: numbers_of(texts, known.notation)))
         if pa.types.is_null(kind):
             return np.full(self.n_rows, np.nan)
         if pa.types.is_temporal(kind):
@@ -144,7 +144,9 @@ def settle(
     -------
     column, its cells, and what was odd about them
     """
-    column = facts.column
+    column, notation = facts.column, verdict.notation
+    if keep_text and facts.is_text and verdict.kind is not Kind.NUMERIC:
+        notation = facts.notation or PLAIN  # a target may be amounts, whatever its column would be
     categories: tuple[str, ...] = ()
     remarks: list[Remark] = []
     stored = column
@@ -154,12 +156,14 @@ def settle(
         )
         categories = tuple(stored.chunk(0).dictionary.to_pylist()) if stored.num_chunks else ()
     elif verdict.kind is Kind.NUMERIC and not (facts.is_number and facts.is_finite):
-        stored, remarks = to_numbers(name, column, verdict.decimal)
+        stored, remarks = to_numbers(name, column, verdict.notation)
     elif verdict.kind is Kind.DATETIME:
         stored, remarks = to_times(name, column, verdict.datetime_format)
     elif verdict.kind is Kind.TEXT:
         stored = column.cast(pa.string())
-    known = Column(name, verdict.kind, verdict.reason, categories, verdict.decimal, verdict.datetime_format)
+    known = Column(
+        name, verdict.kind, verdict.reason, categories, datetime_format=verdict.datetime_format, **asdict(notation)
+    )
     return known, column if keep_text else stored, remarks
 
 
@@ -186,7 +190,7 @@ def coded(codes: Array, categories: Sequence[str | None]) -> pa.ChunkedArray:
     return pa.chunked_array([pa.DictionaryArray.from_arrays(indices, pa.array(categories, pa.string()))])
 
 
-def to_numbers(name: str, column: pa.ChunkedArray, decimal: str) -> tuple[pa.ChunkedArray, list[Remark]]:
+def to_numbers(name: str, column: pa.ChunkedArray, notation: Notation) -> tuple[pa.ChunkedArray, list[Remark]]:
     """Store numbers; texts that are none and infinities become missing, with a remark."""
     remarks: list[Remark] = []
     if pa.types.is_null(column.type):
@@ -194,9 +198,9 @@ def to_numbers(name: str, column: pa.ChunkedArray, decimal: str) -> tuple[pa.Chu
     if pa.types.is_temporal(column.type) or pa.types.is_dictionary(column.type):
         column = column.cast(pa.string())
     if pa.types.is_string(column.type):
-        read = _plain_numbers(column, decimal)
+        read = _plain_numbers(column) if notation == PLAIN else None
         if read is None:
-            read = each_distinct(column, lambda texts: numbers_of(texts, decimal))
+            read = each_distinct(column, lambda texts: numbers_of(texts, notation))
         remarks += _unread(name, column, read, "a number")
         column = read
     if pa.types.is_floating(column.type):
@@ -209,10 +213,8 @@ def to_numbers(name: str, column: pa.ChunkedArray, decimal: str) -> tuple[pa.Chu
     return column, remarks
 
 
-def _plain_numbers(texts: pa.ChunkedArray, decimal: str) -> pa.ChunkedArray | None:
+def _plain_numbers(texts: pa.ChunkedArray) -> pa.ChunkedArray | None:
     """Read texts as float64 where all of them are written as arrow reads them, which is ten times as fast."""
-    if decimal == ",":
-        return None
     try:
         read = texts.cast(pa.float64())
     except pa.ArrowInvalid:
@@ -233,7 +235,8 @@ def to_times(name: str, column: pa.ChunkedArray, form: str) -> tuple[pa.ChunkedA
         column = (column.cast(pa.int64(), safe=False) if pa.types.is_floating(kind) else column).cast(pa.string())
     read = each_distinct(column, lambda texts: times_of(texts, form))
     # The same dates in the unmistakable format are as good, and so are times of day without seconds.
-    for other in ("", SHORT_CLOCK) if form == CLOCK else ("",) if form else ():
+    others = ("", SHORT_CLOCK) if form == CLOCK else ("",) if form else ()
+    for other in (*others, *([form.replace("%y", "%Y")] if "%y" in form else ())):
         if read.null_count > column.null_count:
             read = pc.coalesce(read, each_distinct(column, partial(times_of, form=other)))
     return read, _unread(name, column, read, "a point in time")

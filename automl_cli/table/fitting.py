@@ -69,7 +69,7 @@ def read_table(
         raise BadData(f"{content.name} has no column left to read", hint="ignore fewer columns")
     kept = {*verbatim} | ({target} if target is not None else set())
     as_text = kept | {name for name, kind in kinds.items() if kind in AS_TEXT}
-    cells = read_cells(content, layout, names, as_text)
+    cells = read_cells(content, layout, names, as_text, target=target)
     check_rows(cells.num_rows, content.name)
     arrays = cells.columns
     del cells  # so that each column can be let go once it is stored in another way

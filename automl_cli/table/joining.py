@@ -74,7 +74,7 @@ def read_tables(
             text = f"{content.name} has a column {target!r}, which is not looked at"
             odd.append(Notice("unlabelled", text))
     parts = [
-        dict(zip(own, read_cells(content, layout, own, as_text & set(own)).columns, strict=True))
+        dict(zip(own, read_cells(content, layout, own, as_text & set(own), target=target).columns, strict=True))
         for content, layout, own in zip(contents, layouts, shared, strict=True)
     ]
     for content, part in zip(contents, parts, strict=True):

@@ -10,21 +10,28 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from automl_cli.table.notation import PLAIN, Notation, notations, numbers_of
 from automl_cli.table.schema import Kind
-from automl_cli.table.values import CLOCK, DATETIME_FORMATS, numbers_of, times_of
+from automl_cli.table.values import CLOCK, DATETIME_FORMATS, LONG_FORMATS, SHORT_FORMATS, times_of
 
 MANY = 50
 """More distinct values than this make a category a high-cardinality one."""
 ENOUGH_ROWS = 20
 """With fewer rows all-distinct values say nothing."""
+MOST_WORDS = 3
+"""That many different words among many different numbers may mean missing."""
+LACKING = r"^\s*[^\d\s]\D*[^\d\s]\s*$|^\s*\W\s*$"
+MOST_MISSING = 0.9
+"""The share of the cells that such words may fill."""
 NEARLY_ALL = 0.9
 """A text of which this share of the cells is distinct is no category: too few rows share a value."""
 SAMPLE_ROWS = 2000
 UNIQUE_ROWS = 100_000
 ID_NAME = re.compile(r"(?:^|[_\W])(?:id|uuid|guid|key|idx|index|rowid|rownum|row_number|nr|no)$|^id[_\W]", re.I)
+MEASURED_INDEX = re.compile(r"(?<!row)(?<!line)(?<!record)[_\W]index$", re.I)
+"""A price_index measures something; whether it does is told by its values."""
 CAMEL_ID = re.compile(r"[a-z](?:Id|ID)$")
 TIME_NAME = re.compile(r"year|month|week|day|hour|minute|date|time|period|step|age", re.I)
-THOUSANDS = r"^[+-]?\d{1,3},\d{3}$"
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,7 @@ class Verdict:
 
     kind: Kind
     reason: str
-    decimal: str = "."
+    notation: Notation = PLAIN
     datetime_format: str = ""
 
 
@@ -143,28 +150,42 @@ class Facts:
         return len(self.sample) / max(1, len(self.sampled_cells))
 
     @cached_property
-    def number_decimal(self) -> str:
-        """The decimal mark with which nearly all texts are numbers; empty where they are not."""
-        for decimal in dict.fromkeys((self.decimal or ".", ".", ",")):
-            if self._are_numbers(decimal):
-                return decimal
-        return ""
+    def notation(self) -> Notation | None:
+        """How numbers are written, where nearly all texts are numbers; None where they are not."""
+        return next((found for found in notations(self.sample, self.decimal) if self._are_numbers(found)), None)
 
-    def _are_numbers(self, decimal: str) -> bool:
+    @property
+    def likely_notation(self) -> Notation:
+        """The notation that reads most of the texts, though not nearly all."""
+        found = tuple(notations(self.sample, self.decimal, share=0.5))
+        return min(found, key=lambda notation: numbers_of(self.sample, notation).null_count)
+
+    def _are_numbers(self, notation: Notation) -> bool:
         cells = self.sample
         if not len(cells):
             return False
-        numbers = numbers_of(cells, decimal)
+        numbers = numbers_of(cells, notation)
         n_others = int(numbers.null_count)
-        if decimal == "," and self.decimal == "." and pc.all(pc.match_substring_regex(cells, THOUSANDS)).as_py():
-            return False  # thousands, as in 1,250: not ours to guess
         if not n_others:
             return True
         # A few strays among many different numbers; "1", "2", "unknown" stay categories.
-        if len(cells) - n_others < ENOUGH_ROWS or n_others > 0.05 * len(cells):
+        if len(cells) - n_others < ENOUGH_ROWS:
             return False
-        strays = pc.is_in(self.sampled_cells, value_set=cells.filter(pc.is_null(numbers)))
-        return int(pc.sum(strays).as_py()) <= 0.1 * len(self.sampled_cells)
+        strays = cells.filter(pc.is_null(numbers))
+        # Words such as "unknown" or "call us" mean missing however often they occur; a letter is a code.
+        words = n_others <= MOST_WORDS and pc.all(pc.match_substring_regex(strays, LACKING)).as_py()
+        if not words and n_others > 0.05 * len(cells):
+            return False
+        n_strays = pc.sum(pc.is_in(self.sampled_cells, value_set=strays)).as_py()
+        return bool(n_strays <= (MOST_MISSING if words else 0.1) * len(self.sampled_cells))
+
+    @cached_property
+    def datetime_forms(self) -> tuple[str, ...]:
+        """The formats to try: a year of four digits would read 99 as well, as the year 99."""
+        long = pc.mean(pc.cast(pc.match_substring_regex(self.sample, r"\d{4}"), pa.float64())).as_py() or 0.0
+        if long >= 0.5:
+            return DATETIME_FORMATS
+        return tuple(form for form in dict.fromkeys((*SHORT_FORMATS, *DATETIME_FORMATS)) if form not in LONG_FORMATS)
 
     @cached_property
     def datetime_format(self) -> str | None:
@@ -174,7 +195,7 @@ class Facts:
         if not len(self.sample) or looks.as_py() < 0.95:
             return None
         probe = self.sample.slice(0, 20)
-        for form in DATETIME_FORMATS:
+        for form in self.datetime_forms:
             if times_of(probe, form).null_count <= len(probe) // 20:
                 strays = times_of(self.sample, form).null_count
                 if strays <= 0.02 * len(self.sample):
@@ -242,9 +263,20 @@ def named_id(facts: Facts) -> Verdict | None:
         return None
     if facts.is_text and facts.sample_variety < 0.9:
         return None
+    if facts.is_integer and MEASURED_INDEX.search(facts.name) and not _counts(facts):
+        return None
     if facts.unique_share >= 0.95:
         return Verdict(Kind.ID, "its name says id, and (nearly) every row has its own value")
     return None
+
+
+def _counts(facts: Facts) -> bool:
+    """Whether integers fill half of the steps of their range or more, as running numbers do."""
+    low, high = facts.bounds
+    if high - low >= 1 << 62:
+        return True
+    step = int(np.gcd.reduce(facts.column.drop_null().to_numpy().astype(np.int64) - low))
+    return bool(facts.n_distinct >= 0.5 * ((high - low) / max(1, step) + 1))
 
 
 def compact_dates(facts: Facts) -> Verdict | None:
@@ -266,7 +298,7 @@ def numbers(facts: Facts) -> Verdict | None:
         return None
     low, high = facts.bounds
     what = "integers" if facts.is_integer else "numbers"
-    return Verdict(Kind.NUMERIC, f"{what} from {_short(low)} to {_short(high)}", decimal=facts.decimal or ".")
+    return Verdict(Kind.NUMERIC, f"{what} from {_short(low)} to {_short(high)}", Notation(facts.decimal or "."))
 
 
 def typed_times(facts: Facts) -> Verdict | None:
@@ -281,10 +313,15 @@ def typed_times(facts: Facts) -> Verdict | None:
 
 def written_numbers(facts: Facts) -> Verdict | None:
     """Texts that are numbers, a few strays aside."""
-    if not facts.is_text or not facts.number_decimal:
+    if not facts.is_text or facts.notation is None or (facts.notation.suffix.isalpha() and _is_code(facts)):
         return None
-    mark = " with a decimal comma" if facts.number_decimal == "," else ""
-    return Verdict(Kind.NUMERIC, f"numbers{mark}, written as text", decimal=facts.number_decimal)
+    return Verdict(Kind.NUMERIC, f"numbers{facts.notation.words}, written as text", facts.notation)
+
+
+def _is_code(facts: Facts) -> bool:
+    """Whether texts are all distinct and of one length, such as 10023X."""
+    lengths = pc.min_max(pc.utf8_length(facts.sample))
+    return bool(lengths["min"] == lengths["max"]) and unique_words(facts) is not None
 
 
 def two_values(facts: Facts) -> Verdict | None:
@@ -317,7 +354,9 @@ def free_text(facts: Facts) -> Verdict | None:
     if not facts.is_text or len(facts.sample) <= ENOUGH_ROWS or facts.sample_variety < 0.25:
         return None
     # A few words that often repeat are job titles or places; sentences may repeat more often.
-    if not (facts.words >= 6 or facts.letters >= 60 or (facts.words >= 3 and facts.sample_variety >= 0.5)):
+    most = 0.25 if facts.words >= 6 or facts.letters >= 60 else 0.5 if facts.words >= 3 else 1.0
+    # In a long table what a sample hardly repeats may be in many rows.
+    if most == 1 or facts.sample_variety < most or facts.unique_share < most:
         return _names(facts)
     return Verdict(Kind.TEXT, f"free text: {facts.words:.0f} words a cell, rarely the same")
 
@@ -368,8 +407,8 @@ def chosen(facts: Facts, kind: Kind) -> Verdict:
     """Follow the user's choice of a kind; only how the cells are read is found out."""
     reason = "chosen by you"
     if kind is Kind.NUMERIC:
-        decimal = (facts.number_decimal if facts.is_text else "") or facts.decimal or "."
-        return Verdict(kind, reason, decimal=decimal)
+        plain = Notation(facts.decimal or ".")
+        return Verdict(kind, reason, (facts.notation or facts.likely_notation) if facts.is_text else plain)
     if kind is Kind.DATETIME:
         if facts.is_number and facts.n_filled:
             compact = compact_dates(facts)

@@ -13,11 +13,16 @@ import pyarrow.csv
 
 from automl_cli.errors import BadData
 from automl_cli.table.layout import Layout, sniff, unique_names
+from automl_cli.table.notation import numbers_of
 from automl_cli.table.source import Content
 
-MARKERS = ("?", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "-")
+MARKERS = ("?", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NaT", "null", "NULL", "None", "<NA>", "\\N", "-")
 # A blank after the separator is common; numbers are trimmed by arrow, markers are not.
 MISSING = ("", " ", "  ", *MARKERS, *(f" {marker}" for marker in MARKERS), *(f"{marker} " for marker in MARKERS))
+ANSWERS = {"yes", "no", "y", "n", "true", "false", "t", "f"}
+MOST_LABELS = 1000
+LEAST_ROWS = 5
+"""A label ``None`` stands in so many rows, at least."""
 BLANK = " \r\n"
 BLOCK_BYTES = 4 << 20
 LARGEST_BLOCK = 1 << 30
@@ -60,13 +65,17 @@ def layout_of(content: Content) -> Layout:
     return Layout(names, notices=tuple(notices))
 
 
-def read_cells(content: Content, layout: Layout, columns: Sequence[str], text: Collection[str]) -> pa.Table:
+def read_cells(
+    content: Content, layout: Layout, columns: Sequence[str], text: Collection[str], *, target: str | None = None
+) -> pa.Table:
     """Read columns; those in ``text`` exactly as they are written, others as arrow takes them for.
 
     Parameters
     ----------
     columns : sequence of str
         The columns to read, in the order in which they are wanted.
+    target : str or None
+        The one of them that holds labels, of which ``None`` may be one; see `meant_labels`.
 
     Returns
     -------
@@ -84,7 +93,7 @@ def read_cells(content: Content, layout: Layout, columns: Sequence[str], text: C
     if not columns:
         return pa.table({})
     table = read_csv(content, layout, columns, text)
-    return _with_meant_markers(content, layout, table, text)
+    return _with_meant_markers(content, layout, table, text, target)
 
 
 def read_raw(content: Content, layout: Layout, columns: Sequence[str], text: Collection[str]) -> pa.Table:
@@ -101,14 +110,16 @@ def read_raw(content: Content, layout: Layout, columns: Sequence[str], text: Col
     return read_csv(content, layout, columns, text, raw=True)
 
 
-def _with_meant_markers(content: Content, layout: Layout, table: pa.Table, text: Collection[str]) -> pa.Table:
+def _with_meant_markers(
+    content: Content, layout: Layout, table: pa.Table, text: Collection[str], target: str | None
+) -> pa.Table:
     """Give verbatim columns back the cells that look missing but are labels, such as ``-`` beside ``+``."""
     for i, name in enumerate(table.column_names):
         if name not in text or not table.column(i).null_count:
             continue
         raw = read_csv(content, layout, [name], [name], raw=True)
         cells = raw.column(0).slice(0, table.num_rows)
-        meant = meant_markers(pc.unique(cells))
+        meant = meant_labels(cells) if name == target else meant_markers(pc.unique(cells))
         if meant:
             table = table.set_column(i, name, without_markers(cells, meant))
     return table
@@ -133,6 +144,30 @@ def meant_markers(texts: pa.Array) -> set[str]:
     if len(plain) == 1 and len(found) == 1:
         return found
     return {"-"} if "+" in plain else set()
+
+
+def meant_labels(cells: pa.ChunkedArray | pa.Array) -> set[str]:
+    """Return the usual signs for a missing cell that are labels of a target: `meant_markers`, or ``None`` among words.
+
+    ``None`` is a label where no other cell is missing, all other labels are words that are no answers, and one of
+    these is at least as rare.
+
+    >>> sorted(meant_labels(pa.array(["None"] * 20 + ["Insomnia", "Apnea"] * 8)))
+    ['None']
+    >>> meant_labels(pa.array(["None"] * 20 + ["yes", "no"] * 8))
+    set()
+    """
+    meant = meant_markers(pc.unique(cells))
+    counted = pc.value_counts(cells)
+    if len(counted) > MOST_LABELS or pc.index(counted.field("values"), "None").as_py() < 0:
+        return meant
+    counts = {entry["values"]: entry["counts"] for entry in counted.to_pylist()}
+    n_rows = counts.pop("None")
+    if len(counts) < 2 or not counts.keys().isdisjoint((None, *MISSING)) or n_rows < LEAST_ROWS:
+        return meant
+    words = numbers_of(pa.array(counts, pa.string())).null_count == len(counts)
+    answers = {text.strip().lower() for text in counts} <= ANSWERS
+    return meant | ({"None"} if words and not answers and n_rows >= min(counts.values()) else set())
 
 
 def read_csv(

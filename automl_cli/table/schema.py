@@ -6,6 +6,8 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
+from automl_cli.table.notation import Notation
+
 
 class Kind(StrEnum):
     """What a column holds, as far as learning is concerned."""
@@ -26,6 +28,8 @@ CODED = frozenset({Kind.BOOLEAN, Kind.CATEGORY, Kind.HIGH_CARDINALITY})
 UNUSED = frozenset({Kind.ID, Kind.CONSTANT})
 """Kinds that no model learns from, so that prediction does not ask for them."""
 
+BESIDE_NUMBERS = ("grouping", "prefix", "suffix")
+
 
 @dataclass(frozen=True)
 class Column:
@@ -41,6 +45,8 @@ class Column:
     datetime_format : str
         How points in time are written, as for ``strptime``; ``epoch_s`` and ``epoch_ms`` count from 1970;
         empty for ISO 8601.
+    grouping, prefix, suffix : str
+        What stands between the thousands of numbers and beside them; see `Notation`.
     """
 
     name: str
@@ -49,6 +55,14 @@ class Column:
     categories: tuple[str, ...] = ()
     decimal: str = "."
     datetime_format: str = ""
+    grouping: str = ""
+    prefix: str = ""
+    suffix: str = ""
+
+    @property
+    def notation(self) -> Notation:
+        """How its numbers are written."""
+        return Notation(self.decimal, self.grouping, self.prefix, self.suffix)
 
     def to_json(self) -> dict[str, Any]:
         """Return the column as JSON values."""
@@ -59,24 +73,31 @@ class Column:
             "categories": list(self.categories),
             "decimal": self.decimal,
             "datetime_format": self.datetime_format,
+            # models of earlier versions lack these
+            **{name: text for name in BESIDE_NUMBERS if (text := getattr(self, name))},
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Column":
         """Read what `to_json` wrote; raises ValueError, KeyError or TypeError where it is anything else."""
         texts = [data["name"], data["reason"], data["decimal"], data["datetime_format"], *data["categories"]]
+        beside = {name: data.get(name, "") for name in BESIDE_NUMBERS}
+        texts += beside.values()
         if not all(isinstance(text, str) for text in texts) or not isinstance(data["categories"], list):
             raise ValueError("a column is not described by texts")
-        if data["decimal"] not in (".", ",") or len(set(data["categories"])) < len(data["categories"]):
+        if len(set(data["categories"])) < len(data["categories"]):
             raise ValueError("a column is not described as it must be")
-        return cls(
+        column = cls(
             name=data["name"],
             kind=Kind(data["kind"]),
             reason=data["reason"],
             categories=tuple(data["categories"]),
             decimal=data["decimal"],
             datetime_format=data["datetime_format"],
+            **beside,
         )
+        _ = column.notation  # raises where nobody writes numbers in that way
+        return column
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""From texts to numbers and points in time, each distinct text once; what cannot be read becomes missing."""
+"""From texts to points in time, and from both to numbers, each distinct text once; the unreadable becomes missing."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,13 +8,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from automl_cli.table.notation import numbers_of
+
 Array = NDArray[Any]
 
-NUMBER_PATTERN = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
-INFINITE_PATTERN = r"(?i)^[+-]?inf(inity)?$"
 CLOCK = "%H:%M:%S"
 SHORT_CLOCK = "%H:%M"
-ISO_FORMATS = ("%Y-%m-%d", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M")
+ISO_FORMATS = ("%Y-%m-%d", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d %H")
 DAY_FORMATS = (
     "%d.%m.%Y",
     "%m/%d/%Y",
@@ -27,6 +27,7 @@ DAY_FORMATS = (
     "%d %b %Y",
     "%d %B %Y",
     "%b %d, %Y",
+    "%b %d %Y",
     "%B %d, %Y",
     "%d.%m.%y",
     "%m/%d/%y",
@@ -37,7 +38,10 @@ TIME_SUFFIXES = ("", " %H:%M:%S", " %H:%M", " %I:%M %p", " %I:%M:%S %p")
 DATETIME_FORMATS = (
     "",
     *(day + time for time in TIME_SUFFIXES for day in DAY_FORMATS),
+    "%a %b %d %H:%M:%S %Y",
+    "%a, %d %b %Y %H:%M:%S",
     "%Y-%m",
+    "%Y/%m",
     "%Y, %B",
     "%B %Y",
     "%b %Y",
@@ -45,6 +49,18 @@ DATETIME_FORMATS = (
     "%b-%y",
     SHORT_CLOCK,
 )
+LONG_FORMATS = frozenset({"%Y/%m"})
+"""Formats that would take 10/05, or 3/4, for a month of the years 10 and 3."""
+SHORT_FORMATS = tuple(
+    form.replace("%Y", "%y") for form in (*ISO_FORMATS, *DATETIME_FORMATS) if form not in ("", *LONG_FORMATS)
+)
+"""The same formats with a year of two digits."""
+ISO_PATTERN = (
+    r"^(?P<day>\d{1,4}-\d{1,2}-\d{1,2})"
+    r"(?:[T ](?P<clock>\d{1,2}(?::\d{1,2}(?::\d{1,2})?)?)(?:[.,](?P<fraction>\d{1,9}))?)?"
+    r"\s*(?P<zone>Z|[+-]\d\d(?::?\d\d)?)?$"
+)
+UTC_PATTERN = r"\s*(?:UTC|GMT)$"
 SECONDS_PER_DAY = 86400
 UNITS_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
@@ -58,22 +74,6 @@ def each_distinct(column: pa.ChunkedArray, read: Callable[[pa.Array], pa.Array])
     return pa.chunked_array([read(chunk.dictionary).take(chunk.indices) for chunk in chunks])
 
 
-def numbers_of(texts: pa.Array, decimal: str = ".") -> pa.Array:
-    """Read texts as float64; null where a text is no number, infinities as they are.
-
-    >>> numbers_of(pa.array(["1,5", "x", " 2"]), ",").to_pylist()
-    [1.5, None, 2.0]
-    """
-    trimmed = pc.utf8_trim_whitespace(texts)
-    if decimal == ",":
-        trimmed = pc.replace_substring(trimmed, ",", ".")
-    is_number = pc.or_(
-        pc.match_substring_regex(trimmed, NUMBER_PATTERN), pc.match_substring_regex(trimmed, INFINITE_PATTERN)
-    )
-    plain = pc.replace_substring_regex(pc.if_else(is_number, trimmed, None), r"^\+", "")
-    return plain.cast(pa.float64())
-
-
 def times_of(texts: pa.Array, form: str) -> pa.Array:
     """Read texts as timestamps in microseconds, UTC; null where a text does not have the format.
 
@@ -85,7 +85,7 @@ def times_of(texts: pa.Array, form: str) -> pa.Array:
     micro = pa.timestamp("us")
     if form.startswith("epoch"):
         return epoch_times(numbers_of(texts), form)
-    trimmed = pc.utf8_trim_whitespace(texts)
+    trimmed = pc.replace_substring_regex(pc.utf8_trim_whitespace(texts), UTC_PATTERN, "")
     if form == "":
         return _iso_times(trimmed)
     times = pc.strptime(trimmed, format=form, unit="s", error_is_null=True)
@@ -109,9 +109,23 @@ def _iso_times(trimmed: pa.Array) -> pa.Array:
         return trimmed.cast(pa.timestamp("us", "UTC")).cast(micro)
     except pa.ArrowInvalid:
         pass
-    plain = pc.replace_substring_regex(trimmed, r"^(\d{4}-\d\d-\d\d)T", r"\1 ")
-    plain = pc.replace_substring_regex(plain, r"(:\d\d)(\.\d+)?(Z|[+]00:?00)?$", r"\1")
-    return pc.coalesce(*(pc.strptime(plain, format=f, unit="s", error_is_null=True) for f in ISO_FORMATS)).cast(micro)
+    return _one_by_one(trimmed)
+
+
+def _one_by_one(trimmed: pa.Array) -> pa.Array:
+    """Read ISO 8601 where one text may have a zone and another none, or be something else."""
+    parts = pc.extract_regex(trimmed, ISO_PATTERN)
+    day, clock, fraction, zone = (pc.struct_field(parts, name) for name in ("day", "clock", "fraction", "zone"))
+    plain = pc.if_else(pc.equal(clock, ""), day, pc.binary_join_element_wise(day, clock, " "))
+    times = pc.coalesce(*(pc.strptime(plain, format=f, unit="s", error_is_null=True) for f in ISO_FORMATS))
+    micros = pc.utf8_slice_codeunits(pc.utf8_rpad(fraction, 6, "0"), 0, 6).cast(pa.int64())
+    # +05:30 becomes 0530: hours, then minutes
+    digits = pc.utf8_rpad(pc.replace_substring_regex(zone, r"\D", ""), 4, "0")
+    hours, minutes = (pc.utf8_slice_codeunits(digits, start, start + 2).cast(pa.int64()) for start in (0, 2))
+    minutes = pc.add(pc.multiply(hours, 60), minutes)
+    ahead = pc.if_else(pc.starts_with(zone, "-"), pc.negate(minutes), minutes)
+    in_micros = pc.add(pc.multiply(times.cast(pa.int64()), 1_000_000), micros)
+    return pc.subtract(in_micros, pc.multiply(ahead, 60_000_000)).cast(pa.timestamp("us"))
 
 
 def epoch_times(numbers: pa.Array, form: str) -> pa.Array:
