@@ -212,6 +212,13 @@ def test_a_pipeline_that_was_cut_counts_by_its_second_try(tmp_path: Path) -> Non
     assert found.pipelines == (A,)
 
 
+def test_a_pipeline_that_was_cut_may_be_good_where_there_is_more_time(tmp_path: Path) -> None:
+    run = a_run(at_hand(1), {A: 0.1, B: 0.6, C: 0.6, D: 0.5})
+    evaluations = [replace(e, cut=e.pipeline == C) for e in run.evaluations]
+    own = a_store(tmp_path, "o", [replace(run, evaluations=tuple(evaluations))])
+    assert set(recall(at_hand(2), prior=None, own=own, suit=as_it_is, now=0.0, reference=D).poor) == {B, D}
+
+
 def test_the_model_that_was_searched_for_longest_is_not_forgotten(tmp_path: Path) -> None:
     hour = replace(a_run(at_hand(1), {A: 0.1}, uid="hour", began=1.0, members=(A, B)), seconds=3600.0)
     short = a_run(at_hand(1), {C: 0.2}, uid="short", began=2.0, members=(C, D))

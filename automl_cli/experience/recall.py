@@ -39,7 +39,7 @@ class _Asked:
     same : bool
         Whether it is an earlier state of the table at hand.
     poor : frozenset of Pipeline
-        What was no better than the reference.
+        What was no better than the reference, though its time was not cut short.
     """
 
     neighbour: Neighbour
@@ -179,7 +179,10 @@ def _asked(
         scaled = regrets(np.array([list(losses.values())]), np.array([of_reference]))[0] if losses else ()
         regret |= zip(losses, map(float, scaled), strict=True)
         poor -= losses.keys()
-        poor |= {pipeline for pipeline in losses if regret[pipeline] >= 1.0 and math.isfinite(of_reference)}
+        if math.isfinite(of_reference):
+            # what was cut may be good where there is more time
+            ended = {e.pipeline for e in run.evaluations if e.complete and not e.cut}
+            poor |= {pipeline for pipeline in losses if regret[pipeline] >= 1.0 and pipeline in ended}
     latest = max((run.began for run in runs), default=now)
     fading = 0.5 ** (max(0.0, now - latest) / HALF_LIFE) if neighbour.own else 1.0
     n_evaluations = sum(len(run.evaluations) for run in runs)
