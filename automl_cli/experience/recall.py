@@ -20,6 +20,7 @@ MOST_SAME = 3  # of them, states of the table at hand
 NEAR = 6  # that many neighbours count in full; farther ones fade
 FLOOR = 0.1  # of a neighbour's weight that every dataset keeps: nothing near, and the list is the one that serves all
 MOST_PIPELINES = 16
+MOST_BESIDE_WINNERS = 6  # with something to search around, the search should begin early
 MOST_WINNERS = 8
 SAME = 0.9  # share of common columns from which two tables are one that changed a little
 MAY_DIFFER = 5  # columns from which one may differ, whatever share that is
@@ -281,5 +282,6 @@ def _complementary(table: _Table, winners: Sequence[Pipeline]) -> tuple[tuple[Pi
     regret = table.regret.copy()
     regret[:, [place[pipeline] for pipeline in table.poor if pipeline not in winners]] = np.nan
     start = [place[pipeline] for pipeline in winners if pipeline in place]
-    chosen = greedy(regret, table.weight, table.seconds, MOST_PIPELINES, start=start)
+    most = MOST_BESIDE_WINNERS if winners else MOST_PIPELINES
+    chosen = greedy(regret, table.weight, table.seconds, most, start=start)
     return tuple(table.pipelines[i] for i in chosen.order), chosen.gains
