@@ -21,7 +21,7 @@ from automl_cli.trial import Pipeline
 from automl_cli.warmstart import SHORTEST_LIMIT, Memory, winners_of
 
 ROUNDS = 2  # times the portfolio's length are handed out where there are several ways of using other rows
-MOST_BORROWED, MOST_KNOWN = 6, 8  # of what was recalled and of the portfolio, where there are winners to search around
+MOST_KNOWN = 8  # of the portfolio, where there are winners to search around
 BEFORE_NETWORKS, MOST_EARLY = 3, 2  # recalled pipelines before the networks of the portfolio, and of these
 MOST_LOOKING = 6.0  # seconds that a search waits for what past runs say, once the portfolio has come to its end
 
@@ -47,10 +47,10 @@ def proposer(
         recalled = recalling.result_within(MOST_LOOKING if deadline.limited else math.inf) or Recalled()
         # the look-up finds what won even where the store was opened too late for `winners_of`
         won = tuple(dict.fromkeys((*winners, *recalled.winners)))
-        borrowed, rest = _worth_trying(recalled, known, won)
+        rest = _worth_trying(known, recalled, won=bool(won))
         if job.shape.adaptations:
-            return _tried_first([*won, *borrowed, *rest], job, learner, deadline)
-        return Portfolio(won, _in_turn(borrowed, rest, learner), origin=WINNER)
+            return _tried_first([*won, *recalled.pipelines, *rest], job, learner, deadline)
+        return Portfolio(won, _in_turn(recalled.pipelines, rest, learner), origin=WINNER)
 
     if deadline.limited and deadline.total < SHORTEST_LIMIT:  # looking up would be worth less than what it takes
         return Portfolio(winners, _tried_first(known, job, learner, deadline), origin=WINNER)
@@ -72,22 +72,17 @@ def _in_turn(borrowed: Sequence[Pipeline], rest: Sequence[Pipeline], learner: Ba
     return Portfolio(first, Portfolio(networks, Portfolio(later, others, origin=RECALLED)), origin=RECALLED)
 
 
-def _worth_trying(
-    recalled: Recalled, known: Sequence[Pipeline], winners: Sequence[Pipeline]
-) -> tuple[Sequence[Pipeline], Sequence[Pipeline]]:
-    """Return what is left of the recalled pipelines and of the portfolio once a table has been learned before.
+def _worth_trying(known: Sequence[Pipeline], recalled: Recalled, *, won: bool) -> list[Pipeline]:
+    """Return what is left of the portfolio on a table that was learned before.
 
-    What was no better than LightGBM's default on it is left out, and where something won, only the first of each list
-    are tried, so that the search around the winners begins early. The first of each family stays: an ensemble gains
-    from members that err differently.
+    What was no better than LightGBM's default on it is left out, and where something won, only the beginning is tried,
+    so that the search around the winners begins early. The first of each family stays: an ensemble gains from members
+    that err differently.
     """
-    poor = set(recalled.poor)
-    borrowed = [pipeline for pipeline in recalled.pipelines if pipeline not in poor]
     first = set({pipeline.family: pipeline for pipeline in reversed(known)}.values())
-    rest = [pipeline for pipeline in known if pipeline not in poor or pipeline in first]
-    if not winners:
-        return borrowed, rest
-    return borrowed[:MOST_BORROWED], [p for i, p in enumerate(rest) if i < MOST_KNOWN or p in first]
+    poor = set(recalled.poor) - first
+    rest = [pipeline for pipeline in known if pipeline not in poor]
+    return [pipeline for i, pipeline in enumerate(rest) if not won or i < MOST_KNOWN or pipeline in first]
 
 
 def _tried_first(

@@ -127,6 +127,7 @@ class State:
     ready: tuple[Pipeline, str] | None = None
     exhausted: bool = False
     families: set[str] = field(default_factory=set)
+    winners: set[Pipeline] = field(default_factory=set)
     incumbent: Success | None = None
     patience: Patience = field(default_factory=Patience)
     eligible: Callable[[Success], bool] = lambda trial: True
@@ -336,7 +337,9 @@ def _proposal(state: State, rules: Rules, asked: tuple[Pipeline, str], seconds: 
     # The first pipeline of each family is not raced: an ensemble gains from members that err differently, and a
     # search that overfits its validation rows still has the defaults. Nor are past winners: they won together.
     family = asked[0].family
-    raced = rules.racing and state.incumbent is not None and family in state.families and asked[1] != WINNER
+    if asked[1] == WINNER:
+        state.winners.add(asked[0])
+    raced = rules.racing and state.incumbent is not None and family in state.families and asked[0] not in state.winners
     state.families.add(family)
     incumbent = state.incumbent.losses if raced and state.incumbent is not None else ()
     return Proposal(number, *asked, seed, rules.threads, incumbent, seconds)

@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, BinaryIO
@@ -28,6 +29,11 @@ class Pipeline:
         object.__setattr__(self, "hyperparameters", MappingProxyType(dict(sorted(self.hyperparameters.items()))))
 
     def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        """Kept, since the text must be written out for it, and a look-up of past runs asks for it over and over."""
         return hash(self.key())
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -14,6 +14,7 @@ from automl_cli.candidates import as_it_was, candidates, reference_pipeline, rem
 from automl_cli.experience.access import Dataset, Evaluation, RunRecord, add, open_store, reading, recall
 from automl_cli.experience.portfolio import greedy, regrets
 from automl_cli.experience.queries import MOST_RUNS, best_runs, known_datasets
+from automl_cli.experience.recall import MOST_BESIDE_WINNERS
 from automl_cli.experience.similar import Scale, distances
 from automl_cli.families import find_families
 from automl_cli.families.family import Shape
@@ -182,6 +183,17 @@ def test_what_is_recalled_adds_to_the_winners(tmp_path: Path) -> None:
     assert found.pipelines == (B,)
 
 
+def test_beside_winners_less_is_recalled(tmp_path: Path) -> None:
+    many = [Pipeline("lightgbm", "native", {"learning_rate": 0.1 + i / 100}) for i in range(12)]
+    others = [a_run(a_dataset(i, {"u": float(i)}), {D: 0.5, best: 0.1}) for i, best in enumerate(many)]
+    prior = a_store(tmp_path, "p", others)
+    own = a_store(tmp_path, "o", [a_run(at_hand(50), {D: 0.5, A: 0.1}, members=(A,))])
+    beside = recall(at_hand(51), prior=prior, own=own, suit=as_it_is, now=0.0, reference=D)
+    assert len(beside.pipelines) == MOST_BESIDE_WINNERS
+    without = recall(a_dataset(52, {"u": 1.0}), prior=prior, own=own, suit=as_it_is, now=0.0, reference=D)
+    assert len(without.pipelines) > len(many)
+
+
 def test_what_was_no_better_than_the_default_on_this_table_is_not_tried_again(tmp_path: Path) -> None:
     prior = a_store(tmp_path, "p", [a_run(a_dataset(i, {"u": float(i)}), {D: 0.5, B: 0.1, C: 0.2}) for i in (1, 2)])
     own = a_store(tmp_path, "o", [a_run(at_hand(50), {D: 0.5, A: 0.1, B: 0.6})])
@@ -210,6 +222,13 @@ def test_a_pipeline_that_was_cut_counts_by_its_second_try(tmp_path: Path) -> Non
     own = a_store(tmp_path, "o", [replace(run, evaluations=(*run.evaluations, cut))])
     found = recall(at_hand(2), prior=None, own=own, suit=as_it_is, now=0.0, reference=D)
     assert found.pipelines == (A,)
+
+
+def test_a_pipeline_that_was_cut_may_be_good_where_there_is_more_time(tmp_path: Path) -> None:
+    run = a_run(at_hand(1), {A: 0.1, B: 0.6, C: 0.6, D: 0.5})
+    evaluations = [replace(e, cut=e.pipeline == C) for e in run.evaluations]
+    own = a_store(tmp_path, "o", [replace(run, evaluations=tuple(evaluations))])
+    assert set(recall(at_hand(2), prior=None, own=own, suit=as_it_is, now=0.0, reference=D).poor) == {B, D}
 
 
 def test_the_model_that_was_searched_for_longest_is_not_forgotten(tmp_path: Path) -> None:

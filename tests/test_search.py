@@ -138,6 +138,12 @@ def test_winners_of_past_runs_are_not_raced_against_each_other() -> None:
     assert [bool(p.incumbent) for p in world.proposals] == [False, False, False, True]
 
 
+def test_a_winner_that_is_tried_again_is_not_raced_either() -> None:
+    world = World(lambda p: good(p, cut=p.number == 0))
+    world.run(Portfolio([pipeline("linear", 1.0)], Listed([]), origin=WINNER))
+    assert [(p.origin, bool(p.incumbent)) for p in world.proposals] == [("winner", False), ("again", False)]
+
+
 def test_a_race_is_against_the_best_complete_trial() -> None:
     losses = {0: (0.5, 0.5), 1: (0.2, 0.3), 2: (0.4, 0.4), 3: (0.1, 0.1)}
     world = World(lambda p: replace(good(p, *losses.get(p.number, (9.0, 9.0))), complete=p.number != 3))

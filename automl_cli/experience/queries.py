@@ -360,13 +360,14 @@ def best_runs(
 
 def _best_rows(connection: Connection, run: int, most: int, reference: str) -> list[Row[Any]]:
     """Return a run's best complete evaluations, and whatever became of the pipeline whose uid is ``reference``."""
-    joined = select(EVALUATIONS, PIPELINES.c.text).join(PIPELINES, PIPELINES.c.id == EVALUATIONS.c.pipeline)
+    columns = select(EVALUATIONS, PIPELINES.c.text, PIPELINES.c.uid)
+    joined = columns.join(PIPELINES, PIPELINES.c.id == EVALUATIONS.c.pipeline)
     own = joined.where(EVALUATIONS.c.run == run)
     best = own.where(EVALUATIONS.c.fidelity >= 1.0).order_by(EVALUATIONS.c.loss, EVALUATIONS.c.number)
     rows = list(connection.execute(best.limit(most)).all())
-    known = {row.number for row in rows}
-    told = connection.execute(own.where(PIPELINES.c.uid == reference)).all() if reference else []
-    return rows + [row for row in told if row.number not in known]
+    if not reference or any(row.uid == reference for row in rows):
+        return rows
+    return rows + list(connection.execute(own.where(PIPELINES.c.uid == reference)).all())
 
 
 LATEST_RUNS = 10

@@ -20,6 +20,7 @@ MOST_SAME = 3  # of them, states of the table at hand
 NEAR = 6  # that many neighbours count in full; farther ones fade
 FLOOR = 0.1  # of a neighbour's weight that every dataset keeps: nothing near, and the list is the one that serves all
 MOST_PIPELINES = 16
+MOST_BESIDE_WINNERS = 6  # with something to search around, the search should begin early
 MOST_WINNERS = 8
 SAME = 0.9  # share of common columns from which two tables are one that changed a little
 MAY_DIFFER = 5  # columns from which one may differ, whatever share that is
@@ -39,7 +40,7 @@ class _Asked:
     same : bool
         Whether it is an earlier state of the table at hand.
     poor : frozenset of Pipeline
-        What was no better than the reference.
+        What was no better than the reference, though its time was not cut short.
     """
 
     neighbour: Neighbour
@@ -179,7 +180,10 @@ def _asked(
         scaled = regrets(np.array([list(losses.values())]), np.array([of_reference]))[0] if losses else ()
         regret |= zip(losses, map(float, scaled), strict=True)
         poor -= losses.keys()
-        poor |= {pipeline for pipeline in losses if regret[pipeline] >= 1.0 and math.isfinite(of_reference)}
+        if math.isfinite(of_reference):
+            # what was cut may be good where there is more time
+            ended = {e.pipeline for e in run.evaluations if e.complete and not e.cut}
+            poor |= {pipeline for pipeline in losses if regret[pipeline] >= 1.0 and pipeline in ended}
     latest = max((run.began for run in runs), default=now)
     fading = 0.5 ** (max(0.0, now - latest) / HALF_LIFE) if neighbour.own else 1.0
     n_evaluations = sum(len(run.evaluations) for run in runs)
@@ -278,5 +282,6 @@ def _complementary(table: _Table, winners: Sequence[Pipeline]) -> tuple[tuple[Pi
     regret = table.regret.copy()
     regret[:, [place[pipeline] for pipeline in table.poor if pipeline not in winners]] = np.nan
     start = [place[pipeline] for pipeline in winners if pipeline in place]
-    chosen = greedy(regret, table.weight, table.seconds, MOST_PIPELINES, start=start)
+    most = MOST_BESIDE_WINNERS if winners else MOST_PIPELINES
+    chosen = greedy(regret, table.weight, table.seconds, most, start=start)
     return tuple(table.pipelines[i] for i in chosen.order), chosen.gains
