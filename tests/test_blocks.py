@@ -36,7 +36,8 @@ numbers = st.one_of(st.integers(-(10**6), 10**6), st.floats(-1e9, 1e9)).map(str)
 odd_number = st.sampled_from(["", "NA", "?", "oops", "inf", " 7", "1e5", "+3"])
 number = st.one_of(numbers, numbers, numbers, odd_number)
 category = st.sampled_from(["red", "-", "tan", 'an "odd" one', "pink", "", "NA", "?"])
-date = st.sampled_from(["2024-05-01", "2024-05-02", "", "soon", "2024-05-02 10:00:00"])
+times = ["2024-05-02 10:00:00", "2024-05-02T10:00:00-05:00", "2024-05-02T10:00:00Z"]
+date = st.sampled_from(["2024-05-01", "2024-05-02", "", "soon", *times])
 text = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]) | st.sampled_from('\n,"'), max_size=12)
 word = st.text(st.sampled_from("abc -é"), max_size=12)
 
