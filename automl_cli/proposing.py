@@ -108,9 +108,15 @@ def way_of(pipeline: Pipeline) -> str:
 
 
 def _first(options: FitOptions, job: Job, deadline: Deadline) -> list[Pipeline]:
-    """Return the portfolio; of a timed run that is resumed, what it has not tried yet."""
+    """Return the portfolio; of a timed run that is resumed, what it has not tried yet.
+
+    Where there are networks, of their weaker relatives, which take as long, one is enough.
+    """
     tried = {trial.proposal.pipeline for trial in job.recorded.values()} if deadline.limited else set()
     known = default_pipelines(job.families, job.shape)
+    if NEURAL in job.families:
+        perceptrons = [pipeline for pipeline in known if pipeline.family == "mlp"]
+        known = tuple(pipeline for pipeline in known if pipeline not in perceptrons[1:])
     return [p for p in (known[:1] if Part.PORTFOLIO in options.without else known) if p not in tried]
 
 

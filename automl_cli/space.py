@@ -60,8 +60,6 @@ _SECOND_WAVE = (
     ("xgboost", 2, ""),
     ("extra_trees", 2, ""),
 )
-# Weaker relatives of the networks of "neural", which take as long.
-_LIKE_NEURAL = (("mlp", 1, ""), ("mlp", 2, ""))
 # Families whose cost grows fastest with the rows.
 _SLOW = ("random_forest", "neighbors", "extra_trees", "mlp", "neural")
 _MANY_ROWS = 100_000
@@ -188,8 +186,6 @@ def default_pipelines(families: Mapping[str, Family], shape: Shape) -> tuple[Pip
     offered = {f.name: f for f in _offered(families, shape)}
     many = _FOR_MANY_VALUES if shape.n_many else ()
     rows = [*_FIRST_WAVE[:_AFTER], *many, *_FIRST_WAVE[_AFTER:], *_newcomers(offered), *_SECOND_WAVE]
-    if "neural" in offered:
-        rows = [row for row in rows if row not in _LIKE_NEURAL]
     if shape.n_columns > 500 or shape.n_columns > shape.n_rows / 4:
         rows.sort(key=lambda row: row[:2] != ("linear", 0))
     if shape.n_rows > _MANY_ROWS:
