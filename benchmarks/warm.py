@@ -133,7 +133,8 @@ def report(path: Path) -> None:
     for row in rows_of(path):
         by_set.setdefault((row["name"], row["seed"]), {})[row["kind"]] = row
     found = [kind for kind in JUDGED if any(kind in runs for runs in by_set.values())]
-    print("| table | cold | " + " | ".join(found) + " | seconds to the cold loss: cold, prior, second |")
+    timed = ", ".join(["cold", *(kind for kind in ("prior", "second") if kind in found)])
+    print("| table | cold | " + " | ".join(found) + f" | seconds to the cold loss: {timed} |")
     print("|---" * (len(found) + 3) + "|")
     ratios: dict[str, list[float]] = {kind: [] for kind in found}
     shares: dict[str, list[float]] = {kind: [] for kind in ("prior", "second")}
