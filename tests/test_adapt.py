@@ -2,9 +2,7 @@
 
 import csv
 import json
-import os
 import shutil
-import signal
 import zipfile
 from pathlib import Path
 
@@ -15,8 +13,8 @@ from automl_cli.errors import Locked
 from automl_cli.files import locked
 from automl_cli.readapting import read_new_rows
 from automl_cli.runs import list_runs, output_lock
-from automl_cli.search import Finished
 from automl_cli.workflow import fit
+from tests.stopping import stopped
 
 MODELS = Path(__file__).parent / "data" / "models"
 TRIALS = ("--trials", 2, "--include", "linear", "--no-experience")
@@ -147,15 +145,7 @@ def test_learning_in_place_goes_on_after_an_interruption(command, folder, tmp_pa
     shutil.copy(folder / "log_loss.automl", tmp_path / "m.automl")
     rows = write(tmp_path / "labelled.csv", 300, 0.15, 5)
 
-    def stopped(*arguments, **more):
-        told = False  # twice would end the process at once
-        for event in fit(*arguments, **more):
-            yield event
-            if isinstance(event, Finished) and not told:
-                told = True
-                os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr("automl_cli.workflow.fit", stopped)
+    monkeypatch.setattr("automl_cli.workflow.fit", stopped(fit))
     assert command("adapt", "m.automl", rows, "-o", "m.automl", "--trials", "3", cwd=tmp_path).returncode == 143
     monkeypatch.setattr("automl_cli.workflow.fit", fit)
     (run,) = list_runs()

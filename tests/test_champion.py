@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -36,10 +35,10 @@ from automl_cli.metrics import METRICS, TaskKind
 from automl_cli.options import FitOptions
 from automl_cli.retraining import install
 from automl_cli.runs import list_runs, output_lock
-from automl_cli.search import Finished
 from automl_cli.seen import SeenRows
 from automl_cli.task import Task, make_task
 from automl_cli.workflow import fit
+from tests.stopping import stopped
 
 CHEAP = ("--trials", "1", "--include", "linear", "--folds", "2")
 SCHEMA = FrameSchema(numeric=("a",), categorical=("c",), n_categories=(4,))
@@ -389,15 +388,7 @@ def test_the_kind_of_the_champion_decides_where_the_table_may_be_of_two(command,
 def test_a_first_night_that_was_interrupted_can_go_on(command, tmp_path, monkeypatch) -> None:
     write(tmp_path / "day.csv", 300, noise=1.0, seed=0)
 
-    def stopped(*arguments: object, **more: object) -> Iterator[object]:
-        told = False  # twice would end the process at once
-        for event in fit(*arguments, **more):
-            yield event
-            if isinstance(event, Finished) and not told:
-                told = True
-                os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr("automl_cli.retraining.fit", stopped)
+    monkeypatch.setattr("automl_cli.retraining.fit", stopped(fit))
     line = ("--trials", "3", "--include", "linear", "--folds", "2", "--workers", "1", "--champion", "m.automl")
     assert command("fit", "day.csv", "-t", "y", *line, cwd=tmp_path).returncode == 143
     so_far = (tmp_path / "m.automl").read_bytes()
