@@ -1,6 +1,9 @@
 """Beyond the contract: rounds without a split, smoothed votes, bounded sizes, the metric of the user."""
 
+import multiprocessing
+import resource
 import time
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pytest
@@ -307,3 +310,28 @@ def test_catboost_stays_as_asked_where_the_seconds_suffice_or_the_rounds_are_giv
     assert plenty.predict(data.valid, 1).tobytes() == untimed.predict(data.valid, 1).tobytes()
     short, counted = (fit("catboost", data, Limits(1, 0, seconds, rounds=20)) for seconds in (60.0, None))
     assert short.predict(data.valid, 1).tobytes() == counted.predict(data.valid, 1).tobytes()
+
+
+def _grown(name, changes):
+    """Fit large trees on many columns; return by how many MB this process has grown."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(3_000, 500))
+    data = halves(X, (X[:, 0] + X[:, 1] > 0).astype(np.int64), BINARY, n_outputs=2)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    fit(name, data, Limits(1, 0, rounds=3), **changes)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("lightgbm", {"num_leaves": 256, "min_data_in_leaf": 1}),
+        ("xgboost", {"grow_policy": "lossguide", "max_leaves": 1024}),
+        ("catboost", {"depth": 9, "colsample_bylevel": 0.8}),
+    ],
+)
+def test_large_trees_on_many_columns_take_bounded_memory(name, changes):
+    if name not in FAMILIES:
+        pytest.skip(f"extra: {name}")
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as apart:
+        assert apart.submit(_grown, name, changes).result() < 250

@@ -22,6 +22,8 @@ _INVISIBLE = 1e-5
 _ROUNDS_TIMES_RATE = 15.0
 _COARSEST_RATE = 0.3
 _WARM_ROUNDS = 6
+MOST_HISTOGRAMS = 128 * 2**20  # bytes that one fit may keep of histograms
+BYTES_PER_BIN = 16  # a sum of gradients and one of hessians
 _ABSOLUTE = frozenset({"mae", "median_ae", "mape"})
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from automl_cli.clock import Deadline
 from automl_cli.families.arrays import bad_model, read_native, save_native
 from automl_cli.families.boosting import (
+    MOST_HISTOGRAMS,
     Stopping,
     affordable_rate,
     expected_rounds,
@@ -233,6 +234,8 @@ def _params(data: FoldData, hyperparameters: Hyperparameters, limits: Limits) ->
         "data_random_seed": 1,
         # Looking for columns to bundle takes time quadratic in their number.
         "enable_bundle": data.train.X.shape[1] <= MOST_BUNDLED,
+        # MB; by itself it keeps one histogram of all columns per leaf.
+        "histogram_pool_size": MOST_HISTOGRAMS / 2**20,
         "seed": limits.seed % 2**31,
         "num_threads": limits.threads,
         "deterministic": True,

@@ -9,6 +9,8 @@ import numpy as np
 from automl_cli.clock import Deadline
 from automl_cli.families.arrays import bad_model, read_native, save_native
 from automl_cli.families.boosting import (
+    BYTES_PER_BIN,
+    MOST_HISTOGRAMS,
     SeenCodes,
     affordable_rate,
     expected_rounds,
@@ -41,6 +43,7 @@ _ABSOLUTE = {"objective": "reg:absoluteerror", "eval_metric": "mae"}
 _MODEL = "model.ubj"
 _CODES = "codes.npz"
 _MOST_BINS = 256
+_FEWEST_CACHED = 8
 # The validation rows are held as a sparse matrix: a column and a value for each number, and room while it is made.
 _BYTES_PER_VALID_CELL = 12
 
@@ -228,11 +231,17 @@ def _params(data: FoldData, hyperparameters: Hyperparameters, limits: Limits) ->
         **params,
         "tree_method": "hist",
         "max_bin": _MOST_BINS,
+        "max_cached_hist_node": _most_cached(data.train.X.shape[1]),
         "seed": limits.seed % 2**31,
         "nthread": limits.threads,
         "verbosity": 0,
         "disable_default_eval_metric": False,
     }
+
+
+def _most_cached(n_columns: int) -> int:
+    """Return of how many nodes the histograms are kept: XGBoost alone keeps 65,536, gigabytes of wide data."""
+    return max(_FEWEST_CACHED, MOST_HISTOGRAMS // (BYTES_PER_BIN * _MOST_BINS * max(n_columns, 1)))
 
 
 def _parse(content: bytearray) -> Any:
