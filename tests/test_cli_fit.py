@@ -358,6 +358,7 @@ def test_an_unknown_part_is_refused_with_the_known_ones(command: Command, folder
     assert "parts are racing, portfolio, " in done.stderr
 
 
+@pytest.mark.alone
 def test_where_nothing_gains_any_more_a_run_ends_long_before_its_limit(
     automl: Command, command: Command, folder: Path, tmp_path: Path
 ) -> None:

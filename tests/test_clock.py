@@ -43,6 +43,7 @@ def test_a_reserve_moves_the_end_and_not_the_start() -> None:
     assert not deadline.passed()
 
 
+@pytest.mark.alone
 def test_the_age_counts_from_before_the_interpreter_was_there() -> None:
     code = "import time; time.sleep(0.3); from automl_cli.clock import process_age; print(process_age())"
     began = time.monotonic()

@@ -98,6 +98,7 @@ def test_the_clock_starts_with_the_process() -> None:
     assert Deadline.after(10, elapsed=4, clock=lambda: 100.0).seconds_left() == pytest.approx(6)
 
 
+@pytest.mark.alone
 def test_the_whole_command_ends_within_its_limit(automl: Automl, repository: Path, tmp_path: Path) -> None:
     began = time.monotonic()
     done = automl("fit", repository / "sample_data" / "wine.csv", "--target", "cultivar", "--time", "12s",
@@ -109,6 +110,7 @@ def test_the_whole_command_ends_within_its_limit(automl: Automl, repository: Pat
     assert took < 12 + 1.5
 
 
+@pytest.mark.alone
 def test_an_interrupt_saves_the_best_so_far(repository: Path, tmp_path: Path) -> None:
     import signal
     import sys

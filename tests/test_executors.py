@@ -46,6 +46,7 @@ def gone(pid: int, *, within: float) -> bool:
     return False
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(("fn", "argument"), [(time.sleep, 60), (sum, ENDLESS)])
 def test_a_call_is_killed_after_its_time(processes, fn, argument):
     future = processes.submit(fn, argument, timeout=0.3)
@@ -126,6 +127,7 @@ def test_a_single_huge_request_for_memory_fails_at_once():
     executor.close(now=True)
 
 
+@pytest.mark.alone
 def test_close_now_is_quick_and_leaves_no_worker_behind():
     executor = ProcessExecutor(Setup(workers=2))
     pids = {executor.submit(os.getpid).result(timeout=30) for _ in range(20)}
@@ -146,6 +148,7 @@ def test_close_waits_for_the_calls_when_asked_to():
     assert [future.result(timeout=0) for future in futures] == [None] * 3
 
 
+@pytest.mark.alone
 def test_close_during_warm_up_is_quick():
     executor = ProcessExecutor(Setup(workers=2))
     executor.warm_up()

@@ -264,6 +264,7 @@ def test_another_embedding_is_not_mixed_with_the_old_one():
     assert child.weights()["block2/first/weight"].tobytes() == parent["block2/first/weight"].tobytes()
 
 
+@pytest.mark.alone
 def test_the_limit_is_kept_and_what_was_learned_is_the_model():
     data = crossed(6_000)
     wide = "pwl16 cat8 k16 | dense128 relu none d0.1 | dense128 relu none d0.1"

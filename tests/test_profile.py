@@ -163,6 +163,7 @@ def test_json_is_strict_even_with_odd_numbers(make):
     assert [column["name"] for column in json.loads(text)["columns"]] == ["big", "tiny", "none", "c"]
 
 
+@pytest.mark.alone
 def test_a_hundred_thousand_rows_take_seconds(make, rng):
     columns = {f"x{i}": rng.normal(size=100_000).astype(np.float32) for i in range(20)}
     table = read_table(make(**columns, y=classes(rng, 100_000)), target="y")

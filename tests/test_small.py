@@ -111,6 +111,7 @@ def test_the_file_is_never_larger_than_it_may_be(
     assert "a row; without limits: about" in shown
 
 
+@pytest.mark.alone
 def test_what_is_slow_is_left_out(failed: tuple[Path, str], resumed: Callable[..., dict[str, Any]]) -> None:
     free = resumed("--max-latency", "1s")
     assert free["footprint"]["n_models"] > 1

@@ -84,6 +84,7 @@ def test_a_run_that_recalled_nothing_finds_nothing_when_it_goes_on(options: FitO
     assert recalled(replace(options, resume=True), job) == ()
 
 
+@pytest.mark.alone
 def test_a_server_that_does_not_answer_is_not_waited_for_beyond_the_limit(
     options: FitOptions, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -190,6 +190,7 @@ def test_weights_matter(family, kind):
     assert means[1] > means[0] + 0.1
 
 
+@pytest.mark.alone
 @each_family
 def test_the_seconds_are_kept(family):
     data = make(family, TaskKind.MULTICLASS, n=6_000, n_outputs=8)
