@@ -14,6 +14,7 @@ __all__ = [
     "Decision",
     "Learned",
     "Moved",
+    "at_thresholds",
     "fit_temperature",
     "gains_surely",
     "learn_decision",
@@ -194,6 +195,26 @@ def learn_decision(
             kept, before = tried, losses
     decided = kept.decision.judged(kept.decision.calibrated(p), metric)
     return kept if metric.loss(y, decided, weight) < metric.loss(y, p, weight) else plain
+
+
+def at_thresholds(outputs: Array, y: Array, metric: Metric, weight: Array | None = None) -> Array:
+    """Return what a metric is to look at where one trial is compared with others, of the same shape.
+
+    A metric of labels sees them at multipliers that were learned on these very rows, with one parameter: a model is
+    used at its own, and F1 of a rare class is 0 for whatever never says 0.5. That flatters each trial a little, and all
+    alike.
+
+    Parameters
+    ----------
+    outputs : ndarray of shape (n_rows, n_outputs)
+        Probabilities, where the metric is one of classes.
+    y : ndarray of shape (n_rows,)
+    """
+    if metric.of_tables is None:
+        return outputs
+    way, most_rows = _ways(metric, outputs.shape[1])[0]
+    rows = spread_rows(y, most_rows)
+    return way(outputs[rows], y[rows], metric, None if weight is None else weight[rows]).judged(outputs, metric)
 
 
 Way = Callable[[Array, Array, Metric, Array | None], Decision]

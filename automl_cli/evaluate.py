@@ -25,6 +25,7 @@ from automl_cli.adapting import (
     watched_targets,
     watched_weights,
 )
+from automl_cli.calibration import at_thresholds
 from automl_cli.encoded import Encoded, added_columns, open_encoded
 from automl_cli.families import find_families
 from automl_cli.families.family import Family, FoldData, Limits, Model
@@ -165,7 +166,8 @@ def _fit_fold(
     if not np.isfinite(predictions).all():
         raise ValueError("the model predicts values that are not finite")
     weight = None if data.weight is None else data.weight[valid_rows]
-    loss = float(data.metric.loss(data.y[valid_rows], predictions, weight))
+    judged = at_thresholds(predictions, data.y[valid_rows], data.metric, weight)
+    loss = float(data.metric.loss(data.y[valid_rows], judged, weight))
     facts = {
         "family": proposal.pipeline.family,
         "encoding": proposal.pipeline.encoding,

@@ -30,6 +30,8 @@ fold whose fit converges is worth more than three that are cut."""
 _SHORT, _FOLDS_IN_A_SHORT_RUN = 60.0, 5
 _FEWEST_HELD_OUT = 20_000
 """Rows from which one part may do."""
+_FEWEST_OF_CLASS = 100
+"""Rows of a class that a holdout is to have: a handful puts an area under the curve off by more than models differ."""
 _TIME_BLOCKS = 4
 _MOST_REPEATED = 5_000
 """Rows up to which the members are fitted on other folds as well: on more, other rows make hardly another model."""
@@ -163,14 +165,17 @@ def _count(task: Task, folds: int | None, limit: float | None, n_columns: int) -
             raise UsageError(f"{folds} folds of {task.n_rows} rows", hint=f"--folds takes 2 to {min(20, task.n_rows)}")
         return _Count(folds, folds)
     n, seconds = task.n_rows, _LONG if limit is None else limit
-    wanted = _folds_for(n, seconds)
-    if wanted == 1 or (limit is not None and _hurried(task, limit, n_columns)):
-        # a holdout is the first of as many parts as make one of them large enough
+    wanted, rarest = _folds_for(n, seconds), _rarest(task)
+    hurried = limit is not None and _hurried(task, limit, n_columns)
+    if wanted == 1 and not hurried and rarest < 3 * _FEWEST_OF_CLASS:
+        wanted = 3
+    if wanted == 1 or hurried:
+        # a holdout is the first of as many parts as make one of them large enough, for the rarer class too
         parts = round(1 / min(max(0.05, 20_000 / n), 0.15))
-        return _Count(min(parts, _most_parts(task)), 1)
+        return _Count(max(2, min(parts, rarest, max(3, rarest // _FEWEST_OF_CLASS))), 1)
     wide = _folds_for(int(n * max(1.0, n_columns / _USUAL_COLUMNS)), seconds)
     wanted = min(wanted, max(3, wide), max(5, n // 10), n)
-    wanted = min(wanted, _most_parts(task))
+    wanted = min(wanted, max(2, rarest))
     return _Count(wanted, wanted)
 
 
@@ -184,11 +189,12 @@ def _fewer(count: _Count, task: Task, limit: float | None, n_more: int) -> _Coun
     return _Count(n_folds, n_folds)
 
 
-def _most_parts(task: Task) -> int:
-    """Return in how many parts each class of two has a row: without a positive row one says nothing."""
-    if task.kind is not TaskKind.BINARY:
-        return task.n_rows
-    return max(2, int(np.bincount(task.y, minlength=2).min()))
+def _rarest(task: Task) -> int:
+    """Return the rows of the rarer class of two; otherwise of all.
+
+    In as many parts each class has a row: without a positive row one says nothing.
+    """
+    return int(np.bincount(task.y, minlength=2).min()) if task.kind is TaskKind.BINARY else task.n_rows
 
 
 def _hurried(task: Task, limit: float, n_columns: int) -> bool:

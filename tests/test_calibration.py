@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
-from automl_cli.calibration import PLAIN, Decision, fit_temperature, learn_decision
+from automl_cli.calibration import PLAIN, Decision, at_thresholds, fit_temperature, learn_decision
 from automl_cli.metrics import METRICS, Array
 
 LABELS = [name for name, metric in METRICS.items() if metric.needs == "labels"]
@@ -167,3 +167,16 @@ def test_many_rows_take_a_fraction_of_a_second(name: str) -> None:
 def test_a_decision_outlives_json() -> None:
     decision = Decision(1.25, (0.5, 2.0))
     assert Decision.from_json(decision.to_json()) == decision
+
+
+@pytest.mark.parametrize("name", ["f1", "balanced_accuracy", "mcc", "f1_macro"])
+def test_models_that_never_say_the_rare_class_are_told_apart(name: str) -> None:
+    metric, rng = METRICS[name], np.random.default_rng(0)
+    y = (rng.random(4_000) < 0.03).astype(np.int64)
+    noise = rng.normal(size=4_000)
+    good, poor = (0.3 / (1 + np.exp(3 - 3 * y - spread * noise)) for spread in (0.5, 2.0))
+    outputs = [np.column_stack([1 - p, p]) for p in (good, poor)]
+    assert metric.loss(y, outputs[0], None) == metric.loss(y, outputs[1], None)
+    losses = [metric.loss(y, at_thresholds(p, y, metric), None) for p in outputs]
+    assert losses[0] < losses[1] - 0.05
+    assert at_thresholds(outputs[0], y, METRICS["log_loss"]) is outputs[0]

@@ -312,6 +312,18 @@ def test_catboost_stays_as_asked_where_the_seconds_suffice_or_the_rounds_are_giv
     assert short.predict(data.valid, 1).tobytes() == counted.predict(data.valid, 1).tobytes()
 
 
+@pytest.mark.parametrize("name", BOOSTERS)
+def test_a_rare_class_is_boosted_for_more_than_a_few_rounds(name):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(12_000, 8))
+    score = X[:, 0] + np.sin(2 * X[:, 1]) + X[:, 2] * X[:, 3] + 0.5 * rng.logistic(size=12_000)
+    y = (score > np.quantile(score, 0.995)).astype(np.int64)
+    data = halves(X, y, BINARY, n_outputs=2, metric="roc_auc")
+    model = fit(name, data)
+    assert model.rounds > 20
+    assert data.loss(data.y_valid, model.predict(data.valid, 1), None) < 0.12
+
+
 def _grown(name, changes):
     """Fit large trees on many columns; return by how many MB this process has grown."""
     rng = np.random.default_rng(0)

@@ -205,6 +205,23 @@ def test_a_class_that_is_too_rare_for_small_parts_is_in_the_one_that_is_held_out
     assert y[valid].sum() == 1
 
 
+@pytest.mark.parametrize(
+    ("n", "n_rare", "seconds", "n_folds", "n_validated"),
+    [
+        (300_000, 492, 600, 1, 123),
+        (300_000, 60, 600, 3, 60),
+        (1_000_000, 100, 60, 1, 33),
+        (300_000, 9_000, 600, 1, 600),
+    ],
+)
+def test_what_is_held_out_has_rows_enough_of_a_rare_class(n, n_rare, seconds, n_folds, n_validated):
+    y = np.zeros(n, dtype=int)
+    y[:n_rare] = 1
+    folds = _plan(_classes(y), seconds=seconds).folds
+    assert len(folds) == n_folds
+    assert sum(y[valid].sum() for _, valid in folds) == pytest.approx(n_validated, abs=2)
+
+
 def test_wide_tables_get_fewer_folds_but_three():
     assert len(_plan(_values(np.arange(3_000)), seconds=60, n_columns=50_000).folds) == 3
 

@@ -16,6 +16,7 @@ from automl_cli.families.boosting import (
     affordable_rate,
     expected_rounds,
     is_absolute,
+    least_l2,
     median,
     most_rounds,
     n_trees_per_round,
@@ -31,6 +32,7 @@ _LOSSES = {TaskKind.BINARY: "Logloss", TaskKind.MULTICLASS: "MultiClass", TaskKi
 _BORDERS = 254  # CatBoost's own
 _FEW_BORDERS = 64
 _FEWEST_BORDERS = 16
+_RARE = 0.015  # share of a class; with more of it little regularisation is no worse
 _MODEL, _CODES, _OUTPUTS = "model.cbm", "codes.npz", "outputs.npz"
 
 
@@ -220,6 +222,7 @@ def fit(data: FoldData, hyperparameters: Hyperparameters, limits: Limits) -> Cat
     if len(np.unique(y)) == 1 or _all_constant(data.train.X):
         return _constant(data, codes, classes, y)
     params = _params(shape_of(data), hyperparameters, limits, "MAE" if is_absolute(data) else _LOSSES[data.kind])
+    params["l2_leaf_reg"] = max(float(params["l2_leaf_reg"]), least_l2(data, rare=_RARE))
     # A validation row of a class that training never saw cannot be scored.
     known = np.isin(data.y_valid, classes) if len(classes) else np.ones(len(data.y_valid), dtype=bool)
     y_valid = np.searchsorted(classes, data.y_valid[known]) if len(classes) else data.y_valid

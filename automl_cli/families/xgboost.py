@@ -15,6 +15,7 @@ from automl_cli.families.boosting import (
     affordable_rate,
     expected_rounds,
     is_absolute,
+    least_l2,
     most_rounds,
     n_trees_per_round,
     shape_of,
@@ -229,6 +230,7 @@ def _params(data: FoldData, hyperparameters: Hyperparameters, limits: Limits) ->
         params["base_score"] = 1e-6 if data.y[0] == 0 else 1 - 1e-6
     return {
         **params,
+        "reg_lambda": max(float(hyperparameters["reg_lambda"]), least_l2(data)),
         "tree_method": "hist",
         "max_bin": _MOST_BINS,
         "max_cached_hist_node": _most_cached(data.train.X.shape[1]),
