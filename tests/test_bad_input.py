@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import gzip
+import importlib
 import json
 import os
 import random
@@ -152,6 +153,7 @@ def test_permissions(command, tmp_path, own_state):
     # imports are done before the privileges are dropped: the environment may be root's alone
     (tmp_path / "good.csv").write_bytes(GOOD)
     command("fit", "good.csv", "-t", "y", *CHEAP, "-q", cwd=tmp_path)
+    importlib.import_module("smac")  # a thread of the fit may still be at it
     with unprivileged() as folder:
         own_state(folder)
         secret, closed = folder / "secret.csv", folder / "closed"

@@ -75,8 +75,9 @@ def test_cancel_kills_a_running_call(processes):
     future = processes.submit(sum, ENDLESS)
     busy = processes.submit(os.getpid)  # so that the first call has certainly been taken
     busy.result(timeout=30)
-    time.sleep(0.3)
-    workers = [child.pid for child in psutil.Process().children(recursive=True) if child.cpu_percent(0.05) > 50]
+    workers, until = [], time.monotonic() + 10
+    while not workers and time.monotonic() < until:
+        workers = [child.pid for child in psutil.Process().children(recursive=True) if child.cpu_percent(0.2) > 20]
     assert future.cancel()
     assert future.cancelled()
     assert wait([future], timeout=1).done == {future}
