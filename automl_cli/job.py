@@ -417,5 +417,7 @@ def manifest_of(options: FitOptions, job: Job) -> dict[str, Any]:
         "validation": job.plan.reason,
         "seed": options.seed,
         "weight_column": options.weight_column,
+        "group_column": options.group_column,
+        "time_column": options.time_column,
         "ignored": sorted(set(options.ignore)),
     }

@@ -1,6 +1,6 @@
 """A saved model and new rows without labels: the same model, for other shares of the classes, where the rows agree."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,23 +8,26 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from automl_cli.artifact import Artifact, Signer, rewrite_artifact
+from automl_cli.artifact import Artifact, Manifest, Signer, rewrite_artifact
 from automl_cli.errors import BadArtifact, BadData, UsageError
 from automl_cli.features.frame import Frame, frame_from_table
 from automl_cli.features.matrix import Array
 from automl_cli.metrics import METRICS, TaskKind
 from automl_cli.newshares import Known, gain_of, moved_decision, scores_there, shares_there
+from automl_cli.options import FitOptions
 from automl_cli.outputs import KeptOutputs
 from automl_cli.prediction import check_reference, scored_columns
 from automl_cli.reference import Reference, binned, told_alike
 from automl_cli.shifted import ALIKE, LEAST_ROWS, MOST_ROWS, NONE, SHARES, told
-from automl_cli.table import Notice, Table, read_with_schema
+from automl_cli.table import Kind, Notice, Table, read_with_schema
+from automl_cli.task import labelled_rows
 from automl_cli.transfer.judge import Verdict, judge_label_shift
 from automl_cli.transfer.labels import LabelShift, bbse_of, fit_mlls
 from automl_cli.transfer.shift import Shift, Side, find_shift
 
 PARTS = 5  # of the kept rows, where thresholds are learned
 LEAST_OF_CLASS = 20  # kept rows, without which calibration by them would be chance
+ROLES = ("weight_column", "group_column", "time_column")
 TAKEN_BACK = "the classes have the shares of the training again: the correction is taken back"
 GIVE_LABELS = "give rows with labels, or fit the old table with --adapt-to"
 
@@ -59,7 +62,10 @@ class Adapted:
 
 
 def read_new_rows(artifact: Artifact, data: str) -> tuple[Table, bool]:
-    """Read new rows for a model, and whether any of them has a label.
+    """Read new rows for a model, and whether a fit could learn from their labels.
+
+    A cell that says "not known" is no label. One label, or labels of one class, tell nothing apart: a classifier's rows
+    are then taken for rows without labels, with a notice.
 
     Raises
     ------
@@ -70,7 +76,51 @@ def read_new_rows(artifact: Artifact, data: str) -> tuple[Table, bool]:
     table = read_with_schema(data, schema, optional=(*optional, target), verbatim=(target,), fill=True)
     if target not in table.schema:
         return table, False
-    return table, any(str(value).strip() for value in table.strings(target) if value is not None)
+    known = labelled_rows(table.strings(target), artifact.manifest.classes)
+    found = {value for value in table.take(known).texts(target) if value is not None}
+    if len(found) > 1 or (found and not artifact.manifest.classes):  # of values a fit says what it lacks
+        return table, True
+    if not found:
+        return table, False
+    what = f"all labels of {target!r} are {found.pop()!r} ({len(known):,} of {table.n_rows:,} rows)"
+    text = f"{what}, which tells nothing apart: the rows are taken for rows without labels"
+    return replace(table, notices=(*table.notices, Notice("one_label", text))), False
+
+
+def fitted_alike(options: FitOptions, manifest: Manifest, names: Collection[str]) -> FitOptions:
+    """Give a fit of new rows what the fit of the model was told of its columns, as far as these are there.
+
+    Columns that were ignored stay so: what is known only afterwards must not become a feature. Kinds are not decided
+    anew on what may be a few rows.
+
+    Parameters
+    ----------
+    names : collection of str
+        Columns of the new rows.
+    """
+    weight, group, time = (
+        name if isinstance(name := manifest.data.get(role), str) and name in names else None for role in ROLES
+    )
+    no_features = {manifest.target, weight, group}
+    kinds = {
+        column.name: column.kind
+        for column in manifest.schema.columns
+        if column.name in names and column.name not in no_features and column.kind is not Kind.CONSTANT
+    }
+    ignored = tuple(name for name in manifest.data.get("ignored", ()) if name in names)
+    return replace(
+        options, weight_column=weight, group_column=group, time_column=time, kinds=kinds, ignore=ignored
+    )
+
+
+def unheeded(manifest: Manifest, names: Collection[str]) -> list[str]:
+    """Say which columns told the fit of a model what belongs together, or comes first, and are not in new rows."""
+    told_by = zip(("which rows belong together", "which rows come first"), ROLES[1:], strict=True)
+    return [
+        f"the model's fit was told {what} by {name!r}, which is not in the new rows: they are judged without it"
+        for what, role in told_by
+        if isinstance(name := manifest.data.get(role), str) and name not in names
+    ]
 
 
 def adapt_shares(artifact: Artifact, table: Table, out: Path, *, threads: int, signer: Signer | None = None) -> Adapted:

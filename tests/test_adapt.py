@@ -9,10 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from automl_cli.artifact import Manifest, open_artifact
 from automl_cli.errors import Locked
 from automl_cli.files import locked
-from automl_cli.readapting import read_new_rows
+from automl_cli.options import FitOptions
+from automl_cli.readapting import fitted_alike, read_new_rows, unheeded
 from automl_cli.runs import list_runs, output_lock
+from automl_cli.table import Column, Kind, Schema
+from automl_cli.task import TaskKind
 from automl_cli.workflow import fit
 from tests.stopping import stopped
 
@@ -152,6 +156,67 @@ def test_learning_in_place_goes_on_after_an_interruption(command, folder, tmp_pa
     done = command("runs", "resume", run.name, "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["n_trials"] == 3
+
+
+def test_a_fit_of_rows_with_labels_is_told_what_the_fit_of_the_model_was():
+    kinds = {"y": "category", "w": "numeric", "shop": "category", "day": "datetime", "who": "text", "old": "id"}
+    columns = tuple(Column(name, Kind(kind), "") for name, kind in {**kinds, "one": "constant"}.items())
+    data = {
+        "task": {"kind": "binary", "target": "y", "classes": ["a", "b"], "metric": "roc_auc"},
+        "schema": Schema(columns).to_json(),
+        "ignored": ["leak", "gone"],
+        "weight_column": "w",
+        "group_column": "who",
+        "time_column": "day",
+    }
+    manifest, asked = Manifest("", data, ()), FitOptions("new.csv", "y", Path("m.automl"), task=TaskKind.BINARY)
+    names = ("y", "w", "shop", "day", "who", "one", "leak", "more")
+    found = fitted_alike(asked, manifest, names)
+    assert found.ignore == ("leak",), "what is known only afterwards stays out"
+    assert found.kinds == {"shop": Kind.CATEGORY, "day": Kind.DATETIME}
+    assert (found.weight_column, found.group_column, found.time_column) == ("w", "who", "day")
+    assert unheeded(manifest, names) == []
+    without = fitted_alike(asked, manifest, ("y", "shop"))
+    assert (without.weight_column, without.group_column, without.time_column, without.ignore) == (None, None, None, ())
+    assert [sentence.count("'who'") for sentence in unheeded(manifest, ("y", "shop", "day"))] == [1]
+
+
+def test_columns_that_a_fit_was_told_to_ignore_stay_out_of_the_adapted_model(command, tmp_path):
+    for name, n, seed in (("old.csv", 90, 1), ("labelled.csv", 60, 2)):
+        header, *rows = write(tmp_path / name, n, 0.5, seed).read_text().splitlines()
+        leaks = [f"{row},{int(row.endswith('yes'))},s{k % 3}" for k, row in enumerate(rows)]
+        (tmp_path / name).write_text("\n".join([f"{header},leak,who", *leaks]) + "\n")
+    told = ("--ignore", "leak", "--group-column", "who", "--kind", "x2=id")
+    assert command("fit", "old.csv", "-t", "y", *TRIALS, *told, "-o", "m.automl", cwd=tmp_path).returncode == 0
+    done = command("adapt", "m.automl", "labelled.csv", "--trials", 1, "-o", "new.automl", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    with open_artifact(tmp_path / "new.automl") as artifact:
+        assert artifact.manifest.frame_schema.names == ("x0", "x1")
+        assert artifact.manifest.data["ignored"] == ["leak"]
+        assert artifact.manifest.data["group_column"] == "who"
+
+
+@pytest.mark.parametrize(
+    ("cells", "labelled", "words"),
+    [
+        (["NA"] * 6, False, ""),
+        (["?", "null", " ", "", "-", "n/a"], False, ""),
+        (["low", "NA", "?", "", "", ""], False, "all labels of 'price' are 'low' (1 of 6 rows)"),
+        (["low", "low", "NA", "NA", "NA", "NA"], False, "all labels of 'price' are 'low' (2 of 6 rows)"),
+        (["low", "high", "NA", "NA", "NA", "NA"], True, ""),
+    ],
+)
+def test_cells_that_say_not_known_and_labels_that_tell_nothing_apart_are_no_labels(tmp_path, cells, labelled, words):
+    header, *rows = (MODELS / "format-2.csv").read_text().splitlines()
+    some = [row.rpartition(",")[0] for row in rows[:6]]
+    lines = [header, *(f"{row},{cell}" for row, cell in zip(some, cells, strict=True))]
+    (tmp_path / "new.csv").write_text("\n".join(lines) + "\n")
+    with open_artifact(MODELS / "format-2.automl") as artifact:
+        table, found = read_new_rows(artifact, str(tmp_path / "new.csv"))
+    assert found is labelled
+    said = " ".join(notice.message for notice in table.notices)
+    assert words in said
+    assert bool(words) == ("rows without labels" in said)
 
 
 @pytest.mark.parametrize("name", ["format-1", "format-2", "format-2-regression"])
