@@ -14,7 +14,7 @@ from automl_cli.clock import Deadline
 from automl_cli.errors import BadData, MissingExtra, UsageError
 from automl_cli.families import find_families
 from automl_cli.families.family import Family, Shape, without_encoding
-from automl_cli.features.frame import FrameSchema, frame_from_table, frame_schema
+from automl_cli.features.frame import Frame, FrameSchema, frame_from_table, frame_schema
 from automl_cli.features.matrix import Array
 from automl_cli.machine import usable_cores
 from automl_cli.neural import NEURAL
@@ -25,9 +25,11 @@ from automl_cli.rundata import RunData, SourceRows, open_rundata, save_rundata
 from automl_cli.runs import Run
 from automl_cli.sourcemodel import is_model, known_rows, lay_out_model
 from automl_cli.sources import (
+    Labelled,
     Sources,
     drawn,
     few_rows,
+    learnable,
     most_source_rows,
     source_rows,
     split_task,
@@ -260,14 +262,8 @@ def prepare(
     frame = frame_from_table(table, schema)
     rows, notices = None, few_rows(task) if options.source or options.unlabeled else ()
     if sources.table is not None:
-        most = most_source_rows(options.seconds, len(schema.names))
-        source = (
-            sources.table if sources.table.n_rows <= most else thinned(sources.table, frame, most, seed=options.seed)
-        )
-        found = split_task(task, *task_of(options, under((table, source)), n_own=table.n_rows), table, source)
-        task, kept = found.task, found.kept
-        rows, odd = source_rows(source, found, frame.take(kept), sources.judging, limit=options.seconds)
-        notices = (*notices, *drawn(sources.table, source), *found.notices, *odd)
+        found, rows, odd = _beside_source(options, table, task, frame, sources.table, sources.judging)
+        task, kept, notices = found.task, found.kept, (*notices, *odd)
     if len(kept) < frame.n_rows:
         frame = frame.take(kept)
     unlabelled = None if sources.unlabelled is None else unlabelled_rows(table, kept, sources.unlabelled, schema)
@@ -305,6 +301,20 @@ def prepare(
         recorded=recorded,
         notices=(*table.notices, *notices),
     )
+
+
+def _beside_source(
+    options: FitOptions, table: Table, alone: Task, frame: Frame, source: Table, judging: Table | None
+) -> tuple[Labelled, SourceRows, tuple[Notice, ...]]:
+    """Return the task of a table beside a source, and the rows of this that are learned from."""
+    settled = not (options.task is None and options.metric is None and options.positive is None)
+    whole, kind, odd = learnable(source, table, alone, asked=options.task, settled=settled)
+    most = most_source_rows(options.seconds, len(frame.schema.names))
+    used = whole if whole.n_rows <= most else thinned(whole, frame, most, seed=options.seed)
+    both = task_of(replace(options, task=kind), under((table, used)), n_own=table.n_rows)
+    found = split_task(alone, *both, table, used)
+    rows, more = source_rows(used, found, frame.take(found.kept), judging, limit=options.seconds)
+    return found, rows, (*odd, *drawn(whole, used), *found.notices, *more)
 
 
 def _offered(options: FitOptions, table: Table, families: Mapping[str, Family], shape: Shape) -> dict[str, Family]:

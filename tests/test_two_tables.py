@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from automl_cli.adapting import all_rows, domain_of, fold_rows, training_weights, watched_weights
+from automl_cli.errors import BadData
 from automl_cli.job import Job, choose_families, prepare, read_with_sources
 from automl_cli.options import FitOptions
 from automl_cli.runs import open_run
+from automl_cli.task import TaskKind
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 COLUMNS = ("a", "b", "place", "y")
@@ -50,6 +52,67 @@ def test_rows_of_both_tables_are_found_by_the_columns_that_both_have(tmp_path: P
         assert job.data.source is not None
         assert len(job.data.source.y) == 300
         assert any("10 rows are in" in notice.message for notice in job.notices)
+
+
+def labelled(path: Path, labels: list[Any], seed: int) -> None:
+    csv(path, COLUMNS, [[*row[:3], label] for row, label in zip(rows(len(labels), seed), labels, strict=True)])
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "kind", "classes", "words"),
+    [
+        ([1, 2, 3, 4, 5] * 6, [1, 2, 3, 4, 5] * 60, "multiclass", ("1", "2", "3", "4", "5"), "be a regression task"),
+        ([5, 6] * 20, [3, 4, 5, 6, 7, 8] * 50, "regression", (), "alone would be a binary task"),
+        ([0, 1] * 20, [0.0, 1.0] * 50, "binary", ("0", "1"), ""),
+        ([0, 1] * 20, [*[0, 1] * 50, 2], "binary", ("0", "1"), "1 of 101 labelled rows of old.csv are left out"),
+        (["no", "yes"] * 20, [*["no", "yes"] * 50, "maybe"], "binary", ("no", "yes"), "but 'maybe' for example"),
+        (["a", "b", "c"] * 20, ["a", "b", "d"] * 50, "multiclass", ("a", "b", "c", "d"), "'d' occurs in old.csv"),
+    ],
+)
+def test_the_target_says_what_is_told_apart_and_the_source_what_its_few_numbers_are(
+    tmp_path: Path, new: list[Any], old: list[Any], kind: str, classes: tuple[str, ...], words: str
+) -> None:
+    labelled(tmp_path / "new.csv", new, 1)
+    labelled(tmp_path / "old.csv", old, 2)
+    with prepared(tmp_path) as job:
+        assert (job.task.kind, job.task.classes) == (kind, classes)
+        assert job.data.source is not None
+        said = " ".join(notice.message for notice in job.notices)
+        assert words in said
+        assert len(job.data.source.y) == len(old) - ("left out" in words or "maybe" in words)
+        assert (job.task.kind == "multiclass") or "occurs in" not in said
+
+
+def test_a_stray_label_of_the_source_leaves_metric_and_positive_class_to_the_target(tmp_path: Path) -> None:
+    labelled(tmp_path / "new.csv", ["no", "yes"] * 20, 1)
+    labelled(tmp_path / "old.csv", [*["no", "yes"] * 50, *["maybe"] * 30], 2)
+    with prepared(tmp_path, metric="average_precision", positive="no") as job:
+        assert job.task.classes == ("yes", "no")
+        assert job.data.source is not None
+        assert len(job.data.source.y) == 100
+    (tmp_path / "run").rename(tmp_path / "first")
+    with prepared(tmp_path, task=TaskKind.MULTICLASS) as job:
+        assert job.task.classes == ("maybe", "no", "yes")
+
+
+def test_text_beside_numbers_is_refused_and_no_label_at_all_as_well(tmp_path: Path) -> None:
+    labelled(tmp_path / "new.csv", [1.5, 2.25, 3.125, 4.75] * 10, 1)
+    labelled(tmp_path / "old.csv", ["low", "high"] * 20, 2)
+    with pytest.raises(BadData, match=r"holds numbers in new.csv and something else in old.csv"), prepared(tmp_path):
+        pass
+    labelled(tmp_path / "old.csv", ["NA"] * 20, 2)
+    with pytest.raises(BadData, match=r"old.csv has no labelled row"), prepared(tmp_path):
+        pass
+
+
+def test_of_a_large_source_only_rows_with_a_label_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labelled(tmp_path / "new.csv", ["no", "yes"] * 20, 1)
+    labelled(tmp_path / "old.csv", [["no", "yes", "maybe", ""][k % 4] if k % 5 == 0 else "" for k in range(2000)], 2)
+    monkeypatch.setattr("automl_cli.job.most_source_rows", lambda *_: 150)
+    with prepared(tmp_path) as job:
+        assert job.data.source is not None
+        assert len(job.data.source.y) == 150
+        assert any("of 200 labelled rows of old.csv 150 are used" in notice.message for notice in job.notices)
 
 
 def test_no_fold_learns_from_a_group_that_it_is_judged_on(tmp_path: Path) -> None:
