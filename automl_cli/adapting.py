@@ -204,7 +204,7 @@ def source_model_folder(run_folder: Path, data: RunData) -> Path:
             flat.mkdir()
             np.save(draft / "own.npy", _fit_source(draft, flat, data))
         source = read_source(flat)
-        raw = raw_outputs(source.outputs(data.frame), data.kind)
+        raw = raw_outputs(source.outputs(data.frame), source.kind)
         centre, scale = raw.mean(axis=0), raw.std(axis=0)
         scale = np.where(scale > 0, scale, 1.0)
         finish_source(flat, centre, scale)

@@ -1,19 +1,32 @@
 """A target's rows and a source's: which are learned from, which are watched, what they weigh, what is said of them."""
 
 import contextlib
+import json
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from automl_cli.adapting import all_rows, domain_of, fold_rows, training_weights, watched_weights
-from automl_cli.errors import BadData
+from automl_cli.adapting import (
+    all_rows,
+    domain_of,
+    fold_rows,
+    source_model_folder,
+    target_columns,
+    training_weights,
+    watched_weights,
+)
+from automl_cli.artifact import open_artifact
+from automl_cli.errors import BadData, UsageError
 from automl_cli.job import Job, choose_families, prepare, read_with_sources
 from automl_cli.options import FitOptions
 from automl_cli.runs import open_run
+from automl_cli.sourced import read_source
+from automl_cli.sourcemodel import lay_out_model
 from automl_cli.task import TaskKind
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -36,8 +49,8 @@ def csv(path: Path, header: tuple[str, ...], cells: list[list[Any]]) -> None:
 def prepared(folder: Path, **options: Any) -> Iterator[Job]:
     """A job on new.csv with old.csv as its source."""
     asked = FitOptions(
-        str(folder / "new.csv"), "y", folder / "m.automl", n_trials=1, source=(str(folder / "old.csv"),),
-        **{"folds": 4, **options},
+        str(folder / "new.csv"), "y", folder / "m.automl", n_trials=1,
+        **{"folds": 4, "source": (str(folder / "old.csv"),), **options},
     )  # fmt: skip
     with open_run(folder / "run", stem="new", identity=asked.identity(), resume=False) as run:
         table, sources = read_with_sources(asked)
@@ -219,3 +232,46 @@ def test_what_a_model_has_learned_from_already_and_what_it_cannot_read_is_said(
     said = " ".join(answer.stderr.split())
     assert "old.automl knows 'place' as category, here it is read as constant" in said
     assert "--kind place=category" in said
+
+
+@pytest.fixture(scope="module")
+def three_classes(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of three classes."""
+    folder = tmp_path_factory.mktemp("three")
+    labelled(folder / "old.csv", ["a", "b", "c"] * 40, 1)
+    few = ("--trials", "1", "--folds", "3", "--include", "linear", "-q")
+    assert command("fit", "old.csv", "-t", "y", "-o", "old.automl", *few, cwd=folder).returncode == 0
+    return folder / "old.automl"
+
+
+def test_a_model_of_three_classes_serves_rows_that_hold_two_of_them(three_classes: Path, tmp_path: Path) -> None:
+    labelled(tmp_path / "new.csv", ["a", "b"] * 20, 2)
+    with prepared(tmp_path, source=(str(three_classes),)) as job:
+        assert job.task.kind == "binary"
+        columns = target_columns(job.run.folder, job.data)
+        assert columns.shape == (40, 3)
+        model = read_source(source_model_folder(job.run.folder, job.data) / "files")
+        assert np.allclose(model.columns_of(job.data.frame), columns)
+
+
+@pytest.mark.parametrize(("encoding", "serves"), [("pooled", True), ("selftrain", True), ("feature", False)])
+def test_members_that_hold_another_model_are_no_source(
+    three_classes: Path, tmp_path: Path, encoding: str, serves: bool
+) -> None:
+    labelled(tmp_path / "new.csv", ["a", "b"] * 20, 2)
+    with prepared(tmp_path, source=(str(three_classes),)) as job, open_artifact(three_classes) as artifact:
+        (member,) = artifact.manifest.members
+        own, shared = (
+            replace(member, number=k, weight=0.5, pipeline=replace(member.pipeline, encoding=name))
+            for k, name in enumerate((f"one_hot:{encoding}", "one_hot:offset"))
+        )
+        artifact.manifest = replace(artifact.manifest, members=(own, shared))
+        asked = (artifact, tmp_path / "source", job.table, job.frame_schema, job.task)
+        if not serves:
+            with pytest.raises(UsageError, match="was itself made with a --source or --unlabeled"):
+                lay_out_model(*asked)
+            return
+        assert ["50% of it asks" in notice.message for notice in lay_out_model(*asked)] == [True]
+        parts = json.loads((tmp_path / "source" / "source.json").read_text())["parts"]
+        assert {part["encoding"] for part in parts} == {"one_hot"}
+        assert sum(part["share"] for part in parts) == pytest.approx(1)

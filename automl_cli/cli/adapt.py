@@ -98,6 +98,9 @@ def adapt(
     names = column_names(data)
     if not quiet:
         typer.echo(f"{data} has labels: a model of its rows is fitted, with {model} as its source", err=True)
+        if out.exists() and out.samefile(model):
+            kept = "keep a copy: as a source of later rows the new one serves less well than the one that it replaces"
+            typer.echo(kept, err=True)
         for sentence in unheeded(manifest, names):
             typer.echo(sentence, err=True)
     return run_fit(fitted_alike(options, manifest, names), deadline, quiet=quiet, json=json, explain=False)
