@@ -108,9 +108,7 @@ def fitted_alike(options: FitOptions, manifest: Manifest, names: Collection[str]
         if column.name in names and column.name not in no_features and column.kind is not Kind.CONSTANT
     }
     ignored = tuple(name for name in manifest.data.get("ignored", ()) if name in names)
-    return replace(
-        options, weight_column=weight, group_column=group, time_column=time, kinds=kinds, ignore=ignored
-    )
+    return replace(options, weight_column=weight, group_column=group, time_column=time, kinds=kinds, ignore=ignored)
 
 
 def unheeded(manifest: Manifest, names: Collection[str]) -> list[str]:
@@ -150,7 +148,7 @@ def adapt_shares(artifact: Artifact, table: Table, out: Path, *, threads: int, s
     metric = METRICS[manifest.metric]
     known = Known(said.outputs.astype(np.float64), said.y.astype(np.int64), None, np.arange(len(said.y)) % PARTS)
     with threadpool_limits(1):  # threads that wait for each other take longer than one on a busy machine
-        shift = _shift_of(known, outputs, reference, said, frame)
+        shift, apart = _shift_of(known, outputs, reference, said, frame)
     shares = _shares(said, known, outputs)
     verdict = judge_label_shift(shift.kinds, gain_of(shares, known))
     adapted = SHARES if verdict.accepted else NONE
@@ -159,7 +157,7 @@ def adapt_shares(artifact: Artifact, table: Table, out: Path, *, threads: int, s
         verdict = Verdict(back, TAKEN_BACK if back else ALIKE, verdict.gains)
         shares = LabelShift(said.shares, said.shares)
     about = {"table": table.source, "model": manifest.digest}
-    transfer = {**told(shift, verdict, adapted), **about}
+    transfer = {**told(shift, verdict, adapted, apart), **about}
     if not verdict.accepted:
         return Adapted(artifact.path, None, transfer, metric.name, table.notices)
     plain = replace(manifest.decision, moved=None)
@@ -199,8 +197,13 @@ def _asked_by_fold(artifact: Artifact, frame: Frame, threads: int) -> Array:
     return outputs
 
 
-def _shift_of(known: Known, outputs: Array, reference: Reference, said: KeptOutputs, frame: Frame) -> Shift:
-    """Tell the shift by bins of the columns: dates, and columns that the new rows lack, are not compared."""
+def _shift_of(
+    known: Known, outputs: Array, reference: Reference, said: KeptOutputs, frame: Frame
+) -> tuple[Shift, list[str]]:
+    """Tell the shift by bins of the columns, and which of these are not compared because no bin holds rows of both.
+
+    Nor are dates, and columns that the new rows lack.
+    """
     bins = binned(frame, reference.columns)
     kept = [
         j
@@ -209,13 +212,23 @@ def _shift_of(known: Known, outputs: Array, reference: Reference, said: KeptOutp
     ]
     columns = [reference.columns[j] for j in kept]
     old, new = told_alike(reference.rows[said.places][:, kept], bins[:, kept], columns)
-    return find_shift(
+    apart = [
+        j
+        for j, column in enumerate(columns)
+        if not np.setdiff1d(np.intersect1d(old[:, j], new[:, j]), [len(column.counts) - 1]).size
+    ]
+    apart = apart if len(apart) < len(columns) else []
+    names = [columns[j].name for j in apart]
+    old, new = (np.delete(sides, apart, axis=1) for sides in (old, new))
+    columns = [column for column in columns if column.name not in names]
+    shift = find_shift(
         Side(old.astype(np.float64), known.y, known.outputs),
         Side(new.astype(np.float64), outputs=outputs),
         kind=TaskKind.MULTICLASS if outputs.shape[1] > 2 else TaskKind.BINARY,
         names=[column.name for column in columns],
         categorical=tuple(i for i, column in enumerate(columns) if column.kind == "categorical"),
     )
+    return shift, names
 
 
 def _shares(said: KeptOutputs, known: Known, outputs: Array) -> LabelShift:

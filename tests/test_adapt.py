@@ -105,6 +105,19 @@ def test_rows_that_were_measured_otherwise_change_nothing(command, folder, tmp_p
     assert not (tmp_path / "m.automl").exists()
 
 
+def test_a_year_that_the_training_did_not_reach_hides_no_other_shares(command, folder, tmp_path):
+    for name, years in (("old.csv", (2022, 2023)), ("new.csv", (2024, 2024))):
+        header, *rows = (folder / name).read_text().splitlines()
+        dated = [f"{years[k % 2]},{row}" for k, row in enumerate(rows)]
+        (tmp_path / name).write_text("\n".join([f"year,{header}", *dated]) + "\n")
+    fitted = command("fit", "old.csv", "-t", "y", *TRIALS, "--metric", "log_loss", "-o", "m.automl", cwd=tmp_path)
+    assert fitted.returncode == 0, fitted.stderr
+    done = command("adapt", "m.automl", "new.csv", "-o", "m.automl", cwd=tmp_path)
+    assert "Not compared: 'year', of which no value is in both tables." in done.stderr
+    assert done.returncode == 0, done.stderr
+    assert "a label shift" in done.stderr
+
+
 def test_a_model_is_adapted_where_it_stands_and_the_correction_taken_back(command, folder, adapted, tmp_path):
     shutil.copy(folder / "log_loss.automl", tmp_path / "m.automl")
     assert command("adapt", "m.automl", folder / "new.csv", "-o", "m.automl", cwd=tmp_path).returncode == 0

@@ -4,6 +4,7 @@ import contextlib
 import json
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,10 @@ from automl_cli.adapting import (
     training_weights,
     watched_weights,
 )
+from automl_cli.adaptto import adapted_job
 from automl_cli.artifact import open_artifact
+from automl_cli.clock import Deadline
+from automl_cli.comparing import compared_columns, not_compared
 from automl_cli.errors import BadData, UsageError
 from automl_cli.job import Job, choose_families, prepare, read_with_sources
 from automl_cli.options import FitOptions
@@ -181,6 +185,29 @@ def test_dates_and_columns_that_one_table_lacks_do_not_tell_the_tables_apart(tmp
         assert domain_of(job.run.folder, job.data).auc[0] < 0.6
 
 
+def test_a_year_in_numbers_does_not_tell_the_tables_apart_and_is_named(tmp_path: Path) -> None:
+    new = rows(400, 1, lambda _: 2024, lambda k: f"week {k % 9}", lambda k: 5000 + k * 1.01)
+    old = rows(400, 2, lambda _: 2023, lambda k: f"week {20 + k % 9}", lambda k: 50 + k * 1.01)
+    for name, cells in (("new.csv", new), ("old.csv", old)):
+        csv(tmp_path / name, (*COLUMNS, "year", "week", "size"), cells)
+    with prepared(tmp_path, ignore=("size",)) as job:
+        assert job.data.source is not None
+        found = compared_columns(job.data.source.frame, job.data.frame)
+        assert sorted(found.apart) == ["week", "year"]
+        assert set(found.names) == {"a", "b", "place"}
+        assert domain_of(job.run.folder, job.data).auc[0] < 0.6
+        assert "'year'" in not_compared(found.apart)[0]
+    (tmp_path / "run").rename(tmp_path / "first")
+    with prepared(tmp_path) as job:  # what was measured in another unit is a difference that counts
+        assert job.data.source is not None
+        assert "size" in compared_columns(job.data.source.frame, job.data.frame).names
+    (tmp_path / "run").rename(tmp_path / "second")
+    with prepared(tmp_path, ignore=("size", "a", "b", "place")) as job:
+        assert job.data.source is not None
+        found = compared_columns(job.data.source.frame, job.data.frame)
+        assert (found.apart, len(found.names)) == ((), 2)
+
+
 def test_rare_classes_are_learned_from_and_never_held_back(tmp_path: Path) -> None:
     def labelled(n: int, seed: int, rare: int) -> list[list[Any]]:
         return [[*row[:3], "rare" if k < rare else "ab"[k % 2]] for k, row in enumerate(rows(n, seed))]
@@ -275,3 +302,26 @@ def test_members_that_hold_another_model_are_no_source(
         parts = json.loads((tmp_path / "source" / "source.json").read_text())["parts"]
         assert {part["encoding"] for part in parts} == {"one_hot"}
         assert sum(part["share"] for part in parts) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (TimeoutError(), "could not be compared in the time there is"),
+        (ValueError("all rows\nare of one group"), "could not be compared (ValueError: all rows are of one group)"),
+    ],
+)
+def test_why_two_tables_could_not_be_compared_is_said(tmp_path: Path, error: Exception, words: str) -> None:
+    class Failing:
+        def submit(self, *_: Any, timeout: float | None) -> Future[Any]:
+            del timeout
+            future: Future[Any] = Future()
+            future.set_exception(error)
+            return future
+
+    csv(tmp_path / "new.csv", COLUMNS, rows(60, 1))
+    with prepared(tmp_path, source=()) as job:
+        asked = FitOptions(str(tmp_path / "new.csv"), "y", tmp_path / "m.automl", n_trials=1)
+        found = adapted_job(job, job.table, asked, Failing(), Deadline.after(None))  # type: ignore[arg-type]
+        assert found.transfer is not None
+        assert words in found.transfer["verdict"]["reason"]
