@@ -79,7 +79,7 @@ class Labelled:
         Of the target's rows.
     kept, kept_source : ndarray of int64
         Their positions in either table.
-    y, weight, groups
+    y, weight, groups, order
         Of the source's rows, as for `RunData`.
     """
 
@@ -89,7 +89,25 @@ class Labelled:
     y: Array
     weight: Array | None
     groups: Array | None
+    order: Array | None
     notices: tuple[Notice, ...]
+
+
+def check_weights(source: Table, target: str, column: str) -> None:
+    """Refuse weights of a source that are none; a table that lacks the column is no worse for it.
+
+    Raises
+    ------
+    BadData
+    """
+    weight = source.numbers(column)
+    if np.isnan(weight).all():
+        return
+    rows = labelled_rows(source.strings(target))
+    bad = rows[~(weight[rows] >= 0)]
+    if len(bad):
+        what = f"{len(bad):,} weights of {source.source} are missing, infinite or negative"
+        raise BadData(f"{what}, the first in data row {bad[0] + 1}", hint="weights must be numbers of at least 0")
 
 
 def learnable(
@@ -207,7 +225,8 @@ def split_task(alone: Task, both: Task, kept: Array, table: Table, source: Table
     )
     weight = None if both.weight is None else both.weight[~own] / mean
     groups = None if both.groups is None else both.groups[~own]
-    return Labelled(task, kept[own], kept[~own] - table.n_rows, both.y[~own], weight, groups, notices)
+    order = None if both.order is None or np.isnan(both.order[~own]).all() else both.order[~own]
+    return Labelled(task, kept[own], kept[~own] - table.n_rows, both.y[~own], weight, groups, order, notices)
 
 
 def _labels_apart(both: Task, own: Array, table: Table, source: Table) -> tuple[Notice, ...]:
@@ -264,10 +283,10 @@ def source_rows(
     if len(repeated):
         what = "1 row is" if len(repeated) == 1 else f"{len(repeated):,} rows are"
         notices = (Notice("repeated_rows", f"{what} in {source.source} and in the data: left out of the former"),)
-    weight = None if found.weight is None else found.weight[rows]
+    weight, groups, order = (None if of is None else of[rows] for of in (found.weight, found.groups, found.order))
     seconds = None if limit is None else MODEL_SHARE * limit
-    groups = None if found.groups is None else found.groups[rows]
-    return SourceRows(whole.take(rows) if len(repeated) else whole, found.y[rows], weight, seconds, groups), notices
+    frame = whole.take(rows) if len(repeated) else whole
+    return SourceRows(frame, found.y[rows], weight, seconds, groups, order), notices
 
 
 def _hashed(source: Frame, y: Array, target: Frame, y_target: Array) -> tuple[Array, Array]:

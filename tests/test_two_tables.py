@@ -185,6 +185,51 @@ def test_dates_and_columns_that_one_table_lacks_do_not_tell_the_tables_apart(tmp
         assert domain_of(job.run.folder, job.data).auc[0] < 0.6
 
 
+def test_a_source_without_weights_counts_as_the_mean_beside_one_that_has_them(tmp_path: Path) -> None:
+    csv(tmp_path / "new.csv", (*COLUMNS, "w"), rows(60, 1, lambda k: 1 + 2 * (k % 2)))
+    csv(tmp_path / "old.csv", (*COLUMNS, "w"), rows(100, 2, lambda _: 4))
+    csv(tmp_path / "older.csv", COLUMNS, rows(80, 3))
+    both = tuple(str(tmp_path / name) for name in ("old.csv", "older.csv"))
+    with prepared(tmp_path, weight_column="w", source=both) as job:
+        assert job.data.source is not None
+        assert job.data.source.weight is not None
+        assert job.data.source.weight.tolist() == pytest.approx([2.0] * 100 + [1.0] * 80)
+    (tmp_path / "run").rename(tmp_path / "first")
+    csv(tmp_path / "old.csv", (*COLUMNS, "w"), rows(100, 2, lambda k: "" if k == 6 else 4))
+    with (
+        pytest.raises(BadData, match=r"1 weights of old.csv .* data row 7"),
+        prepared(tmp_path, weight_column="w", source=both),
+    ):
+        pass
+
+
+def test_under_a_time_order_nothing_is_learned_from_the_sources_future(tmp_path: Path) -> None:
+    def days(n: int) -> Callable[[int], str]:
+        return lambda k: str(np.datetime64("2024-01-01") + int(k * 300 / n))
+
+    csv(tmp_path / "new.csv", (*COLUMNS, "day"), rows(100, 1, days(100)))
+    csv(tmp_path / "old.csv", (*COLUMNS, "day"), rows(300, 2, days(300)))
+    with prepared(tmp_path, time_column="day") as job:
+        data = job.data
+        assert data.source is not None
+        assert data.source.order is not None
+        assert data.order is not None
+        assert set(job.shape.adaptations) == {"pooled", "balanced", "weighted"}, "most of the source is later"
+        for fold in range(len(data.folds)):
+            found = fold_rows(data, fold, "pooled")
+            learned = data.source.order[np.concatenate([found.source, found.watched])]
+            assert len(learned) > 100
+            assert learned.max() <= data.order[found.own].max() < data.order[found.valid].min()
+        assert len(all_rows(data, "pooled").source) == 300
+    (tmp_path / "run").rename(tmp_path / "first")
+    csv(tmp_path / "old.csv", (*COLUMNS, "day"), rows(300, 2, lambda k: "2023-05-05" if k % 2 else ""))
+    with prepared(tmp_path, time_column="day") as job:
+        assert job.data.source is not None
+        assert "feature" in job.shape.adaptations
+        found = fold_rows(job.data, 0, "pooled")
+        assert len(found.source) + len(found.watched) == 300, "earlier, or of a day that nobody knows"
+
+
 def test_a_year_in_numbers_does_not_tell_the_tables_apart_and_is_named(tmp_path: Path) -> None:
     new = rows(400, 1, lambda _: 2024, lambda k: f"week {k % 9}", lambda k: 5000 + k * 1.01)
     old = rows(400, 2, lambda _: 2023, lambda k: f"week {20 + k % 9}", lambda k: 50 + k * 1.01)
