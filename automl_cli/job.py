@@ -33,6 +33,7 @@ from automl_cli.sources import (
     few_rows,
     learnable,
     most_source_rows,
+    sampled,
     source_rows,
     split_task,
     thinned,
@@ -318,7 +319,8 @@ def _beside_source(
     both = task_of(replace(options, task=kind), under((table, used)), n_own=table.n_rows)
     found = split_task(alone, *both, table, used)
     rows, more = source_rows(used, found, frame.take(found.kept), judging, limit=options.seconds)
-    rows = rows if used is whole else replace(rows, drawn_from=whole.n_rows)
+    if used is not whole:
+        rows = replace(rows, drawn_from=whole.n_rows, sample=sampled(whole, frame.schema, seed=options.seed))
     return found, rows, (*odd, *drawn(whole, used), *found.notices, *more)
 
 

@@ -12,7 +12,7 @@ from automl_cli.metrics import METRICS, Metric, TaskKind
 from automl_cli.splits import ValidationPlan
 from automl_cli.task import Task
 
-UNLABELLED = "unlabelled"
+UNLABELLED, SAMPLE = "unlabelled", "sample"
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class SourceRows:
         When they are from, with those of the run; NaN where it is not known.
     drawn_from : int or None
         How many rows there were, where these were drawn because they look like the run's.
+    sample : Frame or None
+        Some of those, drawn by chance alone: what the source was like.
     """
 
     frame: Frame
@@ -42,6 +44,7 @@ class SourceRows:
     groups: Array | None = None
     order: Array | None = None
     drawn_from: int | None = None
+    sample: Frame | None = None
 
 
 @dataclass(frozen=True)
@@ -158,6 +161,9 @@ def _save_source(folder: Path, source: SourceRows) -> None:
         np.save(folder / "groups.npy", source.groups)
     if source.order is not None:
         np.save(folder / "order.npy", source.order)
+    if source.sample is not None:
+        (folder / SAMPLE).mkdir()
+        source.sample.save(folder / SAMPLE)
     (folder / "facts.json").write_text(json.dumps({"seconds": source.seconds, "drawn_from": source.drawn_from}))
 
 
@@ -173,6 +179,7 @@ def _open_source(folder: Path) -> SourceRows | None:
         _mapped(folder / "groups.npy"),
         _mapped(folder / "order.npy"),
         facts.get("drawn_from"),  # older runs do not say
+        open_frame(folder / SAMPLE) if (folder / SAMPLE).exists() else None,
     )
 
 

@@ -337,6 +337,12 @@ def thinned(source: Table, target: Frame, most: int, *, seed: int) -> Table:
     return source.take(drawn_by_weight(weights, most, seed=seed))
 
 
+def sampled(source: Table, schema: FrameSchema, *, seed: int) -> Frame:
+    """Return rows of a source that were drawn by chance alone, to say what it is like."""
+    rows = np.random.default_rng(seed).choice(source.n_rows, min(source.n_rows, MOST_ASKED), replace=False)
+    return frame_from_table(source.take(np.sort(rows)), schema)
+
+
 def drawn(whole: Table, used: Table) -> tuple[Notice, ...]:
     """Say how much of a source is used, where it is not all."""
     if used.n_rows == whole.n_rows:

@@ -32,6 +32,7 @@ from automl_cli.runs import open_run
 from automl_cli.sourced import read_source
 from automl_cli.sourcemodel import lay_out_model
 from automl_cli.task import TaskKind
+from automl_cli.worth import shift_of_run
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 COLUMNS = ("a", "b", "place", "y")
@@ -130,6 +131,19 @@ def test_of_a_large_source_only_rows_with_a_label_are_drawn(tmp_path: Path, monk
         assert job.data.source is not None
         assert len(job.data.source.y) == 150
         assert any("of 200 labelled rows of old.csv 150 are used" in notice.message for notice in job.notices)
+
+
+def test_the_report_of_a_source_that_was_drawn_is_of_all_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    csv(tmp_path / "new.csv", COLUMNS, [[row[0] + 1.5, *row[1:]] for row in rows(200, 1)])
+    csv(tmp_path / "old.csv", COLUMNS, rows(4000, 2))
+    monkeypatch.setattr("automl_cli.job.most_source_rows", lambda *_: 400)
+    with prepared(tmp_path) as job:
+        found = shift_of_run(str(job.run.folder))
+        drawn = domain_of(job.run.folder, job.data).auc[0]
+        assert found["domain_auc"][0] > drawn + 0.08, "the drawn rows look like the target"
+        assert "covariate" in found["kinds"]
+        assert found["n_source"] == 400
+        assert "the source counts as" in found["said"][1]
 
 
 def test_no_fold_learns_from_a_group_that_it_is_judged_on(tmp_path: Path) -> None:
