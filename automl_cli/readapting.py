@@ -73,7 +73,9 @@ def read_new_rows(artifact: Artifact, data: str) -> tuple[Table, bool]:
     """
     target = artifact.manifest.target
     schema, optional = scored_columns(artifact.manifest)
-    table = read_with_schema(data, schema, optional=(*optional, target), verbatim=(target,), fill=True)
+    group = artifact.manifest.data.get("group_column")
+    carried = (target, group) if isinstance(group, str) else (target,)
+    table = read_with_schema(data, schema, optional=(*optional, *carried), verbatim=carried, fill=True)
     if target not in table.schema:
         return table, False
     known = labelled_rows(table.strings(target), artifact.manifest.classes)
@@ -87,6 +89,27 @@ def read_new_rows(artifact: Artifact, data: str) -> tuple[Table, bool]:
     return replace(table, notices=(*table.notices, Notice("one_label", text))), False
 
 
+def telling_columns(manifest: Manifest, table: Table, names: Collection[str]) -> tuple[str, ...]:
+    """Return the columns of rows with labels, but for groups and a time that are one and the same in all of them.
+
+    Nothing could be judged by these: such rows would be refused, as those of one shop where it was fitted by shops.
+
+    Parameters
+    ----------
+    table : Table
+        As `read_new_rows` gives it.
+    names : collection of str
+        Of its file.
+    """
+    some = table.take(labelled_rows(table.strings(manifest.target), manifest.classes))
+    roles = {manifest.data.get(role) for role in ROLES[1:]}
+    return tuple(
+        name
+        for name in names
+        if name not in roles or name not in some.schema or len(set(some.texts(name)) - {None}) > 1
+    )
+
+
 def fitted_alike(options: FitOptions, manifest: Manifest, names: Collection[str]) -> FitOptions:
     """Give a fit of new rows what the fit of the model was told of its columns, as far as these are there.
 
@@ -96,7 +119,7 @@ def fitted_alike(options: FitOptions, manifest: Manifest, names: Collection[str]
     Parameters
     ----------
     names : collection of str
-        Columns of the new rows.
+        Columns of the new rows that tell something, see `telling_columns`.
     """
     weight, group, time = (
         name if isinstance(name := manifest.data.get(role), str) and name in names else None for role in ROLES
@@ -112,10 +135,10 @@ def fitted_alike(options: FitOptions, manifest: Manifest, names: Collection[str]
 
 
 def unheeded(manifest: Manifest, names: Collection[str]) -> list[str]:
-    """Say which columns told the fit of a model what belongs together, or comes first, and are not in new rows."""
+    """Say which columns told the fit of a model what belongs together, or comes first, and tell nothing of new rows."""
     told_by = zip(("which rows belong together", "which rows come first"), ROLES[1:], strict=True)
     return [
-        f"the model's fit was told {what} by {name!r}, which is not in the new rows: they are judged without it"
+        f"the model's fit was told {what} by {name!r}, which the new rows lack or hold one value of: it is left out"
         for what, role in told_by
         if isinstance(name := manifest.data.get(role), str) and name not in names
     ]

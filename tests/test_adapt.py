@@ -7,15 +7,16 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from automl_cli.artifact import Manifest, open_artifact
 from automl_cli.errors import Locked
 from automl_cli.files import locked
 from automl_cli.options import FitOptions
-from automl_cli.readapting import fitted_alike, read_new_rows, unheeded
+from automl_cli.readapting import fitted_alike, read_new_rows, telling_columns, unheeded
 from automl_cli.runs import list_runs, output_lock
-from automl_cli.table import Column, Kind, Schema
+from automl_cli.table import Column, Kind, Schema, Table
 from automl_cli.task import TaskKind
 from automl_cli.workflow import fit
 from tests.stopping import stopped
@@ -192,6 +193,19 @@ def test_a_fit_of_rows_with_labels_is_told_what_the_fit_of_the_model_was():
     without = fitted_alike(asked, manifest, ("y", "shop"))
     assert (without.weight_column, without.group_column, without.time_column, without.ignore) == (None, None, None, ())
     assert [sentence.count("'who'") for sentence in unheeded(manifest, ("y", "shop", "day"))] == [1]
+
+
+def test_rows_of_one_group_and_of_one_day_are_judged_without_either():
+    schema = Schema(tuple(Column(name, Kind.TEXT, "") for name in ("y", "who", "day")))
+    data = {"task": {"target": "y", "classes": ["a", "b"]}, "group_column": "who", "time_column": "day"}
+    manifest, names = Manifest("", data, ()), ("y", "who", "day", "x")
+    for labels, who, day, told in (
+        (["a", "b", "a"], "ppq", "122", names),
+        (["a", "b", "NA"], "ppq", "122", ("y", "day", "x")),  # a row without a label judges nothing
+        (["a", "b", "a"], "ppp", "111", ("y", "x")),
+    ):
+        cells = pa.table({"y": labels, "who": list(who), "day": list(day)})
+        assert telling_columns(manifest, Table(schema, cells, (), "", "new.csv", 0), names) == told
 
 
 def test_columns_that_a_fit_was_told_to_ignore_stay_out_of_the_adapted_model(command, tmp_path):

@@ -69,7 +69,7 @@ def adapt(
     arrow_without_pandas()
     from automl_cli.artifact import open_artifact
     from automl_cli.options import FitOptions
-    from automl_cli.readapting import fitted_alike, read_new_rows, unheeded
+    from automl_cli.readapting import fitted_alike, read_new_rows, telling_columns, unheeded
     from automl_cli.runs import output_lock
     from automl_cli.table import column_names
 
@@ -95,7 +95,7 @@ def adapt(
         source=(str(model),),
     )
     begin_imports(local=True)
-    names = column_names(data)
+    names = telling_columns(manifest, table, column_names(data))
     if not quiet:
         typer.echo(f"{data} has labels: a model of its rows is fitted, with {model} as its source", err=True)
         if out.exists() and out.samefile(model):
