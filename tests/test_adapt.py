@@ -164,7 +164,9 @@ def test_learning_in_place_goes_on_after_an_interruption(command, folder, tmp_pa
     rows = write(tmp_path / "labelled.csv", 300, 0.15, 5)
 
     monkeypatch.setattr("automl_cli.workflow.fit", stopped(fit))
-    assert command("adapt", "m.automl", rows, "-o", "m.automl", "--trials", "3", cwd=tmp_path).returncode == 143
+    done = command("adapt", "m.automl", rows, "-o", "m.automl", "--trials", "3", cwd=tmp_path)
+    assert done.returncode == 143
+    assert "keep a copy" in done.stderr, "the new model is a poorer source of later rows than the one it replaces"
     monkeypatch.setattr("automl_cli.workflow.fit", fit)
     (run,) = list_runs()
     done = command("runs", "resume", run.name, "--json", cwd=tmp_path)
