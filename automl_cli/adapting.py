@@ -57,7 +57,11 @@ class FoldRows:
 
 
 def fold_rows(data: RunData, fold: int, adaptation: str) -> FoldRows:
-    """Return the rows of a fold; some of the source are held back, since few rows of the target stop it by chance."""
+    """Return the rows of a fold; some of the source are held back, since few rows of the target stop it by chance.
+
+    Where rows have an order, nothing is learned from a source's rows that are later than the fold's own: that past
+    would be predicted by its future. Rows whose place in time is not known are learned from.
+    """
     own, valid = data.every_fold[fold]
     if adaptation not in WITH_ROWS:
         return FoldRows(own, valid, _NONE, _NONE)
@@ -65,8 +69,36 @@ def fold_rows(data: RunData, fold: int, adaptation: str) -> FoldRows:
     rows = np.arange(len(source.y))
     if source.groups is not None and data.groups is not None:  # what belongs to validation rows may not be learned
         rows = rows[~np.isin(source.groups, data.groups[valid])]
+    if source.order is not None and data.order is not None:
+        rows = rows[not_later(source.order[rows], data.order[own])]
     watched = _watched(rows, source, data, fold)
     return FoldRows(own, valid, np.setdiff1d(rows, watched, assume_unique=True), watched)
+
+
+def not_later(order: Array, known: Array) -> Array:
+    """Return which of a source's rows are not later than all rows of the target that are known."""
+    last = np.nanmax(known) if np.isfinite(known).any() else np.inf
+    return np.asarray(~(order > last))
+
+
+def told_to_a_model(source: SourceRows, groups: Array | None, order: Array | None, first: Array) -> Array:
+    """Return which rows of a source a model of it may learn from: all folds of the target hear what it says.
+
+    None of the target's groups, and nothing later than what is known before the first block of rows is judged.
+
+    Parameters
+    ----------
+    groups, order : ndarray or None
+        Of the target's rows.
+    first : ndarray of int64
+        The rows of the target that the first fold learns from.
+    """
+    told = np.ones(len(source.y), dtype=bool)
+    if source.groups is not None and groups is not None:
+        told &= ~np.isin(source.groups, groups)
+    if source.order is not None and order is not None:
+        told &= not_later(source.order, order[first])
+    return told
 
 
 def _watched(rows: Array, source: SourceRows, data: RunData, fold: int) -> Array:
@@ -204,7 +236,7 @@ def source_model_folder(run_folder: Path, data: RunData) -> Path:
             flat.mkdir()
             np.save(draft / "own.npy", _fit_source(draft, flat, data))
         source = read_source(flat)
-        raw = raw_outputs(source.outputs(data.frame), data.kind)
+        raw = raw_outputs(source.outputs(data.frame), source.kind)
         centre, scale = raw.mean(axis=0), raw.std(axis=0)
         scale = np.where(scale > 0, scale, 1.0)
         finish_source(flat, centre, scale)
@@ -253,10 +285,7 @@ def _fit_source(draft: Path, flat: Path, data: RunData) -> Array:
     apart = np.arange(n) if source.groups is None else np.unique(source.groups, return_inverse=True)[1]
     apart = np.arange(n) if apart.max() + 1 < PARTS else apart
     part = np.random.default_rng(0).permutation(np.arange(apart.max() + 1) % PARTS)[apart]
-    # nor is the target's model to hear of its validation rows through others of their groups
-    known = np.ones(n, dtype=bool)
-    if source.groups is not None and data.groups is not None:
-        known = ~np.isin(source.groups, data.groups)
+    known = told_to_a_model(source, data.groups, data.order, data.folds[0][0])
     own = np.empty((n, data.n_outputs))
     parts = []
     for k in range(PARTS):

@@ -13,6 +13,7 @@ from automl_cli.clock import Deadline
 from automl_cli.executors import TrialExecutor, submitted
 from automl_cli.features.frame import frame_from_table
 from automl_cli.features.matrix import Array
+from automl_cli.harmless import harmless
 from automl_cli.job import Job
 from automl_cli.options import FitOptions
 from automl_cli.rundata import open_rundata
@@ -24,6 +25,7 @@ from automl_cli.transfer.judge import Verdict
 logger = logging.getLogger(__name__)
 SHARE = 0.1  # of the limit of a timed run goes into the decision
 FOUND = "transfer.json"
+MOST_SAID = 200  # characters of what went wrong
 
 
 def adapted_job(job: Job, new: Table, options: FitOptions, executor: TrialExecutor, deadline: Deadline) -> Job:
@@ -54,10 +56,22 @@ def _asked(job: Job, options: FitOptions, executor: TrialExecutor, deadline: Dea
     future = submitted(executor, find_adaptation, str(job.run.folder.resolve()), asked, timeout=limit)
     try:
         return future.result(timeout=limit)
-    except Exception:  # a model that is not adapted is worth more than none
+    except Exception as error:  # a model that is not adapted is worth more than none
         logger.warning("the shift between the tables could not be found", exc_info=True)
         future.cancel()
-        return told(None, Verdict(False, "the two tables could not be compared in the time there is", {}), NONE)
+        return told(None, Verdict(False, f"the two tables could not be compared {_why(error)}", {}), NONE)
+
+
+def _why(error: Exception) -> str:
+    r"""Say why something failed in a few words: more time helps against one of the reasons only.
+
+    >>> _why(TimeoutError()), _why(ValueError("all rows\nare of one group")), _why(MemoryError())
+    ('in the time there is', '(ValueError: all rows are of one group)', '(MemoryError)')
+    """
+    if isinstance(error, TimeoutError):
+        return "in the time there is"
+    words = harmless(" ".join(str(error).split()))[:MOST_SAID]
+    return f"({type(error).__name__}: {words})" if words else f"({type(error).__name__})"
 
 
 def _save_weight(place: Path, weight: Array) -> None:

@@ -34,6 +34,7 @@ FORGETFUL = (
     "there was no time or room for the new one to say which rows it was trained on, and nothing could be compared with "
     "it; give more --time or --max-size"
 )
+OF_A_MODEL = "; the champion was made with a model as its --source, which may have seen the rows that judged"
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +59,8 @@ class Bench:
         Equal for rows of one group, or else for equal rows: they say the same thing twice.
     fingerprint : str
         Of the table: positions mean nothing in another one.
+    of_model : bool
+        Whether the champion holds a model of other rows, which it cannot tell from fresh ones.
     """
 
     rows: Array
@@ -69,6 +72,7 @@ class Bench:
     champion: Array
     together: Array
     fingerprint: str
+    of_model: bool = False
 
 
 @dataclass(frozen=True)
@@ -149,7 +153,13 @@ def read_bench(
         rows, weight = kept[entries], None if task.weight is None else task.weight[entries]
         said = _said(artifact, frame.take(rows), task, threads)
         together = hashes[entries] if task.groups is None else task.groups[entries]
-        return Bench(rows, kept[held_out], len(fresh), task, y, weight, said, together, table.fingerprint)
+        known = (rows, kept[held_out], len(fresh), task, y, weight, said, together, table.fingerprint)
+        return Bench(*known, of_model=holds_a_model(artifact.manifest))
+
+
+def holds_a_model(manifest: Manifest) -> bool:
+    """Whether a model was made with another one as its source: which rows that one has seen it does not say."""
+    return (manifest.data.get("transfer") or {}).get("model") is True
 
 
 def _task_like(manifest: Manifest, options: FitOptions, table: Table) -> tuple[Task, Array]:
@@ -314,10 +324,21 @@ def judge(bench: Bench, challenger: Path, options: FitOptions, threads: int, dea
     metric, outputs = bench.task.metric, (bench.champion, said)
     losses = [metric.loss(bench.y, one, bench.weight) for one in outputs]
     certainty = certainty_of(bench, outputs, metric, options.seed, deadline)
-    better = losses[1] < losses[0] and certainty >= SURE
-    reason = "it is better" if better else "it is not surely better" if losses[1] < losses[0] else "it is no better"
+    better, reason = decided(losses[0], losses[1], certainty, of_model=bench.of_model)
     champion, ours = (metric.natural(loss) for loss in losses)
     return Verdict(better, reason, bench.n_fresh, metric.title, champion, ours, certainty, len(bench.y))
+
+
+def decided(champion: float, challenger: float, certainty: float, *, of_model: bool) -> tuple[bool, str]:
+    """Return whether the challenger is installed, by both losses, and why.
+
+    >>> decided(0.5, 0.4, 0.99, of_model=False), decided(0.5, 0.4, 0.8, of_model=False)
+    ((True, 'it is better'), (False, 'it is not surely better'))
+    """
+    if challenger < champion and certainty >= SURE:
+        return True, "it is better"
+    reason = "it is not surely better" if challenger < champion else "it is no better"
+    return False, reason + (OF_A_MODEL if of_model else "")
 
 
 def _aligned(outputs: Array, classes: Sequence[str], union: Sequence[str]) -> Array:

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from automl_cli.adapting import told_to_a_model
 from automl_cli.artifact import Signer, open_artifact, read_signer
 from automl_cli.clock import Deadline
 from automl_cli.errors import BadData, MissingExtra, UsageError
 from automl_cli.families import find_families
 from automl_cli.families.family import Family, Shape, without_encoding
-from automl_cli.features.frame import FrameSchema, frame_from_table, frame_schema
+from automl_cli.features.frame import Frame, FrameSchema, frame_from_table, frame_schema
 from automl_cli.features.matrix import Array
 from automl_cli.machine import usable_cores
 from automl_cli.neural import NEURAL
@@ -25,10 +26,14 @@ from automl_cli.rundata import RunData, SourceRows, open_rundata, save_rundata
 from automl_cli.runs import Run
 from automl_cli.sourcemodel import is_model, known_rows, lay_out_model
 from automl_cli.sources import (
+    Labelled,
     Sources,
+    check_weights,
     drawn,
     few_rows,
+    learnable,
     most_source_rows,
+    sampled,
     source_rows,
     split_task,
     thinned,
@@ -41,7 +46,7 @@ from automl_cli.transfer.adaptation import adaptations, without_labels
 from automl_cli.trial import Trial, read_journal
 
 SOURCE_MODEL = "source_model"
-LEAST_OTHERS = 0.5  # of a source's rows must be of groups that the data lacks, for a model of it
+LEAST_OTHERS = 0.5  # of a source's rows must be of groups that the data lacks, and early enough, for a model of it
 SHORTEST_FOR_NETWORKS = 180.0  # seconds: in less, boosters gain more
 
 
@@ -214,6 +219,9 @@ def _side_by_side(options: FitOptions, others: Sequence[str], *, labelled: bool)
         verbatim=verbatim_columns(options),
         labelled=labelled,
     )
+    if labelled and options.weight_column in table.schema.names:
+        for other in more:
+            check_weights(other, options.target, options.weight_column)
     notices = tuple(notice for other in more for notice in other.notices)
     return replace(table, notices=(*table.notices, *notices)), under(more)
 
@@ -260,28 +268,21 @@ def prepare(
     frame = frame_from_table(table, schema)
     rows, notices = None, few_rows(task) if options.source or options.unlabeled else ()
     if sources.table is not None:
-        most = most_source_rows(options.seconds, len(schema.names))
-        source = (
-            sources.table if sources.table.n_rows <= most else thinned(sources.table, frame, most, seed=options.seed)
-        )
-        found = split_task(task, *task_of(options, under((table, source)), n_own=table.n_rows), table, source)
-        task, kept = found.task, found.kept
-        rows, odd = source_rows(source, found, frame.take(kept), sources.judging, limit=options.seconds)
-        notices = (*notices, *drawn(sources.table, source), *found.notices, *odd)
+        found, rows, odd = _beside_source(options, table, task, frame, sources.table, sources.judging)
+        task, kept, notices = found.task, found.kept, (*notices, *odd)
     if len(kept) < frame.n_rows:
         frame = frame.take(kept)
     unlabelled = None if sources.unlabelled is None else unlabelled_rows(table, kept, sources.unlabelled, schema)
-    shape = _shape(task, table, schema, rows, sources)
-    offered = _offered(options, table, families, shape)
-    n_columns = len(schema.names)
     plan = plan_folds(
         task,
         folds=options.folds,
         seconds=options.seconds,
-        n_columns=n_columns,
+        n_columns=len(schema.names),
         seed=options.seed,
-        n_more=shape.n_source,
+        n_more=0 if rows is None else len(rows.y),
     )
+    shape = _shape(task, table, schema, plan, rows, sources)
+    offered = _offered(options, table, families, shape)
     _check_resumable(options, run, _fingerprint(options, table, run, sources))
     recorded = {trial.proposal.number: trial for trial in read_journal(run.journal)}
     if sources.model is not None and not (run.data / SOURCE_MODEL).exists():
@@ -307,6 +308,22 @@ def prepare(
     )
 
 
+def _beside_source(
+    options: FitOptions, table: Table, alone: Task, frame: Frame, source: Table, judging: Table | None
+) -> tuple[Labelled, SourceRows, tuple[Notice, ...]]:
+    """Return the task of a table beside a source, and the rows of this that are learned from."""
+    settled = not (options.task is None and options.metric is None and options.positive is None)
+    whole, kind, odd = learnable(source, table, alone, asked=options.task, settled=settled)
+    most = most_source_rows(options.seconds, len(frame.schema.names))
+    used = whole if whole.n_rows <= most else thinned(whole, frame, most, seed=options.seed)
+    both = task_of(replace(options, task=kind), under((table, used)), n_own=table.n_rows)
+    found = split_task(alone, *both, table, used)
+    rows, more = source_rows(used, found, frame.take(found.kept), judging, limit=options.seconds)
+    if used is not whole:
+        rows = replace(rows, drawn_from=whole.n_rows, sample=sampled(whole, frame.schema, seed=options.seed))
+    return found, rows, (*odd, *drawn(whole, used), *found.notices, *more)
+
+
 def _offered(options: FitOptions, table: Table, families: Mapping[str, Family], shape: Shape) -> dict[str, Family]:
     """Return the families that can learn the table."""
     offered = {name: family for name, family in families.items() if family.offered(shape)}
@@ -326,11 +343,13 @@ def task_of(options: FitOptions, table: Table, *, n_own: int | None = None) -> t
     Parameters
     ----------
     n_own : int or None
-        Rows from there on are a source's: they count alike where it has no weights, and no order is asked of them.
+        Rows from there on are a source's: those of a table without weights count as the mean, and no order is asked of
+        them.
     """
     weight = None if options.weight_column is None else table.numbers(options.weight_column)
-    if weight is not None and n_own is not None and np.isnan(weight[n_own:]).all():
-        weight[n_own:] = np.nanmean(weight[:n_own]) if np.isfinite(weight[:n_own]).any() else 1.0
+    if weight is not None and n_own is not None:
+        usual = np.nanmean(weight[:n_own]) if np.isfinite(weight[:n_own]).any() else 1.0
+        weight[n_own:] = np.where(np.isnan(weight[n_own:]), usual, weight[n_own:])
     return make_task(
         table.strings(options.target),
         target=options.target,
@@ -344,15 +363,16 @@ def task_of(options: FitOptions, table: Table, *, n_own: int | None = None) -> t
     )
 
 
-def _shape(task: Task, table: Table, schema: FrameSchema, rows: SourceRows | None, sources: Sources) -> Shape:
+def _shape(
+    task: Task, table: Table, schema: FrameSchema, plan: ValidationPlan, rows: SourceRows | None, sources: Sources
+) -> Shape:
     can: tuple[str, ...] = ()
     n_source = 0 if rows is None else len(rows.y)
     if sources.given:
-        # a model of the source that may not hear of the target's groups needs others to learn from
-        outputs = True
-        if rows is not None and rows.groups is not None and task.groups is not None:
-            outputs = bool(np.mean(~np.isin(rows.groups, task.groups)) >= LEAST_OTHERS)
-        can = adaptations(task.kind, task.metric.name, rows=n_source > 0, outputs=outputs)
+        # a model of the source that may not hear of the target's groups, or its future, needs others to learn from
+        first = plan.folds[0][0]
+        outputs = rows is None or told_to_a_model(rows, task.groups, task.order, first).mean() >= LEAST_OTHERS
+        can = adaptations(task.kind, task.metric.name, rows=n_source > 0, outputs=bool(outputs))
     elif sources.unlabelled is not None:
         can = without_labels(task.kind, n_numeric=len(schema.numeric), n_categorical=len(schema.categorical))
     many = [name for name in schema.categorical if table.schema.column(name).kind is Kind.HIGH_CARDINALITY]
@@ -417,5 +437,7 @@ def manifest_of(options: FitOptions, job: Job) -> dict[str, Any]:
         "validation": job.plan.reason,
         "seed": options.seed,
         "weight_column": options.weight_column,
+        "group_column": options.group_column,
+        "time_column": options.time_column,
         "ignored": sorted(set(options.ignore)),
     }

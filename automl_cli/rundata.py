@@ -12,7 +12,7 @@ from automl_cli.metrics import METRICS, Metric, TaskKind
 from automl_cli.splits import ValidationPlan
 from automl_cli.task import Task
 
-UNLABELLED = "unlabelled"
+UNLABELLED, SAMPLE = "unlabelled", "sample"
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,12 @@ class SourceRows:
         What a model of them may take; None: as long as it takes, and reproducible.
     groups : ndarray of shape (n_rows,) or None
         Which rows belong together, with those of the run that bear the same number.
+    order : ndarray of shape (n_rows,) or None
+        When they are from, with those of the run; NaN where it is not known.
+    drawn_from : int or None
+        How many rows there were, where these were drawn because they look like the run's.
+    sample : Frame or None
+        Some of those, drawn by chance alone: what the source was like.
     """
 
     frame: Frame
@@ -36,6 +42,9 @@ class SourceRows:
     weight: Array | None
     seconds: float | None = None
     groups: Array | None = None
+    order: Array | None = None
+    drawn_from: int | None = None
+    sample: Frame | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,8 @@ class RunData:
     weight : ndarray of shape (n_rows,) or None
     groups : ndarray of shape (n_rows,) or None
         Which rows belong together, where a source has such rows as well.
+    order : ndarray of shape (n_rows,) or None
+        Which rows come first, where that is known of a source's rows as well.
     folds : tuple of (training rows, validation rows)
     source : SourceRows or None
     unlabelled : Frame or None
@@ -66,6 +77,7 @@ class RunData:
     source: SourceRows | None = None
     unlabelled: Frame | None = None
     groups: Array | None = None
+    order: Array | None = None
 
     @property
     def needed_unlabelled(self) -> Frame:
@@ -118,6 +130,8 @@ def save_rundata(
         _save_source(folder / "source", source)
         if source.groups is not None and task.groups is not None:
             np.save(folder / "groups.npy", task.groups)
+        if source.order is not None and task.order is not None:
+            np.save(folder / "order.npy", task.order)
     (folder / "frame").mkdir(parents=True, exist_ok=True)
     frame.save(folder / "frame")
     np.save(folder / "y.npy", task.y)
@@ -145,18 +159,27 @@ def _save_source(folder: Path, source: SourceRows) -> None:
         np.save(folder / "weight.npy", source.weight)
     if source.groups is not None:
         np.save(folder / "groups.npy", source.groups)
-    (folder / "facts.json").write_text(json.dumps({"seconds": source.seconds}))
+    if source.order is not None:
+        np.save(folder / "order.npy", source.order)
+    if source.sample is not None:
+        (folder / SAMPLE).mkdir()
+        source.sample.save(folder / SAMPLE)
+    (folder / "facts.json").write_text(json.dumps({"seconds": source.seconds, "drawn_from": source.drawn_from}))
 
 
 def _open_source(folder: Path) -> SourceRows | None:
     if not folder.exists():
         return None
+    facts = json.loads((folder / "facts.json").read_text())
     return SourceRows(
         open_frame(folder / "frame"),
         np.load(folder / "y.npy", mmap_mode="r"),
         _mapped(folder / "weight.npy"),
-        json.loads((folder / "facts.json").read_text())["seconds"],
+        facts["seconds"],
         _mapped(folder / "groups.npy"),
+        _mapped(folder / "order.npy"),
+        facts.get("drawn_from"),  # older runs do not say
+        open_frame(folder / SAMPLE) if (folder / SAMPLE).exists() else None,
     )
 
 
@@ -185,4 +208,5 @@ def open_rundata(folder: Path) -> RunData:
         source=_open_source(folder / "source"),
         unlabelled=open_frame(folder / UNLABELLED) if (folder / UNLABELLED).exists() else None,
         groups=_mapped(folder / "groups.npy"),
+        order=_mapped(folder / "order.npy"),
     )

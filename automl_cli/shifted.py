@@ -1,7 +1,7 @@
 """Do rows without labels ask for an adaptation, and which: found once in a worker, before the search."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from automl_cli.adapting import FLATTENED
-from automl_cli.comparing import Compared, compared_columns
+from automl_cli.comparing import Compared, compared_columns, not_compared
 from automl_cli.families import find_families
 from automl_cli.families.family import Family, FoldData, Limits, Shape
 from automl_cli.features.encodings import ENCODINGS
@@ -91,23 +91,24 @@ def find_adaptation(run_folder: str, asked: Asked) -> dict[str, Any]:
         fewer = "new rows" if new.n_rows <= data.n_rows else "labelled rows"
         return told(None, Verdict(False, f"{min(data.n_rows, new.n_rows)} {fewer} are too few to tell", {}), NONE)
     shift: Shift | None = None
+    apart: tuple[str, ...] = ()
     try:
         case = _Case.drawn(data, new, asked, check)
-        shift = case.shift
+        shift, apart = case.shift, case.columns.apart
         verdict, adapted = case.decide()
         if adapted == WEIGHTS:
             np.save(folder / WEIGHTS_FILE, case.all_weights(data))
     except TimeoutError:
-        return told(shift, Verdict(False, "it could not be judged in the time there is", {}), NONE)
-    return told(shift, verdict, adapted)
+        return told(shift, Verdict(False, "it could not be judged in the time there is", {}), NONE, apart)
+    return told(shift, verdict, adapted, apart)
 
 
-def told(shift: Shift | None, verdict: Verdict, adapted: str) -> dict[str, Any]:
-    """Return what was found as JSON values."""
+def told(shift: Shift | None, verdict: Verdict, adapted: str, apart: Sequence[str] = ()) -> dict[str, Any]:
+    """Return what was found as JSON values; ``apart`` are columns that were not compared."""
     return {
         "setting": "transductive",
         "shift": None if shift is None else shift.to_json(),
-        "sentences": [] if shift is None else shift.sentences(),
+        "sentences": [] if shift is None else [*shift.sentences(), *not_compared(apart)],
         "verdict": verdict.to_json(),
         "adapted": adapted,
     }

@@ -12,10 +12,12 @@ from automl_cli.features.matrix import Array
 from automl_cli.seen import SeenRows
 from automl_cli.sourced import ColumnMap, PartFiles, write_source
 from automl_cli.table import Kind, Notice, Schema, Table, read_with_schema
-from automl_cli.task import Task
+from automl_cli.task import Task, TaskKind
+from automl_cli.transfer.adaptation import FEATURE, OFFSET, SHARED, split_name
 
 LEAST_SHARE = 0.05  # of a source model's weight: members with less are left out
 MOST_PARTS = 10  # fitted models of a source model: each row that is predicted asks all of them
+NOT_ALONE = frozenset({FEATURE, OFFSET, SHARED})  # a member with one of these holds another model
 MOST_READ_AGAIN = 50 * 10**6  # bytes of the data, for a warning; what a model is adapted to is smaller as a rule
 
 
@@ -64,12 +66,12 @@ def lay_out_model(artifact: Artifact, folder: Path, table: Table, own: FrameSche
     Raises
     ------
     UsageError
-        The model is of another kind of task, or shares no column with the table.
+        The one predicts values and the other classes, they share no column, or no member can stand alone.
     BadArtifact, MissingExtra
         See `Artifact.check`.
     """
     manifest = artifact.manifest
-    if manifest.kind is not task.kind:
+    if (manifest.kind is TaskKind.REGRESSION) != (task.kind is TaskKind.REGRESSION):
         what = f"{artifact.path} is a model of a {manifest.kind} task, and this is {task.kind}"
         raise UsageError(what, hint="say --task, or fit without it")
     artifact.check()
@@ -77,7 +79,11 @@ def lay_out_model(artifact: Artifact, folder: Path, table: Table, own: FrameSche
     if max((*columns.numeric, *columns.categorical, *columns.datetime, *columns.text), default=-1) < 0:
         hint = "rename the columns that are meant to be the same"
         raise UsageError(f"{artifact.path} shares no column with {table.source}", hint=hint)
-    positive = [member for member in manifest.members if member.weight > 0] or list(manifest.members)
+    alone = [member for member in manifest.members if split_name(member.pipeline.encoding)[1] not in NOT_ALONE]
+    if not alone:
+        hint = "name the table that it was made from, or a model that was fitted without either"
+        raise UsageError(f"{artifact.path} was itself made with a --source or --unlabeled", hint=hint)
+    positive = [member for member in alone if member.weight > 0] or alone
     total = sum(member.weight for member in positive)
     chosen: list[MemberEntry] = []
     for member in sorted(positive, key=lambda member: -member.weight):
@@ -88,15 +94,22 @@ def lay_out_model(artifact: Artifact, folder: Path, table: Table, own: FrameSche
     whole = sum(shares.values())
     with artifact.laid_out(tuple(shares)) as models:
         parts = [
-            PartFiles(encoding, about.family, about.share * shares[about.number] / whole, encoder, model)
+            PartFiles(split_name(encoding)[0], about.family, about.share * shares[about.number] / whole, encoder, model)
             for about, encoding, encoder, model in models
         ]
-        if any(":" in about.encoding for about, *_ in models):
-            hint = "name the table that it was made from, or a model that was fitted without either"
-            raise UsageError(f"{artifact.path} was itself made with a --source or --unlabeled", hint=hint)
         folder.mkdir(parents=True, exist_ok=True)
-        write_source(folder, parts, task.kind, manifest.n_outputs, columns)
-    return _lacking(artifact, columns, table)
+        write_source(folder, parts, manifest.kind, manifest.n_outputs, columns)
+    return *_left_out(manifest.members, alone, artifact), *_lacking(artifact, columns, table)
+
+
+def _left_out(members: Sequence[MemberEntry], alone: Sequence[MemberEntry], artifact: Artifact) -> tuple[Notice, ...]:
+    """Say how much of a model is no source, because it learned from one itself."""
+    if len(alone) == len(members):
+        return ()
+    share = 1 - sum(abs(member.weight) for member in alone) / sum(abs(member.weight) for member in members)
+    what = f"{artifact.path.name} was itself made with a --source or --unlabeled"
+    text = f"{what}: {share:.0%} of it asks what that one learned, and is left out"
+    return (Notice("source_members", text),)
 
 
 def _lacking(artifact: Artifact, columns: ColumnMap, table: Table) -> tuple[Notice, ...]:

@@ -1,5 +1,6 @@
 """What else a job may learn from: rows of other tables with the same target."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,12 +14,13 @@ from automl_cli.features.matrix import Array
 from automl_cli.features.rowhash import salted_hashes
 from automl_cli.rundata import SourceRows
 from automl_cli.table import Notice, Table
-from automl_cli.task import Task, TaskKind
+from automl_cli.task import Task, TaskKind, label_codes, label_numbers, labelled_rows
 from automl_cli.transfer.density import drawn_by_weight, finished
 from automl_cli.transfer.domain import BLOCK_ROWS, LEARNERS
 from automl_cli.transfer.shift import repeated_rows
 
 FEW_ROWS = 20
+MOST_STRAY = 0.05  # of a source's labels: with more numbers that the target lacks, its own few rows tell too little
 LEAST_TOLD_APART = 0.5  # of the smaller table's rows must differ, so that an equal row is likely the same one
 SALT = b"rows"  # of hashes that are compared and forgotten
 MODEL_SHARE = 0.05  # of the limit may go into a model of the source
@@ -77,7 +79,7 @@ class Labelled:
         Of the target's rows.
     kept, kept_source : ndarray of int64
         Their positions in either table.
-    y, weight, groups
+    y, weight, groups, order
         Of the source's rows, as for `RunData`.
     """
 
@@ -87,7 +89,106 @@ class Labelled:
     y: Array
     weight: Array | None
     groups: Array | None
+    order: Array | None
     notices: tuple[Notice, ...]
+
+
+def check_weights(source: Table, target: str, column: str) -> None:
+    """Refuse weights of a source that are none; a table that lacks the column is no worse for it.
+
+    Raises
+    ------
+    BadData
+    """
+    weight = source.numbers(column)
+    if np.isnan(weight).all():
+        return
+    rows = labelled_rows(source.strings(target))
+    bad = rows[~(weight[rows] >= 0)]
+    if len(bad):
+        what = f"{len(bad):,} weights of {source.source} are missing, infinite or negative"
+        raise BadData(f"{what}, the first in data row {bad[0] + 1}", hint="weights must be numbers of at least 0")
+
+
+def learnable(
+    source: Table, table: Table, alone: Task, *, asked: TaskKind | None, settled: bool
+) -> tuple[Table, TaskKind | None, tuple[Notice, ...]]:
+    """Return the rows of a source that say something of the target, and which kind of task both tables are.
+
+    The target counts: where it tells two labels apart, source rows of other labels are left out. Of numbers its few
+    rows may show a part only, so that these are decided on with the source's. A label is known by its text, or where
+    all are numbers by what it is: ``1.0`` is ``1``.
+
+    Parameters
+    ----------
+    alone : Task
+        Of the target's rows.
+    asked : TaskKind or None
+        The kind that the user asked for.
+    settled : bool
+        Whether the user leaves no other kind than that of the target alone.
+
+    Returns
+    -------
+    source : Table
+        Rows with a label, which is written as in the target.
+    kind : TaskKind or None
+        None where the rows of both tables are to decide.
+
+    Raises
+    ------
+    BadData
+        No row has a label, or no label is one of the target's.
+    """
+    target, name = alone.target, f"target {alone.target!r}"
+    rows = labelled_rows(source.strings(target), alone.classes)
+    if not len(rows):
+        raise BadData(f"{source.source} has no labelled row", hint=f"name a table whose rows have a {target!r}")
+    source = source if len(rows) == source.n_rows else source.take(rows)
+    notation = source.schema.column(target).notation
+    numbers = label_numbers(source.strings(target), notation)
+    if alone.kind is TaskKind.REGRESSION:
+        if numbers is None:
+            problem = f"{name} holds numbers in {table.source} and something else in {source.source}"
+            raise BadData(problem, hint="bring both to the same values, or say --task")
+        return source, alone.kind if settled else None, ()
+    values = None if numbers is None else label_numbers(alone.classes, notation)
+    if numbers is not None and values is not None:
+        source = _spelt_alike(source, alone, numbers, values)
+    is_own = label_codes(source.strings(target), alone.classes) >= 0
+    if not is_own.any():
+        raise _nothing_in_common(name, alone.classes, table, {text or "" for text in source.texts(target)}, source)
+    if values is not None and not settled and is_own.mean() < 1 - MOST_STRAY:
+        return source, None, ()
+    if TaskKind.MULTICLASS in (alone.kind, asked) or is_own.all():
+        return source, asked or alone.kind, ()
+    strange = source.texts(target)[int(np.argmin(is_own))]
+    what = f"{(~is_own).sum():,} of {len(rows):,} labelled rows of {source.source} are left out: {target!r} is neither"
+    keep = "" if settled else "; --task multiclass keeps them"
+    text = f"{what} {' nor '.join(map(repr, alone.classes))} in them, but {strange!r} for example{keep}"
+    return source.take(np.flatnonzero(is_own)), alone.kind, (Notice("source_target", text),)
+
+
+def _spelt_alike(source: Table, alone: Task, numbers: Array, values: Array) -> Table:
+    """Write labels of a source that are the same numbers as labels of the target as these are written."""
+    order = np.argsort(values)
+    if len(np.unique(values)) < len(values):  # the target itself tells 1 and 1.0 apart
+        return source
+    at = np.minimum(np.searchsorted(values[order], numbers), len(values) - 1)
+    other = (values[order][at] == numbers) & (label_codes(source.strings(alone.target), alone.classes) < 0)
+    if not other.any():
+        return source
+    texts = np.array(source.texts(alone.target), dtype=object)
+    texts[other] = np.array(alone.classes, dtype=object)[order[at[other]]]
+    return source.with_texts(alone.target, texts.tolist())
+
+
+def _nothing_in_common(
+    name: str, labels: Collection[str], table: Table, others: Collection[str], source: Table
+) -> BadData:
+    ours, theirs = (", ".join(map(repr, sorted(of)[:3])) for of in (labels, others))
+    problem = f"{name} holds {ours} in {table.source} and {theirs} in {source.source}"
+    return BadData(problem, hint="bring both to the same labels")
 
 
 def split_task(alone: Task, both: Task, kept: Array, table: Table, source: Table) -> Labelled:
@@ -103,20 +204,20 @@ def split_task(alone: Task, both: Task, kept: Array, table: Table, source: Table
     Raises
     ------
     BadData
-        The two have no value of the target in common, or are not of one kind.
+        The two have no class in common.
     """
     own = kept < table.n_rows
-    name = f"target {alone.target!r}"
-    if (alone.kind is TaskKind.REGRESSION) != (both.kind is TaskKind.REGRESSION):
-        what = "numbers" if alone.kind is TaskKind.REGRESSION else "labels"
-        problem = f"{name} holds {what} in {table.source} and something else in {source.source}"
-        raise BadData(problem, hint="bring both to the same values, or say --task")
     notices = _labels_apart(both, own, table, source)
+    if alone.kind is not both.kind:
+        what = f"target {alone.target!r} of {table.source} alone would be a {alone.kind} task"
+        text = f"{what}; with {source.source}: {both.reason}; --task {alone.kind} keeps to the former"
+        notices = (*notices, Notice("source_target", text))
     # rows of either table weigh as the user says, relative to each other
     mean = 1.0 if both.weight is None else float(both.weight[own].mean()) or 1.0
     task = replace(
         both,
         reason=alone.reason if alone.kind is both.kind else both.reason,
+        doubtful=alone.doubtful if alone.kind is both.kind else both.doubtful,
         y=both.y[own],
         weight=None if both.weight is None else both.weight[own] / mean,
         groups=None if both.groups is None else both.groups[own],
@@ -124,7 +225,8 @@ def split_task(alone: Task, both: Task, kept: Array, table: Table, source: Table
     )
     weight = None if both.weight is None else both.weight[~own] / mean
     groups = None if both.groups is None else both.groups[~own]
-    return Labelled(task, kept[own], kept[~own] - table.n_rows, both.y[~own], weight, groups, notices)
+    order = None if both.order is None or np.isnan(both.order[~own]).all() else both.order[~own]
+    return Labelled(task, kept[own], kept[~own] - table.n_rows, both.y[~own], weight, groups, order, notices)
 
 
 def _labels_apart(both: Task, own: Array, table: Table, source: Table) -> tuple[Notice, ...]:
@@ -138,9 +240,7 @@ def _labels_apart(both: Task, own: Array, table: Table, source: Table) -> tuple[
         return (Notice("source_target", f"{name} ranges from {ranges} {source.source}: is it in one unit?"),)
     labels = [{both.classes[k] for k in np.unique(both.y[rows])} for rows in (own, ~own)]
     if not labels[0] & labels[1]:
-        values = [", ".join(map(repr, sorted(of)[:3])) for of in labels]
-        problem = f"{name} holds {values[0]} in {table.source} and {values[1]} in {source.source}"
-        raise BadData(problem, hint="bring both to the same labels")
+        raise _nothing_in_common(name, labels[0], table, labels[1], source)
     said = []
     for more, fewer, here, there in ((0, 1, table, source), (1, 0, source, table)):
         extra = sorted(labels[more] - labels[fewer])
@@ -183,10 +283,10 @@ def source_rows(
     if len(repeated):
         what = "1 row is" if len(repeated) == 1 else f"{len(repeated):,} rows are"
         notices = (Notice("repeated_rows", f"{what} in {source.source} and in the data: left out of the former"),)
-    weight = None if found.weight is None else found.weight[rows]
+    weight, groups, order = (None if of is None else of[rows] for of in (found.weight, found.groups, found.order))
     seconds = None if limit is None else MODEL_SHARE * limit
-    groups = None if found.groups is None else found.groups[rows]
-    return SourceRows(whole.take(rows) if len(repeated) else whole, found.y[rows], weight, seconds, groups), notices
+    frame = whole.take(rows) if len(repeated) else whole
+    return SourceRows(frame, found.y[rows], weight, seconds, groups, order), notices
 
 
 def _hashed(source: Frame, y: Array, target: Frame, y_target: Array) -> tuple[Array, Array]:
@@ -237,11 +337,17 @@ def thinned(source: Table, target: Frame, most: int, *, seed: int) -> Table:
     return source.take(drawn_by_weight(weights, most, seed=seed))
 
 
+def sampled(source: Table, schema: FrameSchema, *, seed: int) -> Frame:
+    """Return rows of a source that were drawn by chance alone, to say what it is like."""
+    rows = np.random.default_rng(seed).choice(source.n_rows, min(source.n_rows, MOST_ASKED), replace=False)
+    return frame_from_table(source.take(np.sort(rows)), schema)
+
+
 def drawn(whole: Table, used: Table) -> tuple[Notice, ...]:
     """Say how much of a source is used, where it is not all."""
     if used.n_rows == whole.n_rows:
         return ()
-    rows = f"of {whole.n_rows:,} rows of {whole.source} {used.n_rows:,} are used"
+    rows = f"of {whole.n_rows:,} labelled rows of {whole.source} {used.n_rows:,} are used"
     return (Notice("source_drawn", f"{rows}, drawn by how much they look like the data; more --time takes more"),)
 
 

@@ -85,12 +85,13 @@ def usable_encodings(family: Family, shape: Shape) -> tuple[str, ...]:
     """Return the encodings that can make a difference: the family's own first, which always can.
 
     Without categories all but "generated" are alike; from a single column or in a wide table nothing is made. Where
-    there is a source, each comes with each way of using it as well.
+    there is a source, each comes with each way of using it as well, of its rows where the family is for so many.
     """
     generated = can_generate(shape.n_rows // 2, shape.n_numeric + shape.n_categorical)  # a fold has half of the rows
     can = {"target": shape.n_categorical > 0, "generated": generated}
     plain = (family.encodings[0], *(name for name in family.encodings[1:] if can.get(name, True)))
-    return with_adaptations(plain, shape.adaptations)
+    many = family.offered(_larger(shape))
+    return with_adaptations(plain, [name for name in shape.adaptations if many or name not in WITH_ROWS])
 
 
 def load_space() -> None:
@@ -201,16 +202,26 @@ def default_pipelines(families: Mapping[str, Family], shape: Shape) -> tuple[Pip
 def ways_of(plain: Sequence[Pipeline], families: Mapping[str, Family], shape: Shape) -> dict[str, tuple[Pipeline, ...]]:
     """Return the pipelines as they are, under an empty name, and with each way of using other rows.
 
-    A pipeline that learns from a source's rows is a default for a table of that size.
+    A pipeline that learns from a source's rows is a default for a table of that size, of a family that is offered for
+    one, the slow ones last where there are many rows.
     """
-    larger = replace(shape, n_rows=shape.n_rows + shape.n_source)
+    larger = _larger(shape)
     ways = {"": tuple(plain)}
     for adaptation in shape.adaptations:
-        own = [p for p in plain if p.encoding != "generated"] if adaptation in WITH_ROWS else list(plain)
+        own = list(plain)
+        if adaptation in WITH_ROWS:
+            own = [p for p in plain if p.encoding != "generated" and families[p.family].offered(larger)]
         begin = next((k for k, p in enumerate(own) if p.family == _BEGINS_WITH.get(adaptation)), 0)
         own = [*own[begin:], *own[:begin]]
+        if adaptation in WITH_ROWS and larger.n_rows > _MANY_ROWS:
+            own.sort(key=lambda p: p.family in _SLOW)
         ways[adaptation] = tuple(_adapted(p, adaptation, families[p.family], shape, larger) for p in own)
     return ways
+
+
+def _larger(shape: Shape) -> Shape:
+    """Return the shape of a table that holds a source's rows too."""
+    return replace(shape, n_rows=shape.n_rows + shape.n_source)
 
 
 def _adapted(pipeline: Pipeline, adaptation: str, family: Family, shape: Shape, larger: Shape) -> Pipeline:

@@ -13,7 +13,7 @@ from automl_cli.metrics import Array, Metric, TaskKind, metric_for
 from automl_cli.table.notation import PLAIN, Notation, notations, numbers_of
 from automl_cli.table.reading import meant_labels
 
-__all__ = ["MISSING_LABELS", "Task", "TaskKind", "make_task"]
+__all__ = ["MISSING_LABELS", "Task", "TaskKind", "label_codes", "label_numbers", "labelled_rows", "make_task"]
 
 # texts that mean: not known (compared without blanks around them)
 MISSING_LABELS = ("", "?", "-", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NaT", "NULL", "null", "None", "<NA>", "\\N")
@@ -199,11 +199,11 @@ def read_truth(labels: Any, target: str, classes: Sequence[str], notation: Notat
     if not len(kept):
         raise BadData(f"no row has a value of target {target!r}", hint="this needs rows whose truth is known")
     if classes:
-        codes = pc.index_in(cells, value_set=pa.array(classes, pa.string())).fill_null(-1).to_numpy()
+        codes = label_codes(cells, classes)
         if codes.min() < 0:
             label = cells[int(np.argmin(codes))].as_py()
             raise BadData(f"target {target!r} holds {label!r}, which the model was not trained on", hint="leave it out")
-        return codes.astype(np.int64), kept
+        return codes, kept
     known = None if notation.is_plain and notation.decimal == "." else notation
     written = _written(pc.unique(cells), known)
     if written is None:
@@ -225,6 +225,32 @@ def known_labels(labels: Any, classes: Sequence[str]) -> tuple[Any, dict[str, in
     return pc.if_else(strange, None, cells), found
 
 
+def labelled_rows(labels: Any, classes: Sequence[str] = ()) -> Array:
+    """Return the positions of the cells that hold a label, ascending; what is none is told as by `make_task`.
+
+    Parameters
+    ----------
+    classes : sequence of str
+        Labels whatever they look like.
+    """
+    cells = _cells(labels)
+    meant = meant_labels(pc.utf8_trim_whitespace(cells)).union(classes)
+    return _known(cells, pa.array(sorted(set(MISSING_LABELS) - meant), pa.string()))
+
+
+def label_codes(labels: Any, classes: Sequence[str]) -> Array:
+    """Return the positions of labels among the classes, int64, -1 where one is none of them."""
+    found = pc.index_in(_cells(labels), value_set=pa.array(classes, pa.string()))
+    return np.asarray(found.fill_null(-1).to_numpy(), dtype=np.int64)
+
+
+def label_numbers(labels: Any, notation: Notation | None = None) -> Array | None:
+    """Return the numbers that labels are, float64; None where one of them is no number."""
+    cells = _cells(labels)
+    written = _written(pc.unique(cells), notation)
+    return None if written is None else _values_of(cells, written)
+
+
 def _cells(labels: Any) -> Any:
     """Return cells as a pyarrow array of strings."""
     cells = labels.combine_chunks() if isinstance(labels, pa.ChunkedArray) else labels
@@ -239,9 +265,7 @@ def _known(cells: Any, markers: Any) -> Array:
 
 def _labelled(labels: Any, target: str) -> tuple[Any, Array]:
     """Return the labelled cells as a pyarrow array, and their positions."""
-    cells = _cells(labels)
-    meant = meant_labels(pc.utf8_trim_whitespace(cells))
-    kept = _known(cells, pa.array(sorted(set(MISSING_LABELS) - meant), pa.string()))
+    cells, kept = _cells(labels), labelled_rows(labels)
     if len(kept) < 2:
         raise BadData(
             f"target {target!r} is filled in {len(kept)} of {len(cells)} rows, at least 2 are needed",

@@ -2,19 +2,23 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
-from automl_cli.adapting import dealt_outputs, domain_of, own_outputs
-from automl_cli.comparing import compared_columns
+from automl_cli.adapting import MOST_TOLD_APART, dealt_outputs, domain_of, own_outputs
+from automl_cli.comparing import compared_columns, not_compared
 from automl_cli.evaluate import open_run
+from automl_cli.features.frame import Frame
 from automl_cli.members import Chosen
 from automl_cli.rundata import RunData
 from automl_cli.transfer.adaptation import split_name
+from automl_cli.transfer.domain import tell_apart
 from automl_cli.transfer.judge import corrected_error
-from automl_cli.transfer.shift import Side, find_shift
+from automl_cli.transfer.shift import Shift, Side, find_shift
 from automl_cli.trial import Success, Trial
 
 NONE = "target only"
@@ -45,7 +49,31 @@ def shift_of_run(run_folder: str) -> dict[str, Any]:
         categorical=both.categorical,
         domain=domain_of(folder, data),
     )
-    return {**found.to_json(), "n_source": n, "said": found.sentences()}
+    if source.sample is not None and source.drawn_from is not None:
+        found = _of_all(found, source.sample, source.drawn_from, data)
+    said = [*found.sentences(), *not_compared(both.apart)]
+    return {**found.to_json(), "n_source": n, "said": said}
+
+
+def _of_all(drawn: Shift, sample: Frame, n_source: int, data: RunData) -> Shift:
+    """Return the shift between a whole source and the target, of which ``drawn`` knows rows that look like the target.
+
+    How far rows differ is told by a sample of all, and what they mean by the drawn ones, which models were asked about.
+    """
+    both = compared_columns(sample, data.frame)
+    with threadpool_limits(1):  # other workers are busy
+        domain = tell_apart(both.source, both.target, categorical=both.categorical, most_rows=MOST_TOLD_APART)
+    sides = Side(both.source), Side(both.target)
+    seen = find_shift(*sides, kind=data.kind, names=both.names, categorical=both.categorical, domain=domain)
+    kinds = {*drawn.kinds} - {"covariate"} | ({*seen.kinds} if "label" not in drawn.kinds else set())
+    return replace(
+        drawn,
+        n_source=n_source,
+        kinds=tuple(kind for kind in ("label", "covariate", "concept") if kind in kinds),
+        domain_auc=seen.domain_auc,
+        effective_rows=seen.effective_rows * n_source / sample.n_rows,
+        moved=seen.moved,
+    )
 
 
 def transfer_report(
@@ -62,7 +90,8 @@ def transfer_report(
 
     Notes
     -----
-    The gain is in units of the loss, on the target's rows alone, with the standard error of Nadeau and Bengio (2003).
+    The gain is in units of the loss, on the target's rows alone, with the standard error of Nadeau and Bengio (2003),
+    which one holdout does not tell: None.
     Both sides are the best of several, so that neither is as good as it looks.
     """
     complete = [trial for trial in trials if isinstance(trial, Success) and trial.complete]
@@ -102,15 +131,16 @@ def _way(trial: Success) -> str:
     return split_name(trial.proposal.pipeline.encoding)[1] or NONE
 
 
-def _gain(data: RunData, plain: Success | None, adapted: Success | None) -> dict[str, float] | None:
+def _gain(data: RunData, plain: Success | None, adapted: Success | None) -> dict[str, float | None] | None:
     if plain is None or adapted is None:
         return None
     gains = np.subtract(plain.losses, adapted.losses)
     sizes = np.array([[len(train), len(valid)] for train, valid in data.folds], dtype=np.float64).mean(axis=0)
     error = corrected_error(gains, n_train=float(sizes[0]), n_valid=float(sizes[1]))
+    known, scale = math.isfinite(error), 1 / plain.loss if plain.loss > 0 else 0.0
     return {
         "mean": float(gains.mean()),
-        "standard_error": error if math.isfinite(error) else 0.0,
-        "share": float(gains.mean()) / plain.loss if plain.loss > 0 else 0.0,
-        "share_error": error / plain.loss if plain.loss > 0 and math.isfinite(error) else 0.0,
+        "standard_error": error if known else None,
+        "share": float(gains.mean()) * scale,
+        "share_error": error * scale if known else None,
     }

@@ -7,12 +7,17 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from automl_cli.artifact import Manifest, open_artifact
 from automl_cli.errors import Locked
 from automl_cli.files import locked
-from automl_cli.readapting import read_new_rows
+from automl_cli.options import FitOptions
+from automl_cli.readapting import fitted_alike, read_new_rows, telling_columns, unheeded
 from automl_cli.runs import list_runs, output_lock
+from automl_cli.table import Column, Kind, Schema, Table
+from automl_cli.task import TaskKind
 from automl_cli.workflow import fit
 from tests.stopping import stopped
 
@@ -101,6 +106,19 @@ def test_rows_that_were_measured_otherwise_change_nothing(command, folder, tmp_p
     assert not (tmp_path / "m.automl").exists()
 
 
+def test_a_year_that_the_training_did_not_reach_hides_no_other_shares(command, folder, tmp_path):
+    for name, years in (("old.csv", (2022, 2023)), ("new.csv", (2024, 2024))):
+        header, *rows = (folder / name).read_text().splitlines()
+        dated = [f"{years[k % 2]},{row}" for k, row in enumerate(rows)]
+        (tmp_path / name).write_text("\n".join([f"year,{header}", *dated]) + "\n")
+    fitted = command("fit", "old.csv", "-t", "y", *TRIALS, "--metric", "log_loss", "-o", "m.automl", cwd=tmp_path)
+    assert fitted.returncode == 0, fitted.stderr
+    done = command("adapt", "m.automl", "new.csv", "-o", "m.automl", cwd=tmp_path)
+    assert "Not compared: 'year', of which no value is in both tables." in done.stderr
+    assert done.returncode == 0, done.stderr
+    assert "a label shift" in done.stderr
+
+
 def test_a_model_is_adapted_where_it_stands_and_the_correction_taken_back(command, folder, adapted, tmp_path):
     shutil.copy(folder / "log_loss.automl", tmp_path / "m.automl")
     assert command("adapt", "m.automl", folder / "new.csv", "-o", "m.automl", cwd=tmp_path).returncode == 0
@@ -146,12 +164,88 @@ def test_learning_in_place_goes_on_after_an_interruption(command, folder, tmp_pa
     rows = write(tmp_path / "labelled.csv", 300, 0.15, 5)
 
     monkeypatch.setattr("automl_cli.workflow.fit", stopped(fit))
-    assert command("adapt", "m.automl", rows, "-o", "m.automl", "--trials", "3", cwd=tmp_path).returncode == 143
+    done = command("adapt", "m.automl", rows, "-o", "m.automl", "--trials", "3", cwd=tmp_path)
+    assert done.returncode == 143
+    assert "keep a copy" in done.stderr, "the new model is a poorer source of later rows than the one it replaces"
     monkeypatch.setattr("automl_cli.workflow.fit", fit)
     (run,) = list_runs()
     done = command("runs", "resume", run.name, "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["n_trials"] == 3
+
+
+def test_a_fit_of_rows_with_labels_is_told_what_the_fit_of_the_model_was():
+    kinds = {"y": "category", "w": "numeric", "shop": "category", "day": "datetime", "who": "text", "old": "id"}
+    columns = tuple(Column(name, Kind(kind), "") for name, kind in {**kinds, "one": "constant"}.items())
+    data = {
+        "task": {"kind": "binary", "target": "y", "classes": ["a", "b"], "metric": "roc_auc"},
+        "schema": Schema(columns).to_json(),
+        "ignored": ["leak", "gone"],
+        "weight_column": "w",
+        "group_column": "who",
+        "time_column": "day",
+    }
+    manifest, asked = Manifest("", data, ()), FitOptions("new.csv", "y", Path("m.automl"), task=TaskKind.BINARY)
+    names = ("y", "w", "shop", "day", "who", "one", "leak", "more")
+    found = fitted_alike(asked, manifest, names)
+    assert found.ignore == ("leak",), "what is known only afterwards stays out"
+    assert found.kinds == {"shop": Kind.CATEGORY, "day": Kind.DATETIME}
+    assert (found.weight_column, found.group_column, found.time_column) == ("w", "who", "day")
+    assert unheeded(manifest, names) == []
+    without = fitted_alike(asked, manifest, ("y", "shop"))
+    assert (without.weight_column, without.group_column, without.time_column, without.ignore) == (None, None, None, ())
+    assert [sentence.count("'who'") for sentence in unheeded(manifest, ("y", "shop", "day"))] == [1]
+
+
+def test_rows_of_one_group_and_of_one_day_are_judged_without_either():
+    schema = Schema(tuple(Column(name, Kind.TEXT, "") for name in ("y", "who", "day")))
+    data = {"task": {"target": "y", "classes": ["a", "b"]}, "group_column": "who", "time_column": "day"}
+    manifest, names = Manifest("", data, ()), ("y", "who", "day", "x")
+    for labels, who, day, told in (
+        (["a", "b", "a"], "ppq", "122", names),
+        (["a", "b", "NA"], "ppq", "122", ("y", "day", "x")),  # a row without a label judges nothing
+        (["a", "b", "a"], "ppp", "111", ("y", "x")),
+    ):
+        cells = pa.table({"y": labels, "who": list(who), "day": list(day)})
+        assert telling_columns(manifest, Table(schema, cells, (), "", "new.csv", 0), names) == told
+
+
+def test_columns_that_a_fit_was_told_to_ignore_stay_out_of_the_adapted_model(command, tmp_path):
+    for name, n, seed in (("old.csv", 90, 1), ("labelled.csv", 60, 2)):
+        header, *rows = write(tmp_path / name, n, 0.5, seed).read_text().splitlines()
+        leaks = [f"{row},{int(row.endswith('yes'))},s{k % 3}" for k, row in enumerate(rows)]
+        (tmp_path / name).write_text("\n".join([f"{header},leak,who", *leaks]) + "\n")
+    told = ("--ignore", "leak", "--group-column", "who", "--kind", "x2=id")
+    assert command("fit", "old.csv", "-t", "y", *TRIALS, *told, "-o", "m.automl", cwd=tmp_path).returncode == 0
+    done = command("adapt", "m.automl", "labelled.csv", "--trials", 1, "-o", "new.automl", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    with open_artifact(tmp_path / "new.automl") as artifact:
+        assert artifact.manifest.frame_schema.names == ("x0", "x1")
+        assert artifact.manifest.data["ignored"] == ["leak"]
+        assert artifact.manifest.data["group_column"] == "who"
+
+
+@pytest.mark.parametrize(
+    ("cells", "labelled", "words"),
+    [
+        (["NA"] * 6, False, ""),
+        (["?", "null", " ", "", "-", "n/a"], False, ""),
+        (["low", "NA", "?", "", "", ""], False, "all labels of 'price' are 'low' (1 of 6 rows)"),
+        (["low", "low", "NA", "NA", "NA", "NA"], False, "all labels of 'price' are 'low' (2 of 6 rows)"),
+        (["low", "high", "NA", "NA", "NA", "NA"], True, ""),
+    ],
+)
+def test_cells_that_say_not_known_and_labels_that_tell_nothing_apart_are_no_labels(tmp_path, cells, labelled, words):
+    header, *rows = (MODELS / "format-2.csv").read_text().splitlines()
+    some = [row.rpartition(",")[0] for row in rows[:6]]
+    lines = [header, *(f"{row},{cell}" for row, cell in zip(some, cells, strict=True))]
+    (tmp_path / "new.csv").write_text("\n".join(lines) + "\n")
+    with open_artifact(MODELS / "format-2.automl") as artifact:
+        table, found = read_new_rows(artifact, str(tmp_path / "new.csv"))
+    assert found is labelled
+    said = " ".join(notice.message for notice in table.notices)
+    assert words in said
+    assert bool(words) == ("rows without labels" in said)
 
 
 @pytest.mark.parametrize("name", ["format-1", "format-2", "format-2-regression"])

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automl_cli.artifact import open_artifact
+from automl_cli.artifact import Manifest, open_artifact
 from automl_cli.champion import (
     APART_SHARE,
     LEAST_JUDGED,
@@ -23,6 +23,8 @@ from automl_cli.champion import (
     Verdict,
     certainty_of,
     choose_judges,
+    decided,
+    holds_a_model,
     judge,
     read_bench,
 )
@@ -204,6 +206,15 @@ def _without_rows(model, path) -> None:
         for name in old.namelist():
             content = {"manifest.json": text, "manifest.sha256": hashlib.sha256(text).hexdigest().encode()}.get(name)
             new.writestr(name, old.read(name) if content is None else content)
+
+
+def test_a_champion_with_a_model_as_its_source_may_have_seen_more_than_it_says() -> None:
+    told = (None, {"model": False}, {"model": "3f"}, {"model": True})  # no source, a table, adapted shares, a model
+    assert [holds_a_model(Manifest("", {"transfer": about}, ())) for about in told] == [False, False, False, True]
+    installed, reason = decided(0.4, 0.5, 0.1, of_model=True)
+    assert not installed
+    assert reason.startswith("it is no better; the champion was made with a model as its --source")
+    assert decided(0.5, 0.4, 1.0, of_model=True) == (True, "it is better")
 
 
 def test_waits_for_another_run_when_asked_to(command, tmp_path) -> None:

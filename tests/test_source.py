@@ -254,8 +254,9 @@ def test_a_label_that_only_one_table_has_is_said(command: Command, tmp_path: Pat
     more = "".join(f"{k + 0.5},{k % 5},{'abc'[k % 3]}\n" for k in range(60))
     (tmp_path / "old.csv").write_text("x,z,y\n" + more)
     answer = command(
-        "fit", "new.csv", "-t", "y", "--source", "old.csv", "-o", "m.automl", "--trials", "3", *FEW, cwd=tmp_path
-    )
+        "fit", "new.csv", "-t", "y", "--source", "old.csv", "-o", "m.automl", "--trials", "3", *FEW,
+        "--task", "multiclass", cwd=tmp_path,
+    )  # fmt: skip
     assert answer.returncode == 0, answer.stderr
     assert "'c' occurs in old.csv and not in new.csv" in answer.stderr
     rows = command("predict", "m.automl", "new.csv", "--proba", cwd=tmp_path).stdout.splitlines()

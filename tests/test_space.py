@@ -8,7 +8,7 @@ import pytest
 from automl_cli.errors import UsageError
 from automl_cli.families import find_families
 from automl_cli.families.family import Shape, without_encoding
-from automl_cli.space import build_space, default_pipelines, to_configuration, to_pipeline, usable_encodings
+from automl_cli.space import build_space, default_pipelines, to_configuration, to_pipeline, usable_encodings, ways_of
 from automl_cli.task import TaskKind
 from automl_cli.trial import Pipeline
 
@@ -147,3 +147,18 @@ def test_finding_families_loads_no_library():
 def test_missing_packages_leave_the_family_out_unless_asked_for():
     assert set(find_families()) <= set(find_families(include_missing=True))
     assert "catboost" in find_families(include_missing=True)
+
+
+def test_what_is_for_small_tables_is_not_fitted_on_the_many_rows_of_a_source():
+    many = Shape(TaskKind.BINARY, 200, 10, 0, 2, n_source=400_000, adaptations=("pooled", "feature"))
+    plain = default_pipelines(FAMILIES, many)
+    ways = ways_of(plain, FAMILIES, many)
+    with_rows, with_outputs = ([pipeline.family for pipeline in ways[way]] for way in ("pooled", "feature"))
+    assert "neighbors" in with_outputs
+    assert "neighbors" not in with_rows
+    slow = [family in ("random_forest", "extra_trees", "mlp", "neural") for family in with_rows]
+    assert slow == sorted(slow), "what grows fastest with the rows comes last"
+    assert usable_encodings(FAMILIES["neighbors"], many)[-1].endswith(":feature")
+    assert not any(name.endswith(":pooled") for name in usable_encodings(FAMILIES["neighbors"], many))
+    few = Shape(TaskKind.BINARY, 200, 10, 0, 2, n_source=4_000, adaptations=("pooled", "feature"))
+    assert "neighbors" in [pipeline.family for pipeline in ways_of(plain, FAMILIES, few)["pooled"]]

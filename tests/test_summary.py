@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from automl_cli.clock import Deadline
 from automl_cli.features.frame import Frame, FrameSchema
+from automl_cli.members import Chosen
 from automl_cli.metrics import METRICS
 from automl_cli.rundata import RunData
 from automl_cli.splits import ValidationPlan
@@ -27,6 +28,7 @@ from automl_cli.summary import (
 )
 from automl_cli.task import TaskKind
 from automl_cli.trial import Failure, Pipeline, Proposal, Success
+from automl_cli.worth import transfer_report
 
 N_ROWS = 60
 
@@ -44,6 +46,18 @@ def run_data(metric: str) -> RunData:
 
 def success(number: int, *losses: float, complete: bool = True) -> Success:
     return Success(Proposal(number, Pipeline("linear", "one_hot", {}), "smac", 0, 1), losses, 1.0, complete)
+
+
+def test_what_a_source_gains_on_one_holdout_has_no_error() -> None:
+    data, plain = run_data("log_loss"), success(0, 1.0, 0.9, 1.1)
+    pooled = Proposal(1, Pipeline("linear", "one_hot:pooled", {}), "smac", 0, 1)
+    adapted = replace(success(1, 0.5, 0.6, 0.5), proposal=pooled)
+    found = transfer_report(data, [plain, adapted], Chosen(((adapted, 1.0),), 0.5, ()), None, of_model=False)["gain"]
+    assert 0 < found["standard_error"] < found["mean"]
+    one = replace(data, folds=data.folds[:1])
+    trials = [replace(trial, losses=trial.losses[:1]) for trial in (plain, adapted)]
+    found = transfer_report(one, trials, Chosen(((trials[1], 1.0),), 0.5, ()), None, of_model=False)["gain"]
+    assert (found["mean"], found["standard_error"], found["share_error"]) == (0.5, None, None)
 
 
 @given(st.lists(st.floats(0, 1000), min_size=2, max_size=25))

@@ -100,6 +100,10 @@ def test_the_worth_of_rows_without_labels_in_words() -> None:
         "0.5 (linear one_hot:shared) against 0.75 (linear one_hot) without",
         "ways of using them in the model: 75% shared, 25% labels only",
     ]
+    one_holdout = {**gain, "standard_error": None, "share_error": None}
+    assert transfer_words({**found, "gain": one_holdout})[0].startswith(
+        "rows without labels are no sure gain: 33% of the error, on one holdout, without an error to go by: "
+    )
     assert transfer_words({**found, "tried": [plain], "gain": None}) == [
         "no trial with rows without labels was finished: what they are worth is not known"
     ]

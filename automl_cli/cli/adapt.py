@@ -69,9 +69,9 @@ def adapt(
     arrow_without_pandas()
     from automl_cli.artifact import open_artifact
     from automl_cli.options import FitOptions
-    from automl_cli.prediction import weight_column
-    from automl_cli.readapting import read_new_rows
+    from automl_cli.readapting import fitted_alike, read_new_rows, telling_columns, unheeded
     from automl_cli.runs import output_lock
+    from automl_cli.table import column_names
 
     # before the model is opened: another one that took its place meanwhile would be overwritten
     with locked(output_lock(out), str(out)), open_artifact(model, trusted) as artifact:
@@ -79,7 +79,6 @@ def adapt(
         if not labelled:
             return _without_labels(artifact, table, out, threads=threads, sign_key=sign_key, quiet=quiet, json=json)
         manifest = artifact.manifest
-        weights = weight_column(manifest)
     if is_stream(data):
         raise UsageError("rows with labels are read more than once", hint="save them to a file first")
     options = FitOptions(
@@ -92,14 +91,19 @@ def adapt(
         metric=manifest.metric,
         positive=manifest.classes[-1] if len(manifest.classes) == 2 else None,
         seed=seed,
-        weight_column=weights if weights is not None and weights in table.schema else None,
         sign_key=sign_key,
         source=(str(model),),
     )
     begin_imports(local=True)
+    names = telling_columns(manifest, table, column_names(data))
     if not quiet:
         typer.echo(f"{data} has labels: a model of its rows is fitted, with {model} as its source", err=True)
-    return run_fit(options, deadline, quiet=quiet, json=json, explain=False)
+        if out.exists() and out.samefile(model):
+            kept = "keep a copy: as a source of later rows the new one serves less well than the one that it replaces"
+            typer.echo(kept, err=True)
+        for sentence in unheeded(manifest, names):
+            typer.echo(sentence, err=True)
+    return run_fit(fitted_alike(options, manifest, names), deadline, quiet=quiet, json=json, explain=False)
 
 
 def _without_labels(

@@ -23,8 +23,11 @@ def transfer_words(found: Mapping[str, Any]) -> list[str]:
         which = "with" if adapted is None else "without"
         worth = f"what {'they are' if unlabelled else 'it is'} worth is not known"
         return [*said, f"no trial {which} {name} was finished: {worth}"]
-    words = f"{gain['share']:.0%} of the error, give or take {gain['share_error']:.0%}"
-    verb = gains if gain["mean"] > gain["standard_error"] else f"{are} no sure gain:"
+    error = gain["share_error"]
+    sure = "on one holdout, without an error to go by" if error is None else f"give or take {error:.0%}"
+    words = f"{gain['share']:.0%} of the error, {sure}"
+    least = gain["standard_error"]
+    verb = gains if least is not None and gain["mean"] > least else f"{are} no sure gain:"
     both = f"{adapted['score']:.5g} ({adapted['pipeline']}) against {plain['score']:.5g} ({plain['pipeline']}) without"
     shares = ", ".join(f"{way['share']:.0%} {way['adaptation']}" for way in tried if way["share"] > 0)
     shares = shares.replace("target only", "labels only") if unlabelled else shares

@@ -8,7 +8,7 @@ Reading order: ``schema`` (the words), ``source`` (bytes), ``layout`` (separator
 
 from automl_cli.table.aligning import Aligned, Block, align, read_with_schema
 from automl_cli.table.columns import Table
-from automl_cli.table.fitting import read_table
+from automl_cli.table.fitting import column_names, read_table
 from automl_cli.table.joining import read_tables, under
 from automl_cli.table.schema import CODED, UNUSED, Column, Kind, Notice, Remark, Schema, added_up, gather
 from automl_cli.table.writing import csv_writer, write_csv
@@ -26,6 +26,7 @@ __all__ = [
     "Table",
     "added_up",
     "align",
+    "column_names",
     "csv_writer",
     "gather",
     "read_table",

@@ -126,6 +126,11 @@ class Table:
         columns = tuple(self.schema.column(name) for name in names)
         return self._with(self.data.select(list(names)), Schema(columns))
 
+    def with_texts(self, name: str, texts: Sequence[str | None]) -> "Table":
+        """Return the table with other texts in a column that is kept as text."""
+        column = pa.array(texts, pa.string()).cast(self.data.column(name).type)
+        return self._with(self.data.set_column(self.data.column_names.index(name), name, column))
+
     def _with(self, data: pa.Table, schema: Schema | None = None) -> "Table":
         return Table(schema or self.schema, data, self.notices, self.fingerprint, self.source, self.n_bytes)
 

@@ -79,6 +79,17 @@ def read_table(
     return Table(schema, data, notices, content.fingerprint, content.name, content.n_bytes)
 
 
+def column_names(source: Path | str) -> tuple[str, ...]:
+    """Return the names of a table's columns, whatever they hold.
+
+    Raises
+    ------
+    BadData
+        See `read_table`.
+    """
+    return layout_of(open_content(source)).names
+
+
 def check_names(layout: Layout, file: str, target: str | None, ignore: Collection[str], asked: Sequence[str]) -> None:
     """Refuse names of columns that are not there; see `read_table`."""
     if target is not None and target not in layout.names:
