@@ -3,12 +3,15 @@
 import csv
 import json
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automl_cli.drift import _column_drifts, domain_auc
+from automl_cli.calibration import PLAIN
+from automl_cli.drift import _column_drifts, _prediction_drift, domain_auc
 from automl_cli.features.frame import Frame, FrameSchema
 from automl_cli.reference import (
     Reference,
@@ -142,6 +145,23 @@ def test_a_date_does_not_let_other_columns_pass_for_drift() -> None:
     with_date = {column.name: column.p for column in _column_drifts(later, [*columns, day])}
     assert with_date.pop("day") < 1e-9
     assert with_date == without
+
+
+@pytest.mark.parametrize(("moved", "drifted"), [(0.0, False), (1.5, True)])
+def test_a_mean_of_models_that_disagree_is_no_drift_and_predictions_that_move_are(moved, drifted) -> None:
+    """Model k of 5 answers with column k: as widely spread as any other, while their mean is hardly spread at all."""
+    rng = np.random.default_rng(0)
+
+    def of_fold(k):
+        return SimpleNamespace(predict_unchecked=lambda frame, threads: frame.numbers[:, [k]])
+
+    manifest = SimpleNamespace(n_outputs=1, data={}, decision=PLAIN)
+    model = SimpleNamespace(n_folds=5, manifest=manifest, uncorrected=of_fold)
+    before = column_reference("prediction", "numeric", rng.normal(size=1_000))
+    now = numbers_frame(rng.normal(moved, 1.0, size=(1_000, 5)))
+    outputs = now.numbers.mean(axis=1, keepdims=True)
+    found = _prediction_drift(model, Reference((), np.zeros((0, 0)), before), now, outputs, 1)
+    assert found.drifted == drifted
 
 
 def write(path, n, *, seed, shift=0.0, slope=1.0, kinds=("a", "b", "c"), blank=0.0, labels=True):
