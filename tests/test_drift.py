@@ -2,7 +2,6 @@
 
 import csv
 import json
-
 from types import SimpleNamespace
 
 import numpy as np
