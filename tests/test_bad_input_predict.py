@@ -251,6 +251,8 @@ STREAMS = {
     "full_device_for_json": ("automl inspect m.automl --json > /dev/full", (1,), "", "no space to write the output"),
     "no_stdout": ("automl predict m.automl new.csv -o p.csv -q >&-", (0,), "", ""),
     "no_stdin": ("automl predict m.automl - <&-", (3,), "", "there is no stdin to read"),
+    "full_stderr": ("automl predict m.automl new.csv -o p.csv 2> /dev/full", (0,), "", ""),
+    "full_stderr_for_an_error": ("automl predict m.automl nowhere.csv 2> /dev/full", (3,), "", ""),
     "no_stderr": ("automl predict m.automl nowhere.csv 2>&-", (3,), "", ""),
 }
 

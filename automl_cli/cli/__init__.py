@@ -1,6 +1,7 @@
 """The command line: parse, one call, and one map from errors to exit codes."""
 
 import atexit
+import contextlib
 import logging
 import os
 import sys
@@ -68,7 +69,8 @@ def main() -> NoReturn:
     except OSError as error:
         code = code or _fail_to_write(error, debug=False)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what could not be written is not tried again
-    sys.stderr.flush()
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.flush()
     # What libraries want to do at exit is done (multiprocessing removes its semaphores); taking the interpreter apart
     # is not: with everything loaded that costs 0.7 of the seconds that the time limit promised.
     atexit._run_exitfuncs()
@@ -124,11 +126,12 @@ def _fail_to_write(error: OSError, debug: bool) -> int:
 
 
 def _fail(message: str, code: int, debug: bool) -> int:
-    if debug:
-        import traceback
+    with contextlib.suppress(OSError, ValueError):  # a full disk under the log changes no exit code
+        if debug:
+            import traceback
 
-        sys.stderr.write(harmless(traceback.format_exc()))
-    sys.stderr.write(f"automl: {harmless(' '.join(message.split()))}\n")
+            sys.stderr.write(harmless(traceback.format_exc()))
+        sys.stderr.write(f"automl: {harmless(' '.join(message.split()))}\n")
     return code
 
 

@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from automl_cli.cli.fit import CHAMPION_KEPT, begin_imports, run_fit
-from automl_cli.cli.options import Data, Debug, Json, Model, Quiet, RequireSignature, Threads, print_json, trusted_by
+from automl_cli.cli.options import (
+    Data,
+    Debug,
+    Json,
+    Model,
+    Quiet,
+    RequireSignature,
+    Threads,
+    print_json,
+    say,
+    trusted_by,
+)
 from automl_cli.cli.settings import check_settings, parse_seconds
 from automl_cli.clock import Deadline, process_age
 from automl_cli.errors import UsageError
@@ -98,7 +109,7 @@ def adapt(
     )
     begin_imports(local=True)
     if not quiet:
-        typer.echo(f"{data} has labels: a model of its rows is fitted, with {model} as its source", err=True)
+        say(f"{data} has labels: a model of its rows is fitted, with {model} as its source")
     return run_fit(options, deadline, quiet=quiet, json=json, explain=False)
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from automl_cli.cli.options import Data, Debug, Ignore, Json, Kinds, Quiet, parse_kinds, print_json
+from automl_cli.cli.options import Data, Debug, Ignore, Json, Kinds, Quiet, parse_kinds, print_json, say
 from automl_cli.cli.predict import names_of, opened
 from automl_cli.cli.settings import check_settings
 from automl_cli.errors import UsageError
@@ -87,7 +87,7 @@ def embed(
     if not quiet:
         tell_notices(embedded.notices)
         if written:
-            typer.echo(f"{embedded.n_rows:,} rows in {len(embedded.names)} columns written to {out}", err=True)
+            say(f"{embedded.n_rows:,} rows in {len(embedded.names)} columns written to {out}")
     if json:
         print_json(embedded.to_json())
     return 0

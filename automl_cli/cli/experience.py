@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from automl_cli.cli.options import Debug, Json, Quiet, print_json
+from automl_cli.cli.options import Debug, Json, Quiet, print_json, say
 from automl_cli.cli.settings import parse_seconds
 from automl_cli.errors import UsageError
 
@@ -216,4 +216,4 @@ def build_experience(
 
 def _say(text: str, quiet: bool) -> None:
     if not quiet:
-        typer.echo(text, err=True)
+        say(text)

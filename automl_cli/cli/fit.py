@@ -24,6 +24,7 @@ from automl_cli.cli.options import (
     parse_kinds,
     parse_parts,
     print_json,
+    say,
 )
 from automl_cli.cli.settings import (
     check_settings,
@@ -275,7 +276,7 @@ def fit(
     if time is None and trials is None:
         time = DEFAULT_TIME
         if not quiet:
-            typer.echo(f"no --time given: {DEFAULT_TIME} it is", err=True)
+            say(f"no --time given: {DEFAULT_TIME} it is")
     seconds = None if time is None else parse_seconds(time)
     deadline = Deadline.after(seconds, elapsed=process_age())
     if champion is not None and out is not None:
@@ -370,7 +371,7 @@ def run_fit(
             last = show(events, deadline, quiet=quiet, explain=explain)
         except NoModel as error:
             if interrupts.exit_code and not isinstance(error, LimitNotMet):
-                typer.echo("automl: interrupted before there was a model", err=True)
+                say("automl: interrupted before there was a model")
                 return interrupts.exit_code
             raise
     if json:

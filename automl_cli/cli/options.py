@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+import contextlib
 import math
 import re
 from collections.abc import Iterable
@@ -172,6 +173,12 @@ def parse_parts(names: Iterable[str]) -> frozenset[Any]:
         if name not in list(Part):
             raise UsageError(f"--without {name!r} is no part of the search", hint="parts are " + ", ".join(Part))
     return frozenset(Part(name) for name in names)
+
+
+def say(text: str) -> None:
+    """Say a line on stderr; where it cannot be written, what the command has done is done all the same."""
+    with contextlib.suppress(OSError, ValueError):
+        typer.echo(harmless(text), err=True)
 
 
 def print_json(data: Any) -> None:

@@ -21,6 +21,7 @@ from automl_cli.cli.options import (
     RequireSignature,
     Threads,
     parse_explain,
+    say,
     trusted_by,
 )
 from automl_cli.cli.settings import check_settings
@@ -103,9 +104,9 @@ def predict(
 
             tell_notices(done.notices)
         if done.explained:
-            typer.echo(done.explained, err=True)
+            say(done.explained)
         if out is not None and str(out) != "-":
-            typer.echo(f"{done.n_rows:,} predictions written to {out}", err=True)
+            say(f"{done.n_rows:,} predictions written to {out}")
     return 0
 
 

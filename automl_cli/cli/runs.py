@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from automl_cli.cli.fit import begin_imports, run_fit
-from automl_cli.cli.options import Debug, Json, Quiet, print_json
+from automl_cli.cli.options import Debug, Json, Quiet, print_json, say
 from automl_cli.cli.settings import parse_latency, parse_seconds, parse_size
 from automl_cli.clock import Deadline, process_age
 from automl_cli.errors import UsageError
@@ -118,5 +118,5 @@ def clean(
     removed = [run for run in chosen if remove_run(run)]
     if not quiet:
         n, n_bytes = len(removed), sum(run.n_bytes for run in removed)
-        typer.echo(f"{n:,} run{'' if n == 1 else 's'} removed, {n_bytes / 1e6:.1f} MB", err=True)
+        say(f"{n:,} run{'' if n == 1 else 's'} removed, {n_bytes / 1e6:.1f} MB")
     return 0
