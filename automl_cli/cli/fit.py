@@ -372,7 +372,7 @@ def run_fit(
         except NoModel as error:
             if interrupts.exit_code and not isinstance(error, LimitNotMet):
                 say("automl: interrupted before there was a model")
-                return interrupts.exit_code
+                raise typer.Exit(interrupts.exit_code) from error  # whoever called has no model to go on with
             raise
     if json:
         print_json(last.to_json())
