@@ -94,7 +94,7 @@ class Check:
     score_before, interval_before
         What the model reached at training.
     strange_labels : mapping of str to int
-        Labels that the model does not know, and how many rows have them.
+        Labels that the model does not know, or that are no numbers, and how many rows have them.
     """
 
     n_rows: int
@@ -273,7 +273,8 @@ def _scored(artifact: Artifact, table: Table, outputs: Array) -> dict[str, Any]:
     nothing: dict[str, Any] = {"score": None, "score_interval": None, "strange_labels": {}, **before}
     if manifest.target not in table.schema:
         return nothing
-    labels, nothing["strange_labels"] = known_labels(table.strings(manifest.target), manifest.classes)
+    notation = table.schema.column(manifest.target).notation
+    labels, nothing["strange_labels"] = known_labels(table.strings(manifest.target), manifest.classes, notation)
     try:
         y, kept = truth_of(table, manifest, labels)
     except BadData:  # no label at all, or none that the model knows
@@ -302,7 +303,9 @@ def _reasons(found: Check) -> list[str]:
     if found.strange_labels:
         n_rows, label = sum(found.strange_labels.values()), next(iter(found.strange_labels))
         rows = "1 row has" if n_rows == 1 else f"{n_rows:,} rows have"
-        reasons.append(f"{rows} a label that the model does not know, such as {label[:40]!r}")
+        values = METRICS[found.metric].needs == "values"
+        what = "that is no number" if values else "that the model does not know"
+        reasons.append(f"{rows} a label {what}, such as {label[:40]!r}")
     if _is_worse(found):
         was = f"it was {found.score_before:.5g} at training"
         reasons.append(f"{found.metric_title} is {found.score:.5g} on the labelled rows, {was}")

@@ -213,13 +213,25 @@ def read_truth(labels: Any, target: str, classes: Sequence[str], notation: Notat
     return y[finite], kept[finite]
 
 
-def known_labels(labels: Any, classes: Sequence[str]) -> tuple[Any, dict[str, int]]:
-    """Return labels with null for those that are none of the classes, and how often each of these occurs."""
+def known_labels(labels: Any, classes: Sequence[str], notation: Notation = PLAIN) -> tuple[Any, dict[str, int]]:
+    """Return labels with null for those that the model cannot know, and how often each of these occurs.
+
+    Parameters
+    ----------
+    labels, classes, notation : as for `read_truth`
+        Of a regression labels that are no numbers are null.
+    """
     cells = _cells(labels)
-    if not classes:
-        return cells, {}
-    usual = pa.array([*classes, *sorted(set(MISSING_LABELS) - set(classes))], pa.string())
-    strange = pc.and_kleene(pc.is_valid(cells), pc.invert(pc.is_in(cells, value_set=usual)))
+    if classes:
+        usual = pa.array([*classes, *sorted(set(MISSING_LABELS) - set(classes))], pa.string())
+        strange = pc.and_kleene(pc.is_valid(cells), pc.invert(pc.is_in(cells, value_set=usual)))
+    else:
+        texts = pc.unique(cells)
+        texts = texts.take(pa.array(_known(texts, pa.array(MISSING_LABELS, pa.string()))))
+        if _written(texts, None if notation.is_plain and notation.decimal == "." else notation) is not None:
+            return cells, {}
+        numbers = pc.coalesce(numbers_of(texts, notation), numbers_of(texts))
+        strange = pc.is_in(cells, value_set=texts.filter(pc.is_null(numbers)))
     counts = pc.value_counts(cells.filter(strange)).to_pylist()
     found = {str(entry["values"]): int(entry["counts"]) for entry in sorted(counts, key=lambda e: -e["counts"])}
     return pc.if_else(strange, None, cells), found

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -242,6 +243,18 @@ def test_a_label_that_the_model_does_not_know_is_drift_and_the_others_are_scored
     assert found["strange_labels"] == {"maybe": 7}
     assert found["reasons"] == ["7 rows have a label that the model does not know, such as 'maybe'"]
     assert 0.6 < found["score"] < 1
+
+
+def test_a_label_that_is_no_number_is_drift_and_the_others_are_scored(command, tmp_path) -> None:
+    models = Path(__file__).parent / "data" / "models"
+    header, *rows = (models / "format-2-regression.csv").read_text().splitlines()
+    rows = [rows[0].rpartition(",")[0] + ",n.a.", *rows[1:], *rows]
+    (tmp_path / "new.csv").write_text("\n".join([header, *rows]) + "\n")
+    answer = command("check", models / "format-2-regression.automl", "new.csv", "--json", cwd=tmp_path)
+    assert answer.returncode == 8, answer.stderr
+    found = json.loads(answer.stdout)
+    assert "1 row has a label that is no number, such as 'n.a.'" in found["reasons"]
+    assert found["score"] > 0
 
 
 def test_too_few_rows_tell_nothing(command, home) -> None:
