@@ -74,6 +74,18 @@ def test_odd_labels_come_back_as_they_were_written(predict: Command, folder: Pat
     assert np.mean([a == b for a, b in zip(given, truth, strict=True)]) > 0.95
 
 
+def test_rows_of_one_class_have_no_score_that_compares_classes(command: Command, folder: Path) -> None:
+    header, *rows = labelled(ODD_LABELS)
+    write(folder / "one.csv", [header, *(row for row in rows if row[-1] == "007")])
+    done = command("evaluate", "odd.automl", "one.csv", "--metric", "roc_auc", "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert [found["scores"][name] for name in ("roc_auc", "mcc")] == [None, None]
+    assert (found["interval"], found["naive"]) == ([None, None], None)
+    assert found["scores"]["accuracy"] > 0.9
+    assert "all rows have 'y' = '007': roc_auc, mcc say nothing" in done.stderr
+
+
 @pytest.mark.parametrize(
     "labels", [("0", "1"), ("FALSE", "TRUE"), ("007", "008"), ("1.0", "1.50"), ("no", "ÿes "), ("-", "+")]
 )
