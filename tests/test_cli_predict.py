@@ -64,6 +64,14 @@ def predict(command: Command, folder: Path) -> Callable[..., subprocess.Complete
     return run
 
 
+@pytest.mark.parametrize(("name", "plain"), [("p.csv.gz", "p.csv"), ("p.parquet", "p.csv"), ("a.b.ZIP", "a.b.csv")])
+def test_predictions_are_not_called_what_they_are_not(command: Command, tmp_path: Path, name: str, plain: str) -> None:
+    for line in (("predict", "m.automl", "new.csv"), ("embed", "new.csv")):
+        done = command(*line, "-o", name, cwd=tmp_path)
+        assert done.returncode == 2
+        assert done.stderr == f"automl: {name} is no name for what is written, which is CSV: name it {plain}\n"
+
+
 def test_odd_labels_come_back_as_they_were_written(predict: Command, folder: Path) -> None:
     answer = read(predict("odd.csv").stdout)
     truth = column(read((folder / "odd.csv").read_text()), "y")
