@@ -203,6 +203,19 @@ def test_parquet_reads_like_csv(csv_file, tmp_path):
     assert table.texts("y") == ["1", "2", "1"]
 
 
+def test_durations_of_parquet_are_seconds(tmp_path):
+    """As pandas writes the difference of two dates; also where the column is the target."""
+    seconds = [*range(0, 90_000, 1_500), None]
+    for unit, factor in (("s", 1), ("ms", 10**3), ("us", 10**6), ("ns", 10**9)):
+        spans = pa.array([None if s is None else s * factor for s in seconds], pa.duration(unit))
+        pyarrow.parquet.write_table(pa.table({"span": spans, "y": range(len(seconds))}), tmp_path / "t.parquet")
+        table = read_table(tmp_path / "t.parquet")
+        assert table.schema.column("span").kind is Kind.NUMERIC
+        np.testing.assert_array_equal(table.numbers("span"), [*seconds[:-1], np.nan])
+        labels = read_table(tmp_path / "t.parquet", target="span").texts("span")
+        assert [float(label) for label in labels[:-1]] == seconds[:-1]
+
+
 def test_stdin_is_read_only_when_asked(monkeypatch):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(gzip.compress(PLAIN.encode()))))
     table = read_table("-")

@@ -28,6 +28,7 @@ BLOCK_BYTES = 4 << 20
 LARGEST_BLOCK = 1 << 30
 LONG_TABLE = 8 << 20
 GUESS_BYTES = 1 << 18
+PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 CONVERSION_ERROR = re.compile(r"In CSV column #(\d+): ")
 
 
@@ -384,7 +385,7 @@ def _read_parquet(
 
     try:
         with content.open() as stream:
-            table = parquet.read_table(stream).rename_columns(list(layout.names)).select(list(columns))
+            table = parquet.ParquetFile(stream).read().rename_columns(list(layout.names)).select(list(columns))
     except (pa.ArrowException, OSError) as error:
         raise BadData(f"{content.name} is a damaged Parquet file", hint="get the file again") from error
     return plain_types(table, text, content.name, raw=raw)
@@ -406,6 +407,9 @@ def _plain(column: pa.ChunkedArray, as_text: bool, file: str, name: str, *, raw:
     kind = column.type
     if pa.types.is_dictionary(kind):
         column = column.cast(kind.value_type)
+        kind = column.type
+    if pa.types.is_duration(kind):
+        column = pc.divide(column.cast(pa.int64()).cast(pa.float64()), PER_SECOND[kind.unit])
         kind = column.type
     if pa.types.is_nested(kind):
         raise BadData(
