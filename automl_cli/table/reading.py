@@ -410,7 +410,11 @@ def _plain(column: pa.ChunkedArray, as_text: bool, file: str, name: str, *, raw:
         kind = column.type
     if pa.types.is_duration(kind):
         column = pc.divide(column.cast(pa.int64()).cast(pa.float64()), PER_SECOND[kind.unit])
-        kind = column.type
+    if pa.types.is_fixed_size_binary(kind):
+        column = _of_fixed_size(column)
+    elif pa.types.is_binary_view(kind) or pa.types.is_large_binary(kind):
+        column = column.cast(pa.binary())
+    kind = column.type
     if pa.types.is_nested(kind):
         raise BadData(
             f"column {name!r} of {file} holds {kind} in a cell",
@@ -429,3 +433,12 @@ def _plain(column: pa.ChunkedArray, as_text: bool, file: str, name: str, *, raw:
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         return pc.if_else(pc.is_nan(column.cast(pa.float64())), None, column.cast(pa.float64()))
     return column
+
+
+def _of_fixed_size(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return bytes as text; such as UUIDs, which are none, in hexadecimal digits."""
+    try:
+        return column.cast(pa.binary()).cast(pa.string())
+    except pa.ArrowException:
+        cells = [None if cell is None else cell.hex() for cell in column.to_pylist()]
+        return pa.chunked_array([pa.array(cells, pa.string())])
