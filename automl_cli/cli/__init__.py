@@ -14,6 +14,8 @@ from automl_cli.cli.settings import load_settings
 from automl_cli.errors import AutomlError, UsageError
 from automl_cli.harmless import harmless
 
+OFF = ("", "0", "false", "f", "no", "n", "off")  # as every other switch in the environment is read
+
 app = typer.Typer(
     name="automl",
     invoke_without_command=True,
@@ -88,7 +90,7 @@ def _open_missing_streams() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code; the one place where errors become messages."""
-    debug = "--debug" in arguments or bool(os.environ.get("AUTOML_DEBUG"))
+    debug = "--debug" in arguments or os.environ.get("AUTOML_DEBUG", "").lower() not in OFF
     if not debug:  # what the library notes on the way is for whoever asks for it
         logging.getLogger("automl_cli").addHandler(logging.NullHandler())
         logging.getLogger("automl_cli").propagate = False
