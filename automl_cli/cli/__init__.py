@@ -57,7 +57,7 @@ def settings(
     automl fit data.csv --target y       finds a model within 5 minutes (or --time)
     automl predict data.automl new.csv   applies it
     """
-    context.default_map = load_settings([command.name for command in app.registered_commands if command.name])
+    context.default_map = load_settings(context)
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 

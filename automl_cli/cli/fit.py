@@ -32,6 +32,7 @@ from automl_cli.cli.settings import (
     parse_latency,
     parse_seconds,
     parse_size,
+    parse_wait,
     settings_table,
 )
 from automl_cli.clock import Deadline, process_age
@@ -315,7 +316,7 @@ def fit(
         dask=dask,
         without=parse_parts([*(without or ()), *(["racing"] if no_racing else [])]),
         experience="off" if no_experience else experience,
-        wait=0.0 if wait is None else parse_seconds(wait),
+        wait=parse_wait(wait),
         keep=None if champion is None else keep,
         sign_key=sign_key,
         require_signature=require_signature,
