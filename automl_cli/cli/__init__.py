@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import io
 import logging
 import os
 import sys
@@ -65,6 +66,8 @@ def settings(
 def main() -> NoReturn:
     """Run the command line and leave with its exit code, at once: loaded libraries take long to say goodbye."""
     _open_missing_streams()
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # a locale without a letter must not end an answer half way
     code = run(sys.argv[1:])
     try:
         sys.stdout.flush()

@@ -3,6 +3,7 @@
 import contextlib
 import math
 import re
+import sys
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
@@ -182,10 +183,11 @@ def say(text: str) -> None:
 
 
 def print_json(data: Any) -> None:
-    """Print one JSON document on stdout; numbers that are not finite become null."""
+    """Print one JSON document on stdout; numbers that are not finite become null, letters that it lacks are escaped."""
     import json
 
-    typer.echo(harmless(json.dumps(_finite(data), indent=2, ensure_ascii=False, default=str)))
+    escaped = not (sys.stdout.encoding or "utf-8").lower().startswith("utf")
+    typer.echo(harmless(json.dumps(_finite(data), indent=2, ensure_ascii=escaped, default=str)))
 
 
 def _finite(value: Any) -> Any:
