@@ -11,9 +11,16 @@ from automl_cli.cli.settings import parse_latency, parse_seconds, parse_size
 from automl_cli.clock import Deadline, process_age
 from automl_cli.errors import UsageError
 
-app = typer.Typer(help="List, resume and clear the folders that fits work in.", no_args_is_help=True)
+app = typer.Typer(invoke_without_command=True)
 
 Name = Annotated[str, typer.Argument(metavar="RUN", help="Its name, or the beginning of it.")]
+
+
+@app.callback()
+def commands(context: typer.Context) -> None:
+    """List, resume and clear the folders that fits work in."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 @app.command("list")
