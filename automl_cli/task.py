@@ -201,8 +201,10 @@ def read_truth(labels: Any, target: str, classes: Sequence[str], notation: Notat
     if classes:
         codes = pc.index_in(cells, value_set=pa.array(classes, pa.string())).fill_null(-1).to_numpy()
         if codes.min() < 0:
-            label = cells[int(np.argmin(codes))].as_py()
-            raise BadData(f"target {target!r} holds {label!r}, which the model was not trained on", hint="leave it out")
+            label, strange = cells[int(np.argmin(codes))].as_py(), kept[codes < 0]
+            where = f"in {len(strange):,} of {len(kept):,} rows, the first {label!r} in data row {strange[0] + 1}"
+            problem = f"target {target!r} holds labels that the model was not trained on {where}"
+            raise BadData(problem, hint="leave such rows out")
         return codes.astype(np.int64), kept
     known = None if notation.is_plain and notation.decimal == "." else notation
     written = _written(pc.unique(cells), known)

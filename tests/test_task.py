@@ -208,6 +208,12 @@ def test_two_numbers_can_be_a_regression():
     assert task.n_outputs == 1
 
 
+def test_a_label_that_the_model_does_not_know_is_named_with_its_row():
+    with pytest.raises(BadData) as caught:
+        read_truth(["yes", None, "no", "maybe", "no", "perhaps"], "churned", ("no", "yes"))
+    assert "not trained on in 2 of 5 rows, the first 'maybe' in data row 4" in caught.value.problem
+
+
 @pytest.mark.parametrize("notation", [Notation(), Notation(",", ".", suffix="kg")])
 def test_a_label_that_is_no_number_is_told_and_the_others_are_read(notation):
     cells = (
