@@ -216,6 +216,16 @@ def test_durations_of_parquet_are_seconds(tmp_path):
         assert [float(label) for label in labels[:-1]] == seconds[:-1]
 
 
+def test_a_target_of_numbers_is_not_called_text(csv_file):
+    table = read_table(csv_file("x,y\n" + rows(30, lambda i: f"{i},{i * i}")), target="y")
+    assert table.schema.column("y").reason == "numbers"
+
+
+def test_an_empty_name_is_no_folder():
+    with pytest.raises(BadData, match="no file is named"):
+        read_table("")
+
+
 def test_a_doubled_column_of_parquet_is_read_as_in_csv(tmp_path):
     pyarrow.parquet.write_table(
         pa.table([pa.array([1, 2]), pa.array([3, 4])], names=["a", "a"]), tmp_path / "t.parquet"
