@@ -206,7 +206,7 @@ def test_incomplete_commands(command, folder, line):
 EVALUATED = {
     "metric_of_another_task": (GOOD, ["--metric", "rmse"], 2, "use one of roc_auc"),
     "no_target": (NEW, [], 3, "has no column 'y'"),
-    "unknown_label": (csv("a,b,c,y", "1,2,a,perhaps", "1,2,a,no"), [], 3, "'y' holds 'perhaps'"),
+    "unknown_label": (csv("a,b,c,y", "1,2,a,perhaps", "1,2,a,no"), [], 3, "the first 'perhaps' in data row 1"),
     "no_truth": (csv("a,b,c,y", "1,2,a,", "1,2,b,"), [], 3, "no row has a value of target 'y'"),
 }
 
