@@ -11,9 +11,10 @@ from threadpoolctl import threadpool_limits
 from automl_cli.artifact import Artifact, TrustedKeys, open_artifact
 from automl_cli.attached import PREDICTIONS, predictions_reference
 from automl_cli.errors import BadArtifact, BadData, UsageError
-from automl_cli.features.frame import frame_from_table
+from automl_cli.features.frame import Frame, frame_from_table
 from automl_cli.features.matrix import Array
 from automl_cli.metrics import METRICS
+from automl_cli.outputs import KeptOutputs
 from automl_cli.prediction import (
     bootstrapped,
     check_reference,
@@ -22,6 +23,7 @@ from automl_cli.prediction import (
     truth_of,
     weights_of,
 )
+from automl_cli.readapting import asked_by_fold
 from automl_cli.reference import (
     ColumnReference,
     Reference,
@@ -38,7 +40,7 @@ from automl_cli.transfer.domain import auc_interval
 
 LEVEL = 0.01  # of false discoveries among all columns
 LARGE = 0.1  # Jensen-Shannon distance, 0 (the same) to 1 (nothing in common): a normal moved by a quarter of its width
-LARGE_PREDICTIONS = 0.25  # of the averaged model's against those of single folds, which spread more
+LARGE_PREDICTIONS = 0.25  # between rows of one table: one fold's models say another thing than the next one's
 LEAST_ROWS = 30
 MOST_DOMAIN_ROWS = 2_000
 TOLD_APART = 0.6  # AUC that a classifier of old and new rows must surely exceed
@@ -92,7 +94,7 @@ class Check:
     score_before, interval_before
         What the model reached at training.
     strange_labels : mapping of str to int
-        Labels that the model does not know, and how many rows have them.
+        Labels that the model does not know, or that are no numbers, and how many rows have them.
     """
 
     n_rows: int
@@ -158,7 +160,7 @@ def check(model: Path, data: str, *, threads: int, trusted: TrustedKeys | None =
         columns = _column_drifts(bins, reference.columns)
         outputs = artifact.predict(frame, threads)
         scored = _scored(artifact, table, outputs)
-        predictions = _prediction_drift(reference, outputs)
+        predictions = _prediction_drift(artifact, reference, frame, outputs, threads)
     timeless = [i for i, column in enumerate(reference.columns) if column.kind != "datetime"]
     domain = None
     if len(reference.rows) >= LEAST_ROWS and timeless:
@@ -235,17 +237,29 @@ def domain_auc(old: Array, new: Array, *, seed: int = 0) -> tuple[float, float, 
     return auc_interval(auc, *(len(part) for part in parts))
 
 
-def _prediction_drift(reference: Reference, outputs: Array) -> ColumnDrift | None:
-    before = reference.predictions
-    now = predictions_reference(outputs)
-    if before is None or now is None:
+def _prediction_drift(
+    artifact: Artifact, reference: Reference, frame: Frame, outputs: Array, threads: int
+) -> ColumnDrift | None:
+    """Compare what single folds' models say, as they spoke of the training: the mean of all of them spreads less."""
+    before = _predictions_before(artifact, reference)
+    if before is None or not len(outputs):
         return None
+    plain = artifact.n_folds == 1 and artifact.manifest.decision.moved is None
+    said = outputs if plain else asked_by_fold(artifact, frame, threads)
     if before.kind == "categorical":
-        bins = bins_of_codes(outputs.argmax(axis=1), outputs.shape[1])
+        bins = bins_of_codes(said.argmax(axis=1), said.shape[1])
     else:
-        bins = bins_of_numbers(outputs[:, -1], np.array(before.edges))
+        bins = bins_of_numbers(said[:, -1], np.array(before.edges))
     counts = counts_by_bin(bins, before)
     return _drift(before, counts, *compared(np.array(before.counts), counts, before.kind))
+
+
+def _predictions_before(artifact: Artifact, reference: Reference) -> ColumnReference | None:
+    """Return the predictions at training; a fit for other shares of the classes has kept uncorrected ones apart."""
+    if reference.predictions is None or "transfer" not in artifact.manifest.data:
+        return reference.predictions
+    kept = artifact.attached("outputs", KeptOutputs.from_parts)
+    return reference.predictions if kept is None else predictions_reference(kept.outputs) or reference.predictions
 
 
 def _scored(artifact: Artifact, table: Table, outputs: Array) -> dict[str, Any]:
@@ -259,7 +273,8 @@ def _scored(artifact: Artifact, table: Table, outputs: Array) -> dict[str, Any]:
     nothing: dict[str, Any] = {"score": None, "score_interval": None, "strange_labels": {}, **before}
     if manifest.target not in table.schema:
         return nothing
-    labels, nothing["strange_labels"] = known_labels(table.strings(manifest.target), manifest.classes)
+    notation = table.schema.column(manifest.target).notation
+    labels, nothing["strange_labels"] = known_labels(table.strings(manifest.target), manifest.classes, notation)
     try:
         y, kept = truth_of(table, manifest, labels)
     except BadData:  # no label at all, or none that the model knows
@@ -288,7 +303,9 @@ def _reasons(found: Check) -> list[str]:
     if found.strange_labels:
         n_rows, label = sum(found.strange_labels.values()), next(iter(found.strange_labels))
         rows = "1 row has" if n_rows == 1 else f"{n_rows:,} rows have"
-        reasons.append(f"{rows} a label that the model does not know, such as {label[:40]!r}")
+        values = METRICS[found.metric].needs == "values"
+        what = "that is no number" if values else "that the model does not know"
+        reasons.append(f"{rows} a label {what}, such as {label[:40]!r}")
     if _is_worse(found):
         was = f"it was {found.score_before:.5g} at training"
         reasons.append(f"{found.metric_title} is {found.score:.5g} on the labelled rows, {was}")

@@ -137,7 +137,8 @@ def check_writable(path: Path, *, only_file: bool = False) -> None:
         As `write_whole` would at the end.
     """
     if path.is_dir():
-        raise UsageError(f"{path} is a folder", hint="name a file")
+        hint = "name a file" if path != Path() else "name a file; an empty name stands for the current folder too"
+        raise UsageError(f"{path} is a folder", hint=hint)
     place = path.resolve()
     if place.exists() and not place.is_file():
         if only_file:

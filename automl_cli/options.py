@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from automl_cli.errors import UsageError
@@ -124,7 +125,7 @@ class FitOptions:
             if name == self.target:
                 raise UsageError(f"{option} {name!r} is the target", hint="name another column")
             if name in self.ignore:
-                raise UsageError(f"{option} {name!r} is ignored as well", hint=f"leave out --ignore {name}")
+                raise UsageError(f"{option} {name!r} is ignored as well", hint=f"leave out --ignore {quote(name)}")
         names = [name for _, name in self._role_options()]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:

@@ -32,6 +32,7 @@ from automl_cli.task import read_truth
 
 T = TypeVar("T")
 BOOTSTRAPS = 200
+COMPARE_CLASSES = frozenset({"roc_auc", "average_precision", "f1", "mcc"})  # undefined where there is one alone
 MOST_BOOTSTRAPPED = 100_000  # cells: 200 draws of them take about two seconds
 
 
@@ -104,6 +105,8 @@ class Scores:
         95 % bootstrap interval over rows of the model's own metric.
     naive : float
         The same metric of a guess that knows only the shares or the mean of these rows.
+
+    Where all rows are of one class, metrics that compare classes are NaN.
     """
 
     metric: str
@@ -315,7 +318,7 @@ def evaluate_model(
         raise BadData(f"{chosen.name} is not defined for some values of {manifest.target!r}", hint="choose a --metric")
     fitting = [m for m in METRICS.values() if manifest.kind in m.kinds and metric_fits(m.name, y)]
     guess = naive(y, weight, manifest.kind, manifest.n_outputs, len(y), metric=chosen)
-    return Scores(
+    found = Scores(
         metric=chosen.name,
         n_rows=len(y),
         n_left_out=table.n_rows - len(kept),
@@ -325,6 +328,20 @@ def evaluate_model(
         naive=chosen.natural(chosen.loss(y, guess, weight)),
         notices=table.notices,
     )
+    counted = y if weight is None else y[weight > 0]
+    if manifest.classes and len(np.unique(counted)) == 1:
+        return _of_one_class(found, f"{manifest.target!r} = {manifest.classes[counted[0]]!r}")
+    return found
+
+
+def _of_one_class(found: Scores, what: str) -> Scores:
+    """Take back the metrics that compare classes: 0.5 or 0 would pass for a model that has collapsed."""
+    silent = [name for name in found.scores if name in COMPARE_CLASSES]
+    notice = Notice("one_class", f"all rows have {what}: {', '.join(silent)} say nothing")
+    scores = {**found.scores, **dict.fromkeys(silent, np.nan)}
+    if found.metric in silent:
+        found = replace(found, interval=(np.nan, np.nan), naive=np.nan)
+    return replace(found, scores=scores, notices=(*found.notices, notice))
 
 
 def truth_of(table: Table, manifest: Manifest, labels: Any = None) -> tuple[Array, Array]:

@@ -167,7 +167,7 @@ def adapt_shares(artifact: Artifact, table: Table, out: Path, *, threads: int, s
     order = np.random.default_rng(0).permutation(frame.n_rows)[:MOST_ROWS]
     frame = frame.take(order)
     artifact.check()
-    outputs = _asked_by_fold(artifact, frame, threads)
+    outputs = asked_by_fold(artifact, frame, threads)
     metric = METRICS[manifest.metric]
     known = Known(said.outputs.astype(np.float64), said.y.astype(np.int64), None, np.arange(len(said.y)) % PARTS)
     with threadpool_limits(1):  # threads that wait for each other take longer than one on a busy machine
@@ -210,8 +210,14 @@ def _kept(artifact: Artifact) -> tuple[KeptOutputs, Reference]:
     return said, reference
 
 
-def _asked_by_fold(artifact: Artifact, frame: Frame, threads: int) -> Array:
-    """Ask each row of one model of each member, uncorrected: so were the training's rows."""
+def asked_by_fold(artifact: Artifact, frame: Frame, threads: int) -> Array:
+    """Ask each row of one model of each member, uncorrected: so were the training's rows.
+
+    Returns
+    -------
+    ndarray of shape (n_rows, n_outputs), float64
+        `Artifact.check` comes first.
+    """
     outputs = np.empty((frame.n_rows, artifact.manifest.n_outputs))
     for fold in range(artifact.n_folds):
         rows = np.arange(fold, frame.n_rows, artifact.n_folds)

@@ -201,8 +201,10 @@ def read_truth(labels: Any, target: str, classes: Sequence[str], notation: Notat
     if classes:
         codes = label_codes(cells, classes)
         if codes.min() < 0:
-            label = cells[int(np.argmin(codes))].as_py()
-            raise BadData(f"target {target!r} holds {label!r}, which the model was not trained on", hint="leave it out")
+            label, strange = cells[int(np.argmin(codes))].as_py(), kept[codes < 0]
+            where = f"in {len(strange):,} of {len(kept):,} rows, the first {label!r} in data row {strange[0] + 1}"
+            problem = f"target {target!r} holds labels that the model was not trained on {where}"
+            raise BadData(problem, hint="leave such rows out")
         return codes, kept
     known = None if notation.is_plain and notation.decimal == "." else notation
     written = _written(pc.unique(cells), known)
@@ -213,13 +215,25 @@ def read_truth(labels: Any, target: str, classes: Sequence[str], notation: Notat
     return y[finite], kept[finite]
 
 
-def known_labels(labels: Any, classes: Sequence[str]) -> tuple[Any, dict[str, int]]:
-    """Return labels with null for those that are none of the classes, and how often each of these occurs."""
+def known_labels(labels: Any, classes: Sequence[str], notation: Notation = PLAIN) -> tuple[Any, dict[str, int]]:
+    """Return labels with null for those that the model cannot know, and how often each of these occurs.
+
+    Parameters
+    ----------
+    labels, classes, notation : as for `read_truth`
+        Of a regression labels that are no numbers are null.
+    """
     cells = _cells(labels)
-    if not classes:
-        return cells, {}
-    usual = pa.array([*classes, *sorted(set(MISSING_LABELS) - set(classes))], pa.string())
-    strange = pc.and_kleene(pc.is_valid(cells), pc.invert(pc.is_in(cells, value_set=usual)))
+    if classes:
+        usual = pa.array([*classes, *sorted(set(MISSING_LABELS) - set(classes))], pa.string())
+        strange = pc.and_kleene(pc.is_valid(cells), pc.invert(pc.is_in(cells, value_set=usual)))
+    else:
+        texts = pc.unique(cells)
+        texts = texts.take(pa.array(_known(texts, pa.array(MISSING_LABELS, pa.string()))))
+        if _written(texts, None if notation.is_plain and notation.decimal == "." else notation) is not None:
+            return cells, {}
+        numbers = pc.coalesce(numbers_of(texts, notation), numbers_of(texts))
+        strange = pc.is_in(cells, value_set=texts.filter(pc.is_null(numbers)))
     counts = pc.value_counts(cells.filter(strange)).to_pylist()
     found = {str(entry["values"]): int(entry["counts"]) for entry in sorted(counts, key=lambda e: -e["counts"])}
     return pc.if_else(strange, None, cells), found

@@ -47,13 +47,18 @@ def automl() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run the real command: ``automl("fit", path, cwd=folder)`` gives its exit code and both streams."""
 
     def run(
-        *arguments: object, cwd: Path | None = None, stdin: str | None = None, seconds: float = 90
+        *arguments: object,
+        cwd: Path | None = None,
+        stdin: str | None = None,
+        seconds: float = 90,
+        encoding: str | None = None,
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [Path(sys.executable).with_name("automl"), *map(str, arguments)],
             check=False,
             capture_output=True,
             text=True,
+            encoding=encoding,
             cwd=cwd,
             input=stdin,
             stdin=subprocess.DEVNULL if stdin is None else None,

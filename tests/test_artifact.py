@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from automl_cli.artifact import Member, open_artifact, write_artifact
-from automl_cli.artifact.check import explain_child
+from automl_cli.artifact.check import check_native, explain_child
 from automl_cli.artifact.container import BLOBS, MANIFEST, MANIFEST_DIGEST
 from automl_cli.errors import AutomlError, BadArtifact, NoSpace, UsageError
 from automl_cli.families import find_families
@@ -574,6 +574,33 @@ def test_a_crash_of_the_child_is_a_damaged_file(name):
     error = explain_child(Path("m.automl"), -getattr(signal, name), "")
     assert isinstance(error, BadArtifact)
     assert name in error.problem
+
+
+def test_models_that_take_all_of_the_processors_time_are_damaged():
+    """A tree that walks in circles never gives the interpreter its turn."""
+    code = """
+    from pathlib import Path
+    from automl_cli.artifact import probe
+    def circle(path):
+        while True:
+            pass
+    probe.open_artifact = circle
+    probe.main(Path("m.automl"), "", seconds=1)
+    """
+    child = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, check=False)
+    error = explain_child(Path("m.automl"), child.returncode, "")
+    assert isinstance(error, BadArtifact)
+    assert "do not finish loading" in error.problem
+
+
+def test_a_busy_machine_says_nothing_about_the_file(small, tmp_path, monkeypatch):
+    (tmp_path / "slow").write_text("#!/bin/sh\nexec sleep 30\n")
+    (tmp_path / "slow").chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "slow"))
+    monkeypatch.setattr("automl_cli.artifact.check.SECONDS", 0.01)
+    with open_artifact(small[0]) as artifact, pytest.raises(AutomlError, match="the machine is busy") as caught:
+        check_native(small[0], artifact.manifest, 1)
+    assert caught.value.exit_code == 1
 
 
 def test_a_killed_child_says_nothing_about_the_file():

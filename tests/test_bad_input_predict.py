@@ -206,7 +206,7 @@ def test_incomplete_commands(command, folder, line):
 EVALUATED = {
     "metric_of_another_task": (GOOD, ["--metric", "rmse"], 2, "use one of roc_auc"),
     "no_target": (NEW, [], 3, "has no column 'y'"),
-    "unknown_label": (csv("a,b,c,y", "1,2,a,perhaps", "1,2,a,no"), [], 3, "'y' holds 'perhaps'"),
+    "unknown_label": (csv("a,b,c,y", "1,2,a,perhaps", "1,2,a,no"), [], 3, "the first 'perhaps' in data row 1"),
     "no_truth": (csv("a,b,c,y", "1,2,a,", "1,2,b,"), [], 3, "no row has a value of target 'y'"),
 }
 
@@ -251,6 +251,8 @@ STREAMS = {
     "full_device_for_json": ("automl inspect m.automl --json > /dev/full", (1,), "", "no space to write the output"),
     "no_stdout": ("automl predict m.automl new.csv -o p.csv -q >&-", (0,), "", ""),
     "no_stdin": ("automl predict m.automl - <&-", (3,), "", "there is no stdin to read"),
+    "full_stderr": ("automl predict m.automl new.csv -o p.csv 2> /dev/full", (0,), "", ""),
+    "full_stderr_for_an_error": ("automl predict m.automl nowhere.csv 2> /dev/full", (3,), "", ""),
     "no_stderr": ("automl predict m.automl nowhere.csv 2>&-", (3,), "", ""),
 }
 

@@ -64,6 +64,14 @@ def predict(command: Command, folder: Path) -> Callable[..., subprocess.Complete
     return run
 
 
+@pytest.mark.parametrize(("name", "plain"), [("p.csv.gz", "p.csv"), ("p.parquet", "p.csv"), ("a.b.ZIP", "a.b.csv")])
+def test_predictions_are_not_called_what_they_are_not(command: Command, tmp_path: Path, name: str, plain: str) -> None:
+    for line in (("predict", "m.automl", "new.csv"), ("embed", "new.csv")):
+        done = command(*line, "-o", name, cwd=tmp_path)
+        assert done.returncode == 2
+        assert done.stderr == f"automl: {name} is no name for what is written, which is CSV: name it {plain}\n"
+
+
 def test_odd_labels_come_back_as_they_were_written(predict: Command, folder: Path) -> None:
     answer = read(predict("odd.csv").stdout)
     truth = column(read((folder / "odd.csv").read_text()), "y")
@@ -72,6 +80,18 @@ def test_odd_labels_come_back_as_they_were_written(predict: Command, folder: Pat
     assert len(given) == N_ROWS
     assert set(given) == set(ODD_LABELS)
     assert np.mean([a == b for a, b in zip(given, truth, strict=True)]) > 0.95
+
+
+def test_rows_of_one_class_have_no_score_that_compares_classes(command: Command, folder: Path) -> None:
+    header, *rows = labelled(ODD_LABELS)
+    write(folder / "one.csv", [header, *(row for row in rows if row[-1] == "007")])
+    done = command("evaluate", "odd.automl", "one.csv", "--metric", "roc_auc", "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert [found["scores"][name] for name in ("roc_auc", "mcc")] == [None, None]
+    assert (found["interval"], found["naive"]) == ([None, None], None)
+    assert found["scores"]["accuracy"] > 0.9
+    assert "all rows have 'y' = '007': roc_auc, mcc say nothing" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What a person sees: a live view on a terminal, plain lines elsewhere, nothing where quiet is asked for."""
 
 import contextlib
+import json
 import os
 import pty
 import random
@@ -105,6 +106,19 @@ def test_what_the_next_command_is_can_be_pasted(command: Command, folder: Path, 
     done = command("fit", "d.csv", *CHEAP, "-o", out, cwd=folder)
     said = done.stderr.splitlines()[-1].removeprefix("next: ")
     assert shlex.split(said)[2] == str(out)
+
+
+def test_letters_that_the_locale_lacks_do_not_end_an_answer(
+    automl: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "latin-1")
+    (tmp_path / "d.csv").write_text("größe,😀\n" + "".join(f"{i}.5,{i * i}\n" for i in range(30)), encoding="utf-8")
+    done = automl("profile", "d.csv", cwd=tmp_path, encoding="latin-1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "größe" in done.stdout
+    assert "\\U0001f600" in done.stdout
+    done = automl("profile", "d.csv", "--json", cwd=tmp_path, encoding="latin-1")
+    assert [column["name"] for column in json.loads(done.stdout)["columns"]] == ["größe", "😀"]
 
 
 def test_markup_in_names_is_shown_as_it_is(command: Command, tmp_path: Path) -> None:

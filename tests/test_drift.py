@@ -2,13 +2,16 @@
 
 import csv
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automl_cli.drift import _column_drifts, domain_auc
+from automl_cli.calibration import PLAIN
+from automl_cli.drift import _column_drifts, _prediction_drift, domain_auc
 from automl_cli.features.frame import Frame, FrameSchema
 from automl_cli.reference import (
     Reference,
@@ -144,6 +147,23 @@ def test_a_date_does_not_let_other_columns_pass_for_drift() -> None:
     assert with_date == without
 
 
+@pytest.mark.parametrize(("moved", "drifted"), [(0.0, False), (1.5, True)])
+def test_a_mean_of_models_that_disagree_is_no_drift_and_predictions_that_move_are(moved, drifted) -> None:
+    """Model k of 5 answers with column k: as widely spread as any other, while their mean is hardly spread at all."""
+    rng = np.random.default_rng(0)
+
+    def of_fold(k):
+        return SimpleNamespace(predict_unchecked=lambda frame, threads: frame.numbers[:, [k]])
+
+    manifest = SimpleNamespace(n_outputs=1, data={}, decision=PLAIN)
+    model = SimpleNamespace(n_folds=5, manifest=manifest, uncorrected=of_fold)
+    before = column_reference("prediction", "numeric", rng.normal(size=1_000))
+    now = numbers_frame(rng.normal(moved, 1.0, size=(1_000, 5)))
+    outputs = now.numbers.mean(axis=1, keepdims=True)
+    found = _prediction_drift(model, Reference((), np.zeros((0, 0)), before), now, outputs, 1)
+    assert found.drifted == drifted
+
+
 def write(path, n, *, seed, shift=0.0, slope=1.0, kinds=("a", "b", "c"), blank=0.0, labels=True):
     rng = np.random.default_rng(seed)
     x, z = rng.normal(size=(2, n))
@@ -223,6 +243,18 @@ def test_a_label_that_the_model_does_not_know_is_drift_and_the_others_are_scored
     assert found["strange_labels"] == {"maybe": 7}
     assert found["reasons"] == ["7 rows have a label that the model does not know, such as 'maybe'"]
     assert 0.6 < found["score"] < 1
+
+
+def test_a_label_that_is_no_number_is_drift_and_the_others_are_scored(command, tmp_path) -> None:
+    models = Path(__file__).parent / "data" / "models"
+    header, *rows = (models / "format-2-regression.csv").read_text().splitlines()
+    rows = [rows[0].rpartition(",")[0] + ",n.a.", *rows[1:], *rows]
+    (tmp_path / "new.csv").write_text("\n".join([header, *rows]) + "\n")
+    answer = command("check", models / "format-2-regression.automl", "new.csv", "--json", cwd=tmp_path)
+    assert answer.returncode == 8, answer.stderr
+    found = json.loads(answer.stdout)
+    assert "1 row has a label that is no number, such as 'n.a.'" in found["reasons"]
+    assert found["score"] > 0
 
 
 def test_too_few_rows_tell_nothing(command, home) -> None:

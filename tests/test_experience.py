@@ -154,6 +154,26 @@ def test_a_damaged_store_is_told_and_the_run_is_kept(tmp_path: Path, content: by
         assert {run.uid for run in every_run(connection)} == {"r1", "next"}
 
 
+def test_what_is_no_export_is_told(tmp_path: Path) -> None:
+    store = open_store(url_of(tmp_path / "e.sqlite"))
+    (tmp_path / "table.csv").write_text("a,b\n1,2\n")
+    for name, says in (
+        ("table.csv", "is no export of experience"),
+        ("nosuch", "cannot be read (No such file or direct"),
+    ):
+        with pytest.raises(BadData) as caught:
+            take_in(store, tmp_path / name)
+        assert says in caught.value.problem
+
+
+def test_a_store_is_kept_in_a_file_or_in_postgres() -> None:
+    with pytest.raises(UsageError) as caught:
+        find_url("mssql+pymssql://user:secret@host/name")
+    assert "mssql" in caught.value.problem
+    assert "postgresql://" in str(caught.value.hint)
+    assert "secret" not in str(caught.value)
+
+
 def test_a_cut_store_is_told(tmp_path: Path) -> None:
     path = tmp_path / "e.sqlite"
     store = open_store(url_of(path))

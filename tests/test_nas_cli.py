@@ -1,15 +1,19 @@
 """`automl nas` and `--nas`: networks are searched, drawn and saved; without torch one line says what is missing."""
 
 import json
+import os
+import shutil
+import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from automl_cli.background import Background
-from automl_cli.errors import MissingExtra, UsageError
+from automl_cli.errors import MissingExtra, NoModel, UsageError
+from automl_cli.events import Event
 from automl_cli.families import find_families
 from automl_cli.families.family import Shape
 from automl_cli.families.neural import FAMILY, NETWORKS
@@ -173,6 +177,23 @@ def test_without_torch_one_line_says_how_to_get_it(command: Command, folder: Pat
         done = command(*line, "--trials", 1, cwd=folder)
         assert done.returncode == 2
         assert "pip install 'automl-cli[neural]'" in done.stderr
+
+
+def test_a_search_that_is_interrupted_before_a_model_draws_no_other_one(
+    command: Command, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nothing(*arguments: object) -> Iterator[Event]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise NoModel("nothing was fitted")
+        yield
+
+    monkeypatch.setattr("automl_cli.workflow.fit", nothing)
+    line = ("nas", "d.csv", "-t", "y", "--trials", 1, "-o")
+    model = shutil.copy(Path(__file__).parent / "data" / "models" / "format-2.automl", tmp_path)
+    for out in (tmp_path / "none.automl", model):
+        done = command(*line, out, cwd=folder)
+        assert (done.returncode, done.stdout) == (143, "")
+        assert done.stderr == "automl: interrupted before there was a model\n"
 
 
 def test_a_model_without_networks_has_nothing_to_draw(command: Command, folder: Path) -> None:

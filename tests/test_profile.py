@@ -67,6 +67,12 @@ def test_honest_tables_have_no_leaks(name, target):
     assert found(SAMPLES / f"{name}.csv", target) == []
 
 
+def test_the_option_against_a_leak_can_be_pasted(make, rng):
+    y = classes(rng)
+    path = make(**{"monthly fee": np.where(y == "yes", rng.uniform(5, 9, N), 0), "y": y})
+    assert found(path, "y")[0].endswith("add --ignore 'monthly fee'")
+
+
 def test_leaks_for_classes(make, rng):
     y = classes(rng)
     path = make(

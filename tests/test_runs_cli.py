@@ -94,6 +94,13 @@ def test_what_cannot_be_resumed_is_said(command, tmp_path) -> None:
     assert "2 runs begin with 'day'" in command("runs", "show", "day", cwd=tmp_path).stderr
 
 
+@pytest.mark.parametrize("name", ["runs", "experience"])
+def test_without_a_command_the_commands_are_listed(command, tmp_path, name) -> None:
+    done = command(name, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "show" in done.stdout
+
+
 def test_options_survive_the_way_through_a_file(tmp_path) -> None:
     options = FitOptions(
         str(tmp_path / "d.csv"),

@@ -5,10 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automl_cli.cli.settings import parse_bytes, parse_seconds
+from automl_cli.cli.settings import load_settings, parse_bytes, parse_seconds, parse_wait
 from automl_cli.errors import UsageError
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -62,6 +63,41 @@ def test_options_given_several_times(
     assert found["ignore"] == ("d", "flag")
 
 
+def test_one_value_of_an_option_given_several_times_needs_no_list(
+    shown: Callable[..., dict[str, tuple[str, str]]],
+) -> None:
+    found = shown('[fit]\ntarget = "y"\nignore = "customer id"\nfolds = 4\n')
+    assert found["ignore"] == ("customer id", "automl.toml")
+
+
+def test_columns_to_repeat_may_be_a_list(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from automl_cli.cli import app
+    from automl_cli.cli.predict import names_of
+
+    monkeypatch.chdir(tmp_path)
+    Path("automl.toml").write_text('[predict]\ncolumns = ["id", "a, b"]\n')
+    group = typer.main.get_command(app)
+    read = load_settings(typer.Context(group))
+    assert names_of(read["predict"]["columns"]) == ("id", "a, b")
+
+
+def test_a_settings_file_that_is_a_folder_is_told(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "automl.toml").mkdir()
+    done = command("profile", "d.csv", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "automl: automl.toml cannot be read (Is a directory): mend it or move it away\n"
+
+
+@pytest.mark.parametrize(("value", "shows"), [("0", False), ("false", False), ("1", True)])
+def test_debug_is_switched_in_the_environment_as_any_other_option(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str, shows: bool
+) -> None:
+    monkeypatch.setenv("AUTOML_DEBUG", value)
+    done = command("profile", "nosuch.csv", cwd=tmp_path)
+    assert done.returncode == 3
+    assert done.stderr.startswith("Traceback") == shows
+
+
 @pytest.mark.parametrize("key", ["weight-column", "weight_column"])
 def test_keys_are_spelled_like_options(shown: Callable[..., dict[str, tuple[str, str]]], key: str) -> None:
     assert shown(f'[fit]\ntarget = "y"\n{key} = "größe"\n')["weight-column"] == ("größe", "automl.toml")
@@ -88,7 +124,9 @@ def test_settings_of_one_command_are_no_settings_of_another(command: Command, tm
     ("toml", "says"),
     [
         ('[fits]\ntarget = "y"\n', "did you mean 'fit'?"),
-        ('[fit]\ntarget = "y"\ninclude = "linear"\n', "--include"),
+        ('[fit]\ntarget = ["y"]\n', "automl.toml sets 'target' to a list, and it takes one value"),
+        ("[runs]\njson = true\n", "[runs], which takes no settings"),
+        ('[experience]\nexperience = "e.sqlite"\n', "[experience], which takes no settings"),
         ('[fit]\ntarget = "y"\nquiet = "perhaps"\n', "--quiet"),
         ('[fit]\ntarget = "y"\nfolds = 1\n', "--folds"),
         ('[fit]\ntarget = "y"\nproba = true\n', "'proba'"),
@@ -112,6 +150,12 @@ def test_durations_add_up(hours: int, minutes: int, seconds: int) -> None:
     else:
         with pytest.raises(UsageError):
             parse_seconds(text)
+
+
+@pytest.mark.parametrize("text", [None, "0", "0s", " 0m "])
+def test_no_wait_is_a_wait_of_no_time(text: str | None) -> None:
+    assert parse_wait(text) == 0
+    assert parse_wait("10m") == 600
 
 
 @pytest.mark.parametrize("text", ["", "s", "10x", "1h 5", "-3s", "1e3", "inf", "nan", "0s", "9" * 400])

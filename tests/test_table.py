@@ -203,6 +203,52 @@ def test_parquet_reads_like_csv(csv_file, tmp_path):
     assert table.texts("y") == ["1", "2", "1"]
 
 
+def test_durations_of_parquet_are_seconds(tmp_path):
+    """As pandas writes the difference of two dates; also where the column is the target."""
+    seconds = [*range(0, 90_000, 1_500), None]
+    for unit, factor in (("s", 1), ("ms", 10**3), ("us", 10**6), ("ns", 10**9)):
+        spans = pa.array([None if s is None else s * factor for s in seconds], pa.duration(unit))
+        pyarrow.parquet.write_table(pa.table({"span": spans, "y": range(len(seconds))}), tmp_path / "t.parquet")
+        table = read_table(tmp_path / "t.parquet")
+        assert table.schema.column("span").kind is Kind.NUMERIC
+        np.testing.assert_array_equal(table.numbers("span"), [*seconds[:-1], np.nan])
+        labels = read_table(tmp_path / "t.parquet", target="span").texts("span")
+        assert [float(label) for label in labels[:-1]] == seconds[:-1]
+
+
+def test_a_target_of_numbers_is_not_called_text(csv_file):
+    table = read_table(csv_file("x,y\n" + rows(30, lambda i: f"{i},{i * i}")), target="y")
+    assert table.schema.column("y").reason == "numbers"
+
+
+def test_an_empty_name_is_no_folder():
+    with pytest.raises(BadData, match="no file is named"):
+        read_table("")
+
+
+def test_a_doubled_column_of_parquet_is_read_as_in_csv(tmp_path):
+    pyarrow.parquet.write_table(
+        pa.table([pa.array([1, 2]), pa.array([3, 4])], names=["a", "a"]), tmp_path / "t.parquet"
+    )
+    table = read_table(tmp_path / "t.parquet", target="a.1")
+    assert table.schema.names == ("a", "a.1")
+    assert table.texts("a.1") == ["3", "4"]
+
+
+def test_bytes_of_parquet_are_text_whatever_their_type(tmp_path):
+    words, keys = [b"ab", b"cd", None], [bytes([0xF0 + i]) * 16 for i in range(3)]
+    columns = {str(kind): pa.array(words, kind) for kind in (pa.binary(2), pa.binary_view(), pa.large_binary())}
+    path = tmp_path / "t.parquet"
+    pyarrow.parquet.write_table(pa.table({**columns, "key": pa.array(keys, pa.binary(16))}), path)
+    table = read_table(path)
+    for name in columns:
+        assert table.schema.column(name).categories == ("ab", "cd")
+    assert read_table(path, target="key").texts("key") == [key.hex() for key in keys]
+    with pytest.raises(BadData, match="cannot be read as text"):
+        pyarrow.parquet.write_table(pa.table({"key": pa.array(keys, pa.binary())}), path)
+        read_table(path)
+
+
 def test_stdin_is_read_only_when_asked(monkeypatch):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(gzip.compress(PLAIN.encode()))))
     table = read_table("-")

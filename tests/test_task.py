@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from automl_cli.errors import BadData, UsageError
-from automl_cli.task import MISSING_LABELS, TaskKind, make_task
+from automl_cli.table.notation import Notation
+from automl_cli.task import MISSING_LABELS, TaskKind, known_labels, make_task, read_truth
 
 
 def _task(labels, **options):
@@ -205,6 +206,25 @@ def test_two_numbers_can_be_a_regression():
     assert task.y.tolist() == [1.0, 5.5, 1.0]
     assert task.classes == ()
     assert task.n_outputs == 1
+
+
+def test_a_label_that_the_model_does_not_know_is_named_with_its_row():
+    with pytest.raises(BadData) as caught:
+        read_truth(["yes", None, "no", "maybe", "no", "perhaps"], "churned", ("no", "yes"))
+    assert "not trained on in 2 of 5 rows, the first 'maybe' in data row 4" in caught.value.problem
+
+
+@pytest.mark.parametrize("notation", [Notation(), Notation(",", ".", suffix="kg")])
+def test_a_label_that_is_no_number_is_told_and_the_others_are_read(notation):
+    cells = (
+        ["1.250,5 kg", "n.a.", None, "-", "3 kg", "n.a."]
+        if notation.suffix
+        else ["1250.5", "n.a.", "", "-", "3", "n.a."]
+    )
+    labels, strange = known_labels(cells, (), notation)
+    assert strange == {"n.a.": 2}
+    y, kept = read_truth(labels, "y", (), notation)
+    assert (y.tolist(), kept.tolist()) == ([1250.5, 3.0], [0, 4])
 
 
 def test_a_task_travels_to_a_worker():

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from math import ceil
 from pathlib import Path
 
 from automl_cli.artifact.manifest import Manifest
@@ -22,7 +23,9 @@ MARK = "automl-check: "
 """Begins the line in which the child says what is wrong."""
 SECONDS = 60.0
 BYTES_PER_SECOND = 2e6
-"""Models load at 20 MB/s and more; a tree that walks in circles never ends."""
+"""Of a processor: models load at 20 MB/s and more; a tree that walks in circles never ends."""
+WAITING = 10.0
+"""Times as long by the clock: a machine that is busy says nothing about the file."""
 MOST_VERDICTS = 2000
 
 _CRASHES = frozenset({"SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGTRAP", "SIGSYS"})
@@ -40,26 +43,28 @@ def check_native(path: Path, manifest: Manifest, n_bytes: int) -> None:
     Raises
     ------
     BadArtifact
-        The child crashed, found something malformed, or did not end.
+        The child crashed, found something malformed, or used up the processor's time that it was given.
     AutomlError
-        The child could not do its work, such as for want of memory or space.
+        The child could not do its work, such as for want of memory or space, or on a machine that is too busy.
     """
     if _is_checked(manifest.digest):
         return
+    seconds = SECONDS + n_bytes / BYTES_PER_SECOND
     command = [sys.executable, "-P", "-m", "automl_cli.artifact.probe", str(path.absolute()), manifest.digest]
     with private_folder() as folder:  # ours: a child that crashes does not clear up
         try:
             child = subprocess.run(
-                command,
+                [*command, str(ceil(seconds))],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 env={**os.environ, "TMPDIR": str(folder)},
-                timeout=SECONDS + n_bytes / BYTES_PER_SECOND,
+                timeout=WAITING * seconds,
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
-            raise BadArtifact(f"{path} is damaged: its models do not finish loading", hint=_HINT) from error
+            took = f"checking {path} took longer than {WAITING * seconds:.0f} s"
+            raise AutomlError(f"{took}: the machine is busy", hint="try again") from error
     if child.returncode:
         raise explain_child(path, child.returncode, child.stdout.decode(errors="replace"))
     mark_checked(manifest.digest)
@@ -141,6 +146,8 @@ def explain_child(path: Path, code: int, output: str) -> AutomlError:
         return BadArtifact(said[-1], hint=_HINT)
     if code < 0:
         name = _signal_name(-code)
+        if name == "SIGXCPU":
+            return BadArtifact(f"{path} is damaged: its models do not finish loading", hint=_HINT)
         if name in _CRASHES:
             return BadArtifact(f"{path} is damaged: reading its models crashes ({name})", hint=_HINT)
         return AutomlError(f"checking {path} was ended by {name}", hint="there may be too little memory")

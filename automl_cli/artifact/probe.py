@@ -13,13 +13,22 @@ from automl_cli.errors import AutomlError, BadArtifact, SchemaMismatch
 from automl_cli.features.frame import Frame, FrameSchema
 
 
-def main(path: Path, digest: str) -> int:
+def main(path: Path, digest: str, seconds: int | None = None) -> int:
     """Load and probe a file; return an exit code and say on stdout what is wrong.
 
     The one process whose purpose is to be harmed: it catches everything that can be caught.
+
+    Parameters
+    ----------
+    seconds : int or None
+        Of a processor, after which the process is ended by SIGXCPU.
     """
     # A crash is expected here; nobody wants its memory on disk.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if seconds is not None:
+        _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+        soft = seconds if hard == resource.RLIM_INFINITY else min(seconds, hard)
+        resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
     try:
         with open_artifact(path) as artifact:
             if artifact.manifest.digest != digest:
@@ -64,4 +73,4 @@ def _say(problem: str) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(Path(sys.argv[1]), sys.argv[2]))
+    raise SystemExit(main(Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:])))

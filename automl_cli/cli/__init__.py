@@ -1,6 +1,8 @@
 """The command line: parse, one call, and one map from errors to exit codes."""
 
 import atexit
+import contextlib
+import io
 import logging
 import os
 import sys
@@ -12,6 +14,8 @@ from automl_cli.cli import adapt, check, embed, evaluate, experience, fit, inspe
 from automl_cli.cli.settings import load_settings
 from automl_cli.errors import AutomlError, UsageError
 from automl_cli.harmless import harmless
+
+OFF = ("", "0", "false", "f", "no", "n", "off")  # as every other switch in the environment is read
 
 app = typer.Typer(
     name="automl",
@@ -54,7 +58,7 @@ def settings(
     automl fit data.csv --target y       finds a model within 5 minutes (or --time)
     automl predict data.automl new.csv   applies it
     """
-    context.default_map = load_settings([command.name for command in app.registered_commands if command.name])
+    context.default_map = load_settings(context)
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
@@ -62,13 +66,16 @@ def settings(
 def main() -> NoReturn:
     """Run the command line and leave with its exit code, at once: loaded libraries take long to say goodbye."""
     _open_missing_streams()
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # a locale without a letter must not end an answer half way
     code = run(sys.argv[1:])
     try:
         sys.stdout.flush()
     except OSError as error:
         code = code or _fail_to_write(error, debug=False)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what could not be written is not tried again
-    sys.stderr.flush()
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.flush()
     # What libraries want to do at exit is done (multiprocessing removes its semaphores); taking the interpreter apart
     # is not: with everything loaded that costs 0.7 of the seconds that the time limit promised.
     atexit._run_exitfuncs()
@@ -86,7 +93,7 @@ def _open_missing_streams() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code; the one place where errors become messages."""
-    debug = "--debug" in arguments or bool(os.environ.get("AUTOML_DEBUG"))
+    debug = "--debug" in arguments or os.environ.get("AUTOML_DEBUG", "").lower() not in OFF
     if not debug:  # what the library notes on the way is for whoever asks for it
         logging.getLogger("automl_cli").addHandler(logging.NullHandler())
         logging.getLogger("automl_cli").propagate = False
@@ -124,11 +131,12 @@ def _fail_to_write(error: OSError, debug: bool) -> int:
 
 
 def _fail(message: str, code: int, debug: bool) -> int:
-    if debug:
-        import traceback
+    with contextlib.suppress(OSError, ValueError):  # a full disk under the log changes no exit code
+        if debug:
+            import traceback
 
-        sys.stderr.write(harmless(traceback.format_exc()))
-    sys.stderr.write(f"automl: {harmless(' '.join(message.split()))}\n")
+            sys.stderr.write(harmless(traceback.format_exc()))
+        sys.stderr.write(f"automl: {harmless(' '.join(message.split()))}\n")
     return code
 
 

@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from automl_cli.cli.fit import CHAMPION_KEPT, begin_imports, run_fit
-from automl_cli.cli.options import Data, Debug, Json, Model, Quiet, RequireSignature, Threads, print_json, trusted_by
+from automl_cli.cli.options import (
+    Data,
+    Debug,
+    Json,
+    Model,
+    Quiet,
+    RequireSignature,
+    Threads,
+    print_json,
+    say,
+    trusted_by,
+)
 from automl_cli.cli.settings import check_settings, parse_seconds
 from automl_cli.clock import Deadline, process_age
 from automl_cli.errors import UsageError
@@ -97,12 +108,11 @@ def adapt(
     begin_imports(local=True)
     names = telling_columns(manifest, table, column_names(data))
     if not quiet:
-        typer.echo(f"{data} has labels: a model of its rows is fitted, with {model} as its source", err=True)
+        say(f"{data} has labels: a model of its rows is fitted, with {model} as its source")
         if out.exists() and out.samefile(model):
-            kept = "keep a copy: as a source of later rows the new one serves less well than the one that it replaces"
-            typer.echo(kept, err=True)
+            say("keep a copy: as a source of later rows the new one serves less well than the one that it replaces")
         for sentence in unheeded(manifest, names):
-            typer.echo(sentence, err=True)
+            say(sentence)
     return run_fit(fitted_alike(options, manifest, names), deadline, quiet=quiet, json=json, explain=False)
 
 

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from automl_cli.cli.options import Data, Debug, Ignore, Json, Kinds, Quiet, parse_kinds, print_json
-from automl_cli.cli.predict import names_of, opened
+from automl_cli.cli.options import Data, Debug, Ignore, Json, Kinds, Quiet, parse_kinds, print_json, say
+from automl_cli.cli.predict import names_of, opened, refuse_other_forms
 from automl_cli.cli.settings import check_settings
 from automl_cli.errors import UsageError
 
@@ -58,6 +58,7 @@ def embed(
     if json and not written:
         raise UsageError("--json and the rows cannot both go to standard output", hint="name a file with -o")
     if out is not None and written:
+        refuse_other_forms(out)
         check_writable(out)
         refuse_to_overwrite(out, [Path(data), *map(Path, apply or ())])
     from automl_cli.lean import arrow_without_pandas
@@ -87,7 +88,7 @@ def embed(
     if not quiet:
         tell_notices(embedded.notices)
         if written:
-            typer.echo(f"{embedded.n_rows:,} rows in {len(embedded.names)} columns written to {out}", err=True)
+            say(f"{embedded.n_rows:,} rows in {len(embedded.names)} columns written to {out}")
     if json:
         print_json(embedded.to_json())
     return 0

@@ -5,11 +5,11 @@ from typing import Annotated, Any
 
 import typer
 
-from automl_cli.cli.options import Debug, Json, Quiet, print_json
+from automl_cli.cli.options import Debug, Json, Quiet, print_json, say
 from automl_cli.cli.settings import parse_seconds
 from automl_cli.errors import UsageError
 
-app = typer.Typer(help="Show, carry and forget what past runs measured.", no_args_is_help=True)
+app = typer.Typer(invoke_without_command=True)
 
 Where = Annotated[
     str | None,
@@ -21,6 +21,13 @@ Where = Annotated[
     ),
 ]
 Wanted = Annotated[str, typer.Argument(metavar="DATASET", help="Its name, #number or the start of its fingerprint.")]
+
+
+@app.callback()
+def commands(context: typer.Context) -> None:
+    """Show, carry and forget what past runs measured."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 def _url(where: str | None) -> str:
@@ -216,4 +223,4 @@ def build_experience(
 
 def _say(text: str, quiet: bool) -> None:
     if not quiet:
-        typer.echo(text, err=True)
+        say(text)

@@ -24,6 +24,7 @@ from automl_cli.cli.options import (
     parse_kinds,
     parse_parts,
     print_json,
+    say,
 )
 from automl_cli.cli.settings import (
     check_settings,
@@ -31,6 +32,7 @@ from automl_cli.cli.settings import (
     parse_latency,
     parse_seconds,
     parse_size,
+    parse_wait,
     settings_table,
 )
 from automl_cli.clock import Deadline, process_age
@@ -275,7 +277,7 @@ def fit(
     if time is None and trials is None:
         time = DEFAULT_TIME
         if not quiet:
-            typer.echo(f"no --time given: {DEFAULT_TIME} it is", err=True)
+            say(f"no --time given: {DEFAULT_TIME} it is")
     seconds = None if time is None else parse_seconds(time)
     deadline = Deadline.after(seconds, elapsed=process_age())
     if champion is not None and out is not None:
@@ -314,7 +316,7 @@ def fit(
         dask=dask,
         without=parse_parts([*(without or ()), *(["racing"] if no_racing else [])]),
         experience="off" if no_experience else experience,
-        wait=0.0 if wait is None else parse_seconds(wait),
+        wait=parse_wait(wait),
         keep=None if champion is None else keep,
         sign_key=sign_key,
         require_signature=require_signature,
@@ -370,8 +372,8 @@ def run_fit(
             last = show(events, deadline, quiet=quiet, explain=explain)
         except NoModel as error:
             if interrupts.exit_code and not isinstance(error, LimitNotMet):
-                typer.echo("automl: interrupted before there was a model", err=True)
-                return interrupts.exit_code
+                say("automl: interrupted before there was a model")
+                raise typer.Exit(interrupts.exit_code) from error  # whoever called has no model to go on with
             raise
     if json:
         print_json(last.to_json())

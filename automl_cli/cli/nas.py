@@ -18,6 +18,7 @@ from automl_cli.cli.options import (
     Target,
     Task,
     Time,
+    say,
 )
 from automl_cli.cli.settings import check_settings, parse_seconds
 from automl_cli.clock import Deadline, process_age
@@ -49,7 +50,7 @@ def nas(
     if time is None and trials is None:
         time = DEFAULT_TIME
         if not quiet:
-            typer.echo(f"no --time given: {DEFAULT_TIME} it is", err=True)
+            say(f"no --time given: {DEFAULT_TIME} it is")
     seconds = None if time is None else parse_seconds(time)
     deadline = Deadline.after(seconds, elapsed=process_age())
     begin_imports(local=True)

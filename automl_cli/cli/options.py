@@ -1,7 +1,9 @@
 """Options that several commands share."""
 
+import contextlib
 import math
 import re
+import sys
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
@@ -174,11 +176,18 @@ def parse_parts(names: Iterable[str]) -> frozenset[Any]:
     return frozenset(Part(name) for name in names)
 
 
+def say(text: str) -> None:
+    """Say a line on stderr; where it cannot be written, what the command has done is done all the same."""
+    with contextlib.suppress(OSError, ValueError):
+        typer.echo(harmless(text), err=True)
+
+
 def print_json(data: Any) -> None:
-    """Print one JSON document on stdout; numbers that are not finite become null."""
+    """Print one JSON document on stdout; numbers that are not finite become null, letters that it lacks are escaped."""
     import json
 
-    typer.echo(harmless(json.dumps(_finite(data), indent=2, ensure_ascii=False, default=str)))
+    escaped = not (sys.stdout.encoding or "utf-8").lower().startswith("utf")
+    typer.echo(harmless(json.dumps(_finite(data), indent=2, ensure_ascii=escaped, default=str)))
 
 
 def _finite(value: Any) -> Any:

@@ -21,11 +21,13 @@ from automl_cli.cli.options import (
     RequireSignature,
     Threads,
     parse_explain,
+    say,
     trusted_by,
 )
 from automl_cli.cli.settings import check_settings
 from automl_cli.errors import UsageError
 
+OTHER_FORMS = (".gz", ".bz2", ".xz", ".zst", ".zip", ".parquet")
 SPOOLED_BYTES = 64 << 20  # of an output that is written as a whole, before it goes to a temporary file
 
 
@@ -80,6 +82,7 @@ def predict(
     from automl_cli.files import check_writable, refuse_to_overwrite
 
     if out is not None and str(out) != "-":
+        refuse_other_forms(out)
         check_writable(out)
         refuse_to_overwrite(out, [model, Path(data), *filter(None, [require_signature])])
     from automl_cli.lean import arrow_without_pandas
@@ -103,9 +106,9 @@ def predict(
 
             tell_notices(done.notices)
         if done.explained:
-            typer.echo(done.explained, err=True)
+            say(done.explained)
         if out is not None and str(out) != "-":
-            typer.echo(f"{done.n_rows:,} predictions written to {out}", err=True)
+            say(f"{done.n_rows:,} predictions written to {out}")
     return 0
 
 
@@ -115,6 +118,18 @@ def names_of(columns: str) -> tuple[str, ...]:
         return tuple(name for row in csv.reader(io.StringIO(columns, newline="")) for name in row if name)
     except csv.Error as error:
         raise UsageError(f"--columns cannot be read ({error})", hint='put a name with a comma in "') from error
+
+
+def refuse_other_forms(out: Path) -> None:
+    """Refuse the name of a packed file or a Parquet file: no reader would take CSV for it.
+
+    Raises
+    ------
+    UsageError
+    """
+    if out.suffix.lower() in OTHER_FORMS:
+        plain = out.with_name(out.stem.removesuffix(".csv") + ".csv")
+        raise UsageError(f"{out} is no name for what is written, which is CSV", hint=f"name it {plain}")
 
 
 @contextlib.contextmanager

@@ -6,14 +6,21 @@ from typing import Annotated
 import typer
 
 from automl_cli.cli.fit import begin_imports, run_fit
-from automl_cli.cli.options import Debug, Json, Quiet, print_json
+from automl_cli.cli.options import Debug, Json, Quiet, print_json, say
 from automl_cli.cli.settings import parse_latency, parse_seconds, parse_size
 from automl_cli.clock import Deadline, process_age
 from automl_cli.errors import UsageError
 
-app = typer.Typer(help="List, resume and clear the folders that fits work in.", no_args_is_help=True)
+app = typer.Typer(invoke_without_command=True)
 
 Name = Annotated[str, typer.Argument(metavar="RUN", help="Its name, or the beginning of it.")]
+
+
+@app.callback()
+def commands(context: typer.Context) -> None:
+    """List, resume and clear the folders that fits work in."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 @app.command("list")
@@ -118,5 +125,5 @@ def clean(
     removed = [run for run in chosen if remove_run(run)]
     if not quiet:
         n, n_bytes = len(removed), sum(run.n_bytes for run in removed)
-        typer.echo(f"{n:,} run{'' if n == 1 else 's'} removed, {n_bytes / 1e6:.1f} MB", err=True)
+        say(f"{n:,} run{'' if n == 1 else 's'} removed, {n_bytes / 1e6:.1f} MB")
     return 0

@@ -1,12 +1,15 @@
 """Settings: a flag beats the environment, which beats automl.toml, which beats the default."""
 
+import csv
 import difflib
+import io
 import re
-from collections.abc import Collection
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import typer
+from typer.core import TyperGroup
 
 from automl_cli.errors import UsageError
 
@@ -19,39 +22,61 @@ LEAST_FILE = 1_000
 SOURCES = {"COMMANDLINE": "flag", "ENVIRONMENT": "environment", "DEFAULT_MAP": str(SETTINGS_FILE), "DEFAULT": "default"}
 
 
-def load_settings(commands: Collection[str]) -> dict[str, Any]:
+def load_settings(context: typer.Context) -> dict[str, Any]:
     """Read automl.toml of the current folder: one table per command, keys spelled like the options.
 
     Raises
     ------
     UsageError
-        The file is not TOML or not made of tables, or a table is called like no command.
+        The file cannot be read, is not TOML or not made of tables, or a table is called like no command.
     """
     if not SETTINGS_FILE.exists():
         return {}
     import tomllib
 
+    found = cast(TyperGroup, context.command).commands
+    commands = [name for name, command in found.items() if not isinstance(command, TyperGroup)]
     try:
         data = tomllib.loads(SETTINGS_FILE.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(
+            f"{SETTINGS_FILE} cannot be read ({error.strerror})", hint="mend it or move it away"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{SETTINGS_FILE} is not valid TOML ({error})", hint="mend it or move it away") from error
     tables: dict[str, Any] = {}
     for command, table in data.items():
         if not isinstance(table, dict):
             raise UsageError(f"{SETTINGS_FILE}: {command!r} stands outside a table", hint="begin with a line [fit]")
+        if command in found and command not in commands:
+            raise UsageError(f"{SETTINGS_FILE} has a table [{command}], which takes no settings", hint="take it out")
         if command not in commands:
             near = difflib.get_close_matches(command, commands, n=1)
             hint = f"did you mean {near[0]!r}?" if near else "commands are " + ", ".join(commands)
             raise UsageError(f"{SETTINGS_FILE} has a table [{command}], which is no command", hint=hint)
-        tables[command] = {key.replace("-", "_"): _as_option(value) for key, value in table.items()}
+        repeated = {str(option.name): bool(getattr(option, "multiple", False)) for option in found[command].params}
+        tables[command] = {
+            name: _as_option(name, value, repeated)
+            for name, value in ((key.replace("-", "_"), value) for key, value in table.items())
+        }
     return tables
 
 
-def _as_option(value: Any) -> Any:
-    """Return a TOML value as the command line would have given it."""
-    if isinstance(value, list):
-        return [str(item) for item in value]
-    return value if isinstance(value, bool) else str(value)
+def _as_option(name: str, value: Any, repeated: Mapping[str, bool]) -> Any:
+    """Return a TOML value as the command line would have given it; of several where the option is ``repeated``."""
+    if isinstance(value, bool):
+        return value
+    if repeated.get(name) and not isinstance(value, list):
+        return [str(value)]
+    if not isinstance(value, list):
+        return str(value)
+    if name == "columns":  # one text, a line of CSV
+        line = io.StringIO()
+        csv.writer(line, lineterminator="").writerow(value)
+        return line.getvalue()
+    if not repeated.get(name, True):
+        raise UsageError(f"{SETTINGS_FILE} sets {name!r} to a list, and it takes one value", hint="write it without []")
+    return [str(item) for item in value]
 
 
 def check_settings(context: typer.Context) -> None:
@@ -108,6 +133,20 @@ def parse_seconds(text: str) -> float:
     if not 0 < seconds < 1e9:
         raise UsageError(f"a limit of {text!r} leaves no time", hint="write 60s, 10m or 2h")
     return seconds
+
+
+def parse_wait(text: str | None) -> float:
+    """Read how long to wait, in seconds; by default and with ``0`` not at all.
+
+    Raises
+    ------
+    UsageError
+        It is no duration.
+
+    >>> parse_wait("0s"), parse_wait("10m")
+    (0.0, 600.0)
+    """
+    return 0.0 if text is None or re.fullmatch(r"0+[smhd]?", text.strip().lower()) else parse_seconds(text)
 
 
 def parse_bytes(text: str) -> int:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from automl_cli.cli.options import Debug, Model, Quiet
+from automl_cli.cli.options import Debug, Model, Quiet, say
 from automl_cli.cli.settings import check_settings
 
 WAIT = 10.0  # seconds for another signature of the same file; a fit takes longer
@@ -41,5 +41,5 @@ def sign(
         changed = sign_artifact(model, signer)
     if not quiet:
         word = "is" if changed else "was already"
-        typer.echo(f"{model} {word} signed by {signer.key.fingerprint}", err=True)
+        say(f"{model} {word} signed by {signer.key.fingerprint}")
     return 0

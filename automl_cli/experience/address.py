@@ -74,6 +74,9 @@ def _checked(text: str) -> str:
         scheme = text.partition("://")[0]  # what follows may hold a password
         raise UsageError(f"{scheme}://... is no address of a database", hint=hint) from error
     except ImportError as error:
+        if url.get_backend_name() != "postgresql":
+            hint = "write a path, or postgresql://USER@HOST/NAME"
+            raise UsageError(f"experience cannot be kept in {url.get_backend_name()}", hint=hint) from error
         raise MissingExtra(
             f"the driver for {url.drivername} is not installed", hint="pip install 'automl-cli[postgres]'"
         ) from error

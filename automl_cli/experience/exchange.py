@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from automl_cli.errors import BadData
 from automl_cli.experience.queries import every_run
@@ -67,7 +68,7 @@ def _lines(path: Path) -> Iterator[RunRecord]:
         with path.open("rb") as start:
             packed = start.read(2) == b"\x1f\x8b"
         with gzip.open(path) if packed else path.open("rb") as file:
-            header = json.loads(file.readline(1_000) or b"null")
+            header = _header(file.readline(1_000))
             if not isinstance(header, dict) or header.get("format") != FORMAT:
                 raise BadData(f"{path} is no export of experience", hint="make one with automl experience export")
             if header.get("version") != FORMAT_VERSION:
@@ -80,5 +81,15 @@ def _lines(path: Path) -> Iterator[RunRecord]:
                     yield from_json(json.loads(line))
                 except BadData as error:
                     raise BadData(f"{path}, line {number}: {error.problem}", hint=error.hint) from error
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise BadData(f"{path} cannot be read ({error.strerror})", hint="check the path") from error
     except (OSError, EOFError, ValueError, OverflowError, zlib.error) as error:
         raise BadData(f"{path} cannot be read ({error})", hint="is it whole?") from error
+
+
+def _header(line: bytes) -> Any:
+    """Return what the first line says; None where it is another file's."""
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None

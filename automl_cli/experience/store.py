@@ -204,7 +204,8 @@ def _reason(error: Exception, url: str) -> tuple[str, str]:
     if path_of(url) is None and isinstance(error, DBAPIError):
         return f"the experience at {place} cannot be used ({said})", "check the URL, or --experience off"
     if isinstance(error, (DatabaseError, *_MALFORMED)):
-        return f"the experience at {place} is damaged or no store of this program ({said})", "move it away"
+        hint = "name another file, or move it away if it was a store"
+        return f"the experience at {place} is damaged or no store of this program ({said})", hint
     if isinstance(error, OSError):
         return f"the experience at {place} cannot be opened ({error.strerror or error})", "name another place"
     return f"the experience at {place} cannot be used ({said})", "name another place with --experience"

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -127,7 +128,7 @@ def dates_out_of_order(cells: list[Cells], described: list[ColumnProfile], targe
         n_back, n_on = int((steps < 0).sum()), int((steps > 0).sum())
         if n_on > 20 and n_back == 0:
             message = f"the rows are in the order of {name!r}: if the future is to be predicted"
-            yield Notice("time_order", f"{message}, add --time-column {name}")
+            yield Notice("time_order", f"{message}, add --time-column {quote(name)}")
         elif n_on > 20 and n_back <= 0.05 * n_on:
             message = f"the rows are in the order of {name!r} but for {n_back:,} places where it goes back"
             yield Notice("dates_out_of_order", message)

@@ -1,6 +1,7 @@
 """Does one column give the answer away? Each is scored alone on kept-back rows."""
 
 from collections.abc import Iterator
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ def leaks(cells: list[Cells], described: list[ColumnProfile], target: str | None
             found, shown = score > LEAK_R2, f"R2 {score:.5f}"
         if found:
             message = f"column {cell.column.name!r} alone predicts {target!r} almost perfectly ({shown})"
-            yield Notice("leaks", f"{message}: if it is not known in time, add --ignore {cell.column.name}")
+            yield Notice("leaks", f"{message}: if it is not known in time, add --ignore {quote(cell.column.name)}")
 
 
 def held_out_auc(x: Array, codes: Array, *, coded: bool) -> float:

@@ -315,7 +315,7 @@ def written_numbers(facts: Facts) -> Verdict | None:
     """Texts that are numbers, a few strays aside."""
     if not facts.is_text or facts.notation is None or (facts.notation.suffix.isalpha() and _is_code(facts)):
         return None
-    return Verdict(Kind.NUMERIC, f"numbers{facts.notation.words}, written as text", facts.notation)
+    return Verdict(Kind.NUMERIC, f"numbers{facts.notation.words}", facts.notation)
 
 
 def _is_code(facts: Facts) -> bool:

@@ -28,6 +28,7 @@ BLOCK_BYTES = 4 << 20
 LARGEST_BLOCK = 1 << 30
 LONG_TABLE = 8 << 20
 GUESS_BYTES = 1 << 18
+PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 CONVERSION_ERROR = re.compile(r"In CSV column #(\d+): ")
 
 
@@ -384,7 +385,7 @@ def _read_parquet(
 
     try:
         with content.open() as stream:
-            table = parquet.read_table(stream).rename_columns(list(layout.names)).select(list(columns))
+            table = parquet.ParquetFile(stream).read().rename_columns(list(layout.names)).select(list(columns))
     except (pa.ArrowException, OSError) as error:
         raise BadData(f"{content.name} is a damaged Parquet file", hint="get the file again") from error
     return plain_types(table, text, content.name, raw=raw)
@@ -407,6 +408,13 @@ def _plain(column: pa.ChunkedArray, as_text: bool, file: str, name: str, *, raw:
     if pa.types.is_dictionary(kind):
         column = column.cast(kind.value_type)
         kind = column.type
+    if pa.types.is_duration(kind):
+        column = pc.divide(column.cast(pa.int64()).cast(pa.float64()), PER_SECOND[kind.unit])
+    if pa.types.is_fixed_size_binary(kind):
+        column = _of_fixed_size(column)
+    elif pa.types.is_binary_view(kind) or pa.types.is_large_binary(kind):
+        column = column.cast(pa.binary())
+    kind = column.type
     if pa.types.is_nested(kind):
         raise BadData(
             f"column {name!r} of {file} holds {kind} in a cell",
@@ -425,3 +433,12 @@ def _plain(column: pa.ChunkedArray, as_text: bool, file: str, name: str, *, raw:
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         return pc.if_else(pc.is_nan(column.cast(pa.float64())), None, column.cast(pa.float64()))
     return column
+
+
+def _of_fixed_size(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return bytes as text; such as UUIDs, which are none, in hexadecimal digits."""
+    try:
+        return column.cast(pa.binary()).cast(pa.string())
+    except pa.ArrowException:
+        cells = [None if cell is None else cell.hex() for cell in column.to_pylist()]
+        return pa.chunked_array([pa.array(cells, pa.string())])

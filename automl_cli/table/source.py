@@ -104,6 +104,8 @@ def open_content(source: Path | str) -> Content:
     BadData
         It is missing, a directory, not readable, empty, damaged, or not a text table.
     """
+    if not str(source):
+        raise BadData("no file is named: its name is empty", hint="is a variable unset?")
     name = "stdin" if str(source) == "-" else Path(source).name or str(source)
     try:
         with contextlib.ExitStack() as stack:
