@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 
 from automl_cli.clock import Deadline
+from automl_cli.families.boosting import is_absolute
 from automl_cli.families.dense import AdamW, Net, new_net, rate_factor
 from automl_cli.families.family import Family, FoldData, Hyperparameters, Limits, Shape, present_classes
 from automl_cli.families.network import BLOCK, MlpModel, bounded, load, save, softmax
-from automl_cli.families.target_scale import standardised
+from automl_cli.families.target_scale import BEND, standardised
 from automl_cli.families.waves import MOST_COLUMNS, N_EMBEDDED, N_WAVES, numbers_among
 from automl_cli.features.matrix import Array
+from automl_cli.task import TaskKind
 
 _ROW_VISITS = 400_000  # rows times epochs of the default: what about five seconds of a core can do
 _FEWEST_EPOCHS, _MOST_EPOCHS = 10, 120
@@ -84,12 +86,19 @@ def defaults(shape: Shape) -> tuple[Hyperparameters, ...]:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Training or validation rows: ``y`` one column of values, or class positions."""
+    """Training or validation rows: ``y`` one column of values, or class positions.
+
+    Attributes
+    ----------
+    absolute : bool
+        Whether a regression is about absolute errors.
+    """
 
     X: Array
     y: Array
     weight: Array
     classify: bool
+    absolute: bool
 
     def slope(self, rows: Array) -> Any:
         """Return the function from a batch's scores to the slope of its mean loss."""
@@ -97,7 +106,8 @@ class _Rows:
 
         def of(scores: Array) -> Array:
             if not self.classify:
-                return np.asarray((scores - y[:, None]) * weight)
+                error = scores - y[:, None]
+                return np.asarray((np.clip(error, -BEND, BEND) if self.absolute else error) * weight)
             p = softmax(scores)
             p[np.arange(len(p)), y] -= 1.0
             return np.asarray(p * weight)
@@ -105,7 +115,7 @@ class _Rows:
         return of
 
     def loss(self, model: MlpModel) -> float:
-        """Return the mean loss: log loss, or half the squared error."""
+        """Return the mean loss: log loss, the absolute error, or half the squared one."""
         total = 0.0
         for i in range(0, len(self.X), BLOCK):
             scores = model.scores(self.X[i : i + BLOCK]).astype(np.float64)
@@ -114,7 +124,8 @@ class _Rows:
                 p = softmax(scores)[np.arange(len(y)), y]
                 total -= float(weight @ np.log(np.maximum(p, 1e-12)))
             else:
-                total += 0.5 * float(weight @ (scores[:, 0] - y) ** 2)
+                error = scores[:, 0] - y
+                total += float(weight @ (np.abs(error) if self.absolute else 0.5 * error**2))
         return total / max(float(self.weight.sum()), np.finfo(float).tiny)
 
 
@@ -144,7 +155,7 @@ def fit(data: FoldData, hyperparameters: Hyperparameters, limits: Limits) -> Mlp
 
     deadline = Deadline.after(limits.seconds)
     classes, y = present_classes(data)
-    train = _Rows(bounded(data.train.X), *_target(y, data.weight, bool(len(classes))), bool(len(classes)))
+    train = _rows(data, bounded(data.train.X), y, data.weight)
     low, high = (float(y.min()), float(y.max())) if not len(classes) else (0.0, 0.0)
     smooth = hyperparameters["activation"] == "silu"
     bounds = (2 * low - high, 2 * high - low)
@@ -171,10 +182,12 @@ def fit(data: FoldData, hyperparameters: Hyperparameters, limits: Limits) -> Mlp
         return _train(_Training(net, train, rng, empty), course, loss)
 
 
-def _target(y: Array, weight: Array | None, classify: bool) -> tuple[Array, Array]:
-    """Return the target and weights of mean 1, float32."""
+def _rows(data: FoldData, X: Array, y: Array, weight: Array | None) -> _Rows:
+    """Return rows with the target and weights of mean 1, float32."""
+    classify = data.kind is not TaskKind.REGRESSION
     weights = np.ones(len(y)) if weight is None or not weight.sum() > 0 else weight * (len(y) / weight.sum())
-    return y if classify else y.astype(np.float32), weights.astype(np.float32)
+    target = y if classify else y.astype(np.float32)
+    return _Rows(X, target, weights.astype(np.float32), classify, is_absolute(data))
 
 
 def _validation(data: FoldData, classes: Array) -> _Rows:
@@ -183,7 +196,7 @@ def _validation(data: FoldData, classes: Array) -> _Rows:
     if len(classes):
         known = np.isin(y, classes)
         y, X, weight = np.searchsorted(classes, y[known]), X[known], None if weight is None else weight[known]
-    return _Rows(X, *_target(y, weight, bool(len(classes))), bool(len(classes)))
+    return _rows(data, X, y, weight)
 
 
 @dataclass(frozen=True)
