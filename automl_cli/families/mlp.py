@@ -6,7 +6,6 @@ on tabular datasets, NeurIPS 2021), and the epoch with the best validation loss 
 """
 
 import math
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -135,18 +134,32 @@ class _Course:
 
     Attributes
     ----------
-    epochs : int
+    epochs : float
         The rate falls to zero over so many.
-    last : int
-        Training ends after this one: the same as ``epochs``, or fewer in a refit.
+    last : float
+        Training ends after so many: the same as ``epochs``, or fewer in a refit.
+    watching : float
+        What validating takes, as a share of an epoch.
+    started : float
+        Seconds on the deadline's clock at which the first step was made.
     """
 
     batch: int
     rate: float
     weight_decay: float
-    epochs: int
-    last: int
+    epochs: float
+    last: float
     deadline: Deadline
+    watching: float = 0.0
+    started: float = 0.0
+
+    def drawn_together(self, done: float) -> "_Course":
+        """Return the course as the seconds hold it, seen from ``done`` epochs: itself where they hold all of it."""
+        if not self.deadline.limited or not done:
+            return self
+        taken = max(self.deadline.elapsed() - self.started, 1e-9)
+        possible = max(done, done * (1.0 + self.deadline.seconds_left() / taken) - self.watching)
+        return replace(self, epochs=possible, last=possible) if possible < self.last else self
 
 
 def fit(data: FoldData, hyperparameters: Hyperparameters, limits: Limits) -> MlpModel:
@@ -176,6 +189,7 @@ def fit(data: FoldData, hyperparameters: Hyperparameters, limits: Limits) -> Mlp
         epochs=epochs,
         last=min(limits.rounds or epochs, epochs),
         deadline=deadline,
+        watching=0.0 if limits.rounds else len(data.y_valid) / (3 * len(train.X)),
     )
     loss = None if limits.rounds else _validation(data, classes).loss
     with threadpool_limits(limits.threads), np.errstate(over="ignore", invalid="ignore"):
@@ -221,21 +235,25 @@ class _Training:
         n_rows = len(self.train.X)
         steps = max(1, n_rows // course.batch)  # the rest of the order waits for the next epoch
         order = self.rng.permutation(n_rows)
+        plan = course.drawn_together(number)
         for step in range(steps):
             rows = order[step * course.batch : (step + 1) * course.batch]
             self.net.gradient(self.train.X[rows], self.train.slope(rows), gradient, self.rng)
-            done = (number + step / steps) / course.epochs
-            adam.step(self.net.flat, gradient, course.rate * rate_factor(done))
-            if course.deadline.limited and step % _STEPS_BETWEEN_LOOKS == 0 and course.deadline.passed():
-                return False
+            done = number + step / steps
+            adam.step(self.net.flat, gradient, course.rate * rate_factor(min(done / plan.epochs, 1.0)))
+            if course.deadline.limited and step % _STEPS_BETWEEN_LOOKS == 0:
+                done += 1 / steps
+                plan = course.drawn_together(done) if step else plan  # the first one also wakes the library
+                if course.deadline.passed() or (plan.last < course.last and done >= plan.last):
+                    return False
         return True
 
 
 def _train(training: _Training, course: _Course, validate: Callable[[MlpModel], float] | None) -> MlpModel:
-    """Go over the rows epoch by epoch; where they do not fit into the seconds the schedule is drawn together."""
+    """Go over the rows epoch by epoch, until the end of the course or of the seconds."""
     adam, gradient = AdamW.of(training.net, course.weight_decay), np.empty_like(training.net.flat)
     best, kept, cut = math.inf, training.model(0), False
-    started = course.deadline.elapsed()
+    course = replace(course, started=course.deadline.elapsed())
     epoch = 0
     while epoch < course.last:
         epoch += 1
@@ -247,20 +265,9 @@ def _train(training: _Training, course: _Course, validate: Callable[[MlpModel], 
         cut = cut or not whole
         if not (whole and math.isfinite(loss)):
             break  # out of time, or it diverged: the best epoch so far is kept
-        possible = _possible(epoch, course.deadline, started)
-        if possible < course.last:
-            course, cut = replace(course, epochs=possible, last=possible), True
     if not math.isfinite(best):
         raise ValueError("the network diverged")
     return replace(kept, cut=cut)
-
-
-def _possible(epoch: int, deadline: Deadline, started: float) -> int:
-    """Return how many epochs there will be when the seconds are used up."""
-    if not deadline.limited:
-        return sys.maxsize
-    per_epoch = (deadline.elapsed() - started) / epoch
-    return epoch + int(deadline.seconds_left() / max(per_epoch, 1e-9))
 
 
 def seconds(shape: Shape, hyperparameters: Hyperparameters) -> float:
