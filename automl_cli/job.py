@@ -16,6 +16,7 @@ from automl_cli.families import find_families
 from automl_cli.families.family import Family, Shape, without_encoding
 from automl_cli.features.frame import FrameSchema, frame_from_table, frame_schema
 from automl_cli.features.matrix import Array
+from automl_cli.features.text import width_of
 from automl_cli.machine import usable_cores
 from automl_cli.neural import NEURAL
 from automl_cli.options import NO_NETWORKS, FitOptions
@@ -273,12 +274,11 @@ def prepare(
     unlabelled = None if sources.unlabelled is None else unlabelled_rows(table, kept, sources.unlabelled, schema)
     shape = _shape(task, table, schema, rows, sources)
     offered = _offered(options, table, families, shape)
-    n_columns = len(schema.names)
     plan = plan_folds(
         task,
         folds=options.folds,
         seconds=options.seconds,
-        n_columns=n_columns,
+        n_columns=width_of(schema),
         seed=options.seed,
         n_more=shape.n_source,
     )

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from automl_cli import encoded
-from automl_cli.encoded import open_encoded
+from automl_cli.encoded import awaits_texts, open_encoded
 from automl_cli.evaluate import evaluate, trial_folder
 from automl_cli.features.encodings import ENCODINGS
 from automl_cli.features.frame import Frame, FrameSchema
@@ -116,6 +116,14 @@ def test_text_is_learned_once_for_all_encodings(run: Path, data: RunData) -> Non
     width = doubled.shape[1]
     np.testing.assert_array_equal(open_encoded(run, data, "target", 0).train.X[:, -width:], doubled)
     assert not np.array_equal(open_encoded(run, data, "target", 1).train.X[:, -width:], doubled)
+
+
+def test_texts_are_awaited_until_those_of_every_fold_are_there(run: Path, data: RunData) -> None:
+    awaited = [awaits_texts(run, data)]
+    for fold in range(len(data.folds)):
+        open_encoded(run, data, "native", fold)
+        awaited.append(awaits_texts(run, data))
+    assert awaited == [True, True, False]
 
 
 def trial(run: Path, number: int) -> dict[str, bytes]:
