@@ -234,6 +234,17 @@ class TestTarget:
         X = encode("target", frame_of(codes=np.arange(90)[:, None] % 9, sizes=(9,)), y=y, n_classes=n_classes).X
         assert X.shape[1] == n_columns
 
+    def test_rows_of_a_group_say_nothing_of_each_other(self) -> None:
+        """As for the rows of new groups, whose values no training row has."""
+        codes = np.arange(600)[:, None] // 20
+        y = np.random.default_rng(0).normal(size=30)[codes[:, 0]]
+        frame = frame_of(codes=codes, sizes=(30,))
+        alone, together = (
+            encode("target", replace(frame, groups=groups), y=y, n_classes=1).X[:, 0] for groups in (None, codes[:, 0])
+        )
+        assert np.corrcoef(alone, y)[0, 1] > 0.9
+        np.testing.assert_allclose(together, 0, atol=1e-6)
+
     def test_regression_is_free_of_the_targets_scale(self) -> None:
         codes, y = np.arange(90)[:, None] % 9, np.random.default_rng(0).normal(size=90)
         small, huge = (encode("target", frame_of(codes=codes, sizes=(9,)), y=y * s, n_classes=1).X for s in (1, 1e200))
