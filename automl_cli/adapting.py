@@ -124,7 +124,10 @@ def all_rows(data: RunData, adaptation: str) -> FoldRows:
 
 def training_frame(data: RunData, rows: FoldRows) -> Frame:
     """Return the rows that an encoding and a model are fitted on, the target's first."""
-    return _frame(data, rows.own, rows.source)
+    frame = _frame(data, rows.own, rows.source)
+    if data.groups is None or len(rows.source):
+        return frame
+    return replace(frame, groups=np.asarray(data.groups[rows.own]))
 
 
 def training_targets(data: RunData, rows: FoldRows) -> Array:

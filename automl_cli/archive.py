@@ -19,9 +19,10 @@ from automl_cli.experience.access import Store, add, evaluation_of, open_store, 
 from automl_cli.experience.records import Evaluation
 from automl_cli.families import find_families
 from automl_cli.families.family import Family
-from automl_cli.job import Job, prepare, verbatim_columns
+from automl_cli.job import Job, prepare
 from automl_cli.machine import usable_cores, usable_memory
 from automl_cli.metafeatures import measure
+from automl_cli.named import verbatim_columns
 from automl_cli.options import FitOptions
 from automl_cli.remembering import dataset_of, run_of
 from automl_cli.runs import Run

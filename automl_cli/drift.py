@@ -13,6 +13,7 @@ from automl_cli.attached import PREDICTIONS, predictions_reference
 from automl_cli.errors import BadArtifact, BadData, UsageError
 from automl_cli.features.frame import Frame, frame_from_table
 from automl_cli.features.matrix import Array
+from automl_cli.labels import known_labels
 from automl_cli.metrics import METRICS
 from automl_cli.outputs import KeptOutputs
 from automl_cli.prediction import (
@@ -35,7 +36,6 @@ from automl_cli.reference import (
     told_alike,
 )
 from automl_cli.table import Notice, Table, read_with_schema
-from automl_cli.task import known_labels
 from automl_cli.transfer.domain import auc_interval
 
 LEVEL = 0.01  # of false discoveries among all columns

@@ -136,6 +136,12 @@ def _encode(root: Path, data: RunData, encoding: str, fold: int, save_to: Path |
     return matrix, held
 
 
+def awaits_texts(run_folder: Path, data: RunData) -> bool:
+    """Whether a fold's texts are still to be encoded, for which its first trials wait, whatever their own seconds."""
+    folds = (run_folder / "encoded" / f"fold_{fold}" / TEXT for fold in range(len(data.folds)))
+    return bool(data.frame.schema.text) and not all(fold.exists() for fold in folds)
+
+
 def added_columns(run_folder: Path, data: RunData, adaptation: str) -> Added | None:
     """Return what an adaptation adds to the columns of an encoding; None where that is nothing."""
     if adaptation in WITH_OUTPUTS:

@@ -28,7 +28,7 @@ from automl_cli.adapting import (
 from automl_cli.calibration import at_thresholds
 from automl_cli.encoded import Encoded, added_columns, open_encoded
 from automl_cli.families import find_families
-from automl_cli.families.family import Family, FoldData, Limits, Model
+from automl_cli.families.family import Family, FoldData, Limits, Model, none_impossible
 from automl_cli.features.matrix import Array, Matrix
 from automl_cli.files import link_files
 from automl_cli.kept import Keep, Kept
@@ -165,6 +165,8 @@ def _fit_fold(
     predicting = time.process_time() - predicting
     if not np.isfinite(predictions).all():
         raise ValueError("the model predicts values that are not finite")
+    if data.n_outputs > 1:
+        predictions = none_impossible(predictions, fold_data.y)
     weight = None if data.weight is None else data.weight[valid_rows]
     judged = at_thresholds(predictions, data.y[valid_rows], data.metric, weight)
     loss = float(data.metric.loss(data.y[valid_rows], judged, weight))

@@ -33,6 +33,21 @@ def first_trial_seconds(limit: float) -> float:
     return min(10.0, max(1.2, 0.04 * limit))
 
 
+def kill_seconds(seconds: float, left: float, *, encodes_texts: bool) -> float:
+    """Return after how many seconds a trial is killed that should end after ``seconds``.
+
+    Parameters
+    ----------
+    left : float
+        Seconds until the run ends.
+    encodes_texts : bool
+        Whether it may have to encode a fold's texts first, which takes as long as it takes: a worker that is killed
+        meanwhile leaves nothing of them, and the next trial begins anew.
+    """
+    usual = 1.5 * seconds + 2.0  # a worker keeps its own time; being killed is for code that does not come back
+    return max(usual, left / 2) if encodes_texts else usual
+
+
 def reserve_seconds(limit: float, ending: float) -> float:
     """Return what to keep for weighing, saving and leaving.
 

@@ -12,6 +12,7 @@ from automl_cli.artifact import Artifact, Manifest, TrustedKeys, open_artifact
 from automl_cli.errors import BadArtifact, BadData, SchemaMismatch, UsageError
 from automl_cli.features.frame import Frame, FrameSchema, frame_from_table
 from automl_cli.features.matrix import Array
+from automl_cli.labels import read_truth
 from automl_cli.metrics import METRICS, Metric, TaskKind, metric_for, naive
 from automl_cli.reasons import explained_part, reason_columns, reason_names, reasons, summary
 from automl_cli.reference import Reference, newly_missing, values_beyond
@@ -28,7 +29,6 @@ from automl_cli.table import (
     gather,
     read_with_schema,
 )
-from automl_cli.task import read_truth
 
 T = TypeVar("T")
 BOOTSTRAPS = 200

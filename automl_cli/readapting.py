@@ -12,6 +12,7 @@ from automl_cli.artifact import Artifact, Manifest, Signer, rewrite_artifact
 from automl_cli.errors import BadArtifact, BadData, UsageError
 from automl_cli.features.frame import Frame, frame_from_table
 from automl_cli.features.matrix import Array
+from automl_cli.labels import labelled_rows
 from automl_cli.metrics import METRICS, TaskKind
 from automl_cli.newshares import Known, gain_of, moved_decision, scores_there, shares_there
 from automl_cli.options import FitOptions
@@ -20,7 +21,6 @@ from automl_cli.prediction import check_reference, scored_columns
 from automl_cli.reference import Reference, binned, told_alike
 from automl_cli.shifted import ALIKE, LEAST_ROWS, MOST_ROWS, NONE, SHARES, told
 from automl_cli.table import Kind, Notice, Table, read_with_schema
-from automl_cli.task import labelled_rows
 from automl_cli.transfer.judge import Verdict, judge_label_shift
 from automl_cli.transfer.labels import LabelShift, bbse_of, fit_mlls
 from automl_cli.transfer.shift import Shift, Side, find_shift

@@ -14,8 +14,9 @@ from automl_cli.clock import Deadline
 from automl_cli.errors import NoModel, UsageError
 from automl_cli.events import Event
 from automl_cli.files import check_writable, is_stream, locked, write_whole
-from automl_cli.job import Contest, read_data, signer_of
+from automl_cli.job import Contest, signer_of
 from automl_cli.machine import usable_cores
+from automl_cli.named import read_data
 from automl_cli.options import FitOptions
 from automl_cli.runs import Run, interrupted_run, output_lock
 from automl_cli.summary import Summary

@@ -57,7 +57,7 @@ class RunData:
         Float64 values of a regression, int64 class indices otherwise.
     weight : ndarray of shape (n_rows,) or None
     groups : ndarray of shape (n_rows,) or None
-        Which rows belong together, where a source has such rows as well.
+        Which rows belong together, with those of a source that bear the same number.
     order : ndarray of shape (n_rows,) or None
         Which rows come first, where that is known of a source's rows as well.
     folds : tuple of (training rows, validation rows)
@@ -128,8 +128,6 @@ def save_rundata(
         unlabelled.save(folder / UNLABELLED)
     if source is not None:
         _save_source(folder / "source", source)
-        if source.groups is not None and task.groups is not None:
-            np.save(folder / "groups.npy", task.groups)
         if source.order is not None and task.order is not None:
             np.save(folder / "order.npy", task.order)
     (folder / "frame").mkdir(parents=True, exist_ok=True)
@@ -137,6 +135,8 @@ def save_rundata(
     np.save(folder / "y.npy", task.y)
     if task.weight is not None:
         np.save(folder / "weight.npy", task.weight)
+    if task.groups is not None:
+        np.save(folder / "groups.npy", task.groups)
     for k, (train, valid) in enumerate([*plan.folds, *plan.repeat]):
         np.save(folder / f"train_{k}.npy", train)
         np.save(folder / f"valid_{k}.npy", valid)

@@ -12,9 +12,10 @@ from automl_cli.errors import BadData
 from automl_cli.features.frame import Frame, FrameSchema, frame_from_table, joined
 from automl_cli.features.matrix import Array
 from automl_cli.features.rowhash import salted_hashes
+from automl_cli.labels import label_codes, label_numbers, labelled_rows
 from automl_cli.rundata import SourceRows
 from automl_cli.table import Notice, Table
-from automl_cli.task import Task, TaskKind, label_codes, label_numbers, labelled_rows
+from automl_cli.task import Task, TaskKind
 from automl_cli.transfer.density import drawn_by_weight, finished
 from automl_cli.transfer.domain import BLOCK_ROWS, LEARNERS
 from automl_cli.transfer.shift import repeated_rows

@@ -9,14 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from automl_cli.errors import BadData, UsageError
+from automl_cli.labels import MISSING_LABELS, cells_of, labelled_rows, values_of, written_as
 from automl_cli.metrics import Array, Metric, TaskKind, metric_for
-from automl_cli.table.notation import PLAIN, Notation, notations, numbers_of
-from automl_cli.table.reading import meant_labels
+from automl_cli.table.notation import PLAIN, Notation
 
-__all__ = ["MISSING_LABELS", "Task", "TaskKind", "label_codes", "label_numbers", "labelled_rows", "make_task"]
+__all__ = ["MISSING_LABELS", "Task", "TaskKind", "make_task"]
 
-# texts that mean: not known (compared without blanks around them)
-MISSING_LABELS = ("", "?", "-", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NaT", "NULL", "null", "None", "<NA>", "\\N")
 _MAX_CLASSES = 1000
 # integers with at most this many distinct values may be classes as well as amounts
 _FEW = 20
@@ -169,117 +167,9 @@ def make_task(
     return task, kept
 
 
-def read_truth(labels: Any, target: str, classes: Sequence[str], notation: Notation = PLAIN) -> tuple[Array, Array]:
-    """Read the target of rows that a model is judged on.
-
-    Parameters
-    ----------
-    labels : as for `make_task`
-    classes : sequence of str
-        The model's classes in the order of its outputs; empty for a regression.
-    notation : Notation
-        How the training wrote the numbers of the target.
-
-    Returns
-    -------
-    y : ndarray of shape (n_kept,)
-        Class indices (int64) or values (float64).
-    kept_rows : ndarray of int64
-        Positions of the rows whose truth is known; ascending.
-
-    Raises
-    ------
-    BadData
-        No row has a target, or one has a label that the model does not know, or that is no number.
-    """
-    cells = _cells(labels)
-    absent = pa.array(sorted(set(MISSING_LABELS) - set(classes)), pa.string())
-    kept = _known(cells, absent)
-    cells = cells.take(pa.array(kept))
-    if not len(kept):
-        raise BadData(f"no row has a value of target {target!r}", hint="this needs rows whose truth is known")
-    if classes:
-        codes = label_codes(cells, classes)
-        if codes.min() < 0:
-            label, strange = cells[int(np.argmin(codes))].as_py(), kept[codes < 0]
-            where = f"in {len(strange):,} of {len(kept):,} rows, the first {label!r} in data row {strange[0] + 1}"
-            problem = f"target {target!r} holds labels that the model was not trained on {where}"
-            raise BadData(problem, hint="leave such rows out")
-        return codes, kept
-    known = None if notation.is_plain and notation.decimal == "." else notation
-    written = _written(pc.unique(cells), known)
-    if written is None:
-        raise BadData(f"target {target!r} is not a number everywhere", hint="clean it: the model predicts numbers")
-    y = _values_of(cells, written)
-    finite = np.isfinite(y)
-    return y[finite], kept[finite]
-
-
-def known_labels(labels: Any, classes: Sequence[str], notation: Notation = PLAIN) -> tuple[Any, dict[str, int]]:
-    """Return labels with null for those that the model cannot know, and how often each of these occurs.
-
-    Parameters
-    ----------
-    labels, classes, notation : as for `read_truth`
-        Of a regression labels that are no numbers are null.
-    """
-    cells = _cells(labels)
-    if classes:
-        usual = pa.array([*classes, *sorted(set(MISSING_LABELS) - set(classes))], pa.string())
-        strange = pc.and_kleene(pc.is_valid(cells), pc.invert(pc.is_in(cells, value_set=usual)))
-    else:
-        texts = pc.unique(cells)
-        texts = texts.take(pa.array(_known(texts, pa.array(MISSING_LABELS, pa.string()))))
-        if _written(texts, None if notation.is_plain and notation.decimal == "." else notation) is not None:
-            return cells, {}
-        numbers = pc.coalesce(numbers_of(texts, notation), numbers_of(texts))
-        strange = pc.is_in(cells, value_set=texts.filter(pc.is_null(numbers)))
-    counts = pc.value_counts(cells.filter(strange)).to_pylist()
-    found = {str(entry["values"]): int(entry["counts"]) for entry in sorted(counts, key=lambda e: -e["counts"])}
-    return pc.if_else(strange, None, cells), found
-
-
-def labelled_rows(labels: Any, classes: Sequence[str] = ()) -> Array:
-    """Return the positions of the cells that hold a label, ascending; what is none is told as by `make_task`.
-
-    Parameters
-    ----------
-    classes : sequence of str
-        Labels whatever they look like.
-    """
-    cells = _cells(labels)
-    meant = meant_labels(pc.utf8_trim_whitespace(cells)).union(classes)
-    return _known(cells, pa.array(sorted(set(MISSING_LABELS) - meant), pa.string()))
-
-
-def label_codes(labels: Any, classes: Sequence[str]) -> Array:
-    """Return the positions of labels among the classes, int64, -1 where one is none of them."""
-    found = pc.index_in(_cells(labels), value_set=pa.array(classes, pa.string()))
-    return np.asarray(found.fill_null(-1).to_numpy(), dtype=np.int64)
-
-
-def label_numbers(labels: Any, notation: Notation | None = None) -> Array | None:
-    """Return the numbers that labels are, float64; None where one of them is no number."""
-    cells = _cells(labels)
-    written = _written(pc.unique(cells), notation)
-    return None if written is None else _values_of(cells, written)
-
-
-def _cells(labels: Any) -> Any:
-    """Return cells as a pyarrow array of strings."""
-    cells = labels.combine_chunks() if isinstance(labels, pa.ChunkedArray) else labels
-    return cells.cast(pa.string()) if isinstance(cells, pa.Array) else pa.array(cells, pa.string(), from_pandas=True)
-
-
-def _known(cells: Any, markers: Any) -> Array:
-    """Return the positions of the cells that hold something."""
-    missing = pc.or_(pc.is_null(cells), pc.is_in(pc.utf8_trim_whitespace(cells), value_set=markers))
-    return np.flatnonzero(pc.invert(missing).to_numpy(zero_copy_only=False)).astype(np.int64)
-
-
 def _labelled(labels: Any, target: str) -> tuple[Any, Array]:
     """Return the labelled cells as a pyarrow array, and their positions."""
-    cells, kept = _cells(labels), labelled_rows(labels)
+    cells, kept = cells_of(labels), labelled_rows(labels)
     if len(kept) < 2:
         raise BadData(
             f"target {target!r} is filled in {len(kept)} of {len(cells)} rows, at least 2 are needed",
@@ -291,8 +181,8 @@ def _labelled(labels: Any, target: str) -> tuple[Any, Array]:
 def _distinct(cells: Any, target: str, notation: Notation | None) -> _Labels:
     counted = pc.value_counts(cells)
     texts, counts = counted.field("values"), counted.field("counts").to_numpy()
-    written = _written(texts, notation)
-    numbers = None if written is None else _values_of(texts, written)
+    written = written_as(texts, notation)
+    numbers = None if written is None else values_of(texts, written)
     found = _Labels(target, tuple(texts.to_pylist()), counts, numbers, written or PLAIN)
     if len(found.texts) < 2:
         raise BadData(
@@ -300,34 +190,6 @@ def _distinct(cells: Any, target: str, notation: Notation | None) -> _Labels:
             hint="there is nothing to tell apart; name another column with --target",
         )
     return found
-
-
-def _written(texts: Any, known: Notation | None = None) -> Notation | None:
-    """Return how distinct texts write numbers; None where one of them is no number."""
-    if known is not None and known.grouping and not numbers_of(texts, known).null_count:
-        return known  # at first: 1.036 alone would be another number
-    if _cast(texts) is not None:
-        return PLAIN
-    ways = [known] if known is not None and not known.is_plain else []
-    ways += [way for way in notations(texts, "" if known is None else known.decimal) if not way.is_plain]
-    # A decimal comma only where no point is used as well: then the comma separates thousands, or is text.
-    ways += [] if pc.any(pc.match_substring(texts, ".")).as_py() else [Notation(",")]
-    return next((way for way in ways if not numbers_of(texts, way).null_count), None)
-
-
-def _values_of(texts: Any, written: Notation) -> Array:
-    """Return the numbers that texts are, written in this way."""
-    if written == PLAIN:
-        return np.asarray(_cast(texts).to_numpy(zero_copy_only=False))
-    encoded = texts.dictionary_encode()
-    return np.asarray(numbers_of(encoded.dictionary, written).take(encoded.indices).to_numpy(zero_copy_only=False))
-
-
-def _cast(texts: Any) -> Any:
-    try:
-        return pc.cast(pc.utf8_trim_whitespace(texts), pa.float64())
-    except pa.ArrowInvalid:
-        return None
 
 
 def _kind(found: _Labels) -> tuple[TaskKind, str, bool]:
@@ -358,7 +220,7 @@ def _asked(found: _Labels, kind: TaskKind) -> tuple[TaskKind, str, bool]:
     """Check that the data can be the kind that was asked for."""
     n_distinct = len(found.texts)
     if kind is TaskKind.REGRESSION and found.numbers is None:
-        first = next((text for text in found.texts if _written(pa.array([text])) is None), found.texts[0])
+        first = next((text for text in found.texts if written_as(pa.array([text])) is None), found.texts[0])
         raise BadData(
             f"target {found.target!r} is not a number everywhere, for example {first!r}: no regression",
             hint="clean these cells, or use --task binary or multiclass",
@@ -402,7 +264,7 @@ def _not_classes(found: _Labels) -> str:
     """Say what to do about a target that is no set of classes."""
     if found.numbers is not None:
         return "these are numbers: use --task regression"
-    texts = [text for text in found.texts[:10_000] if _written(pa.array([text])) is None]
+    texts = [text for text in found.texts[:10_000] if written_as(pa.array([text])) is None]
     if len(texts) < 0.1 * min(len(found.texts), 10_000):
         return f"almost all are numbers, but {texts[0]!r} is not: clean such cells" if texts else "clean its cells"
     return "free text cannot be predicted; name another column with --target"
@@ -410,7 +272,7 @@ def _not_classes(found: _Labels) -> str:
 
 def _values(cells: Any, found: _Labels) -> tuple[Array, Array]:
     """Return the numbers of a regression, and which rows hold a finite one."""
-    y = _values_of(cells, found.notation)  # every distinct text was read as a number before
+    y = values_of(cells, found.notation)  # every distinct text was read as a number before
     finite = np.isfinite(y)
     if finite.sum() < 2 or np.ptp(y[finite]) == 0:
         raise BadData(

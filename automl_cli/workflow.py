@@ -17,6 +17,7 @@ from automl_cli.background import Background
 from automl_cli.clock import Deadline
 from automl_cli.correcting import delivered_for
 from automl_cli.delivery import attached_in_time, save
+from automl_cli.encoded import awaits_texts
 from automl_cli.ending import Ending, what_mattered
 from automl_cli.errors import AutomlError, BadData, NoModel, UsageError
 from automl_cli.evaluate import evaluate, finished_trial
@@ -24,14 +25,15 @@ from automl_cli.events import Entered, Event, Improved, Prepared, Remembered
 from automl_cli.executors import PRELOAD, ExecutorKind, ProcessExecutor, Setup, TrialExecutor, open_executor, submitted
 from automl_cli.experience.records import Recalled
 from automl_cli.files import check_writable, explain, locked, refuse_to_overwrite
-from automl_cli.job import SOURCE_MODEL, Contest, Job, families_of, manifest_of, prepare, read_with_sources, signer_of
+from automl_cli.job import SOURCE_MODEL, Contest, Job, families_of, manifest_of, prepare, signer_of
 from automl_cli.machine import usable_cores, usable_memory
 from automl_cli.members import Chosen, OofCache
+from automl_cli.named import read_with_sources
 from automl_cli.optimizer import Optimizer
 from automl_cli.options import FitOptions
 from automl_cli.parts import Part
 from automl_cli.patience import Patience
-from automl_cli.plan import first_trial_seconds, reserve_seconds
+from automl_cli.plan import first_trial_seconds, kill_seconds, reserve_seconds
 from automl_cli.profile import Profile, profile
 from automl_cli.proposing import learner_of, proposer
 from automl_cli.runs import finish, interrupted_run, open_run, output_lock, sweep
@@ -373,8 +375,10 @@ def _trials(
     folder, deadline = str(job.run.folder.resolve()), model.deadline
 
     def submit(proposal: Proposal) -> "Future[Trial]":
-        # The worker keeps its own time; being killed is for code that does not come back.
-        limit = None if proposal.seconds is None else 1.5 * proposal.seconds + 2.0
+        limit = None
+        if proposal.seconds is not None:
+            encodes_texts = awaits_texts(job.run.folder, job.data)
+            limit = kill_seconds(proposal.seconds, deadline.seconds_left(), encodes_texts=encodes_texts)
         return submitted(executor, evaluate, proposal, folder, timeout=limit)
 
     def rescue(proposal: Proposal, reason: str, seconds: float) -> Trial:

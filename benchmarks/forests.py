@@ -21,9 +21,10 @@ from automl_cli.families.family import FoldData, Limits
 from automl_cli.features.encodings import ENCODINGS
 from automl_cli.features.frame import frame_from_table
 from automl_cli.job import Job
+from automl_cli.labels import read_truth
 from automl_cli.metrics import METRICS
 from automl_cli.table import read_with_schema
-from automl_cli.task import TaskKind, read_truth
+from automl_cli.task import TaskKind
 from benchmarks.curves import open_table
 from benchmarks.tables import SEED, find_datasets, lay_out
 

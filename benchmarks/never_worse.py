@@ -21,9 +21,10 @@ import numpy as np
 from automl_cli.evaluate import evaluate, fold_folders
 from automl_cli.families import find_families
 from automl_cli.features.frame import Frame, frame_from_table
-from automl_cli.job import Job, choose_families, prepare, read_with_sources
+from automl_cli.job import Job, choose_families, prepare
 from automl_cli.members import Chosen, OofCache, choose_members
 from automl_cli.metrics import Array, TaskKind
+from automl_cli.named import read_with_sources
 from automl_cli.options import FitOptions
 from automl_cli.runs import open_run
 from automl_cli.sourced import find_encoding, load_model

@@ -20,10 +20,10 @@ from automl_cli.families import find_families
 from automl_cli.families.family import FoldData, Limits
 from automl_cli.features.encodings import ENCODINGS
 from automl_cli.features.frame import Frame, frame_from_table
+from automl_cli.labels import read_truth
 from automl_cli.metrics import Array
 from automl_cli.rundata import RunData, open_rundata
 from automl_cli.table import read_with_schema
-from automl_cli.task import read_truth
 from automl_cli.trial import Pipeline, read_journal
 
 HEAD = ("run", "rows", "members", "loss", "with repeats", "ratio", "share of seconds")

@@ -26,6 +26,7 @@ LAYERS = (
     "metrics",
     "thresholds",
     "calibration",
+    "labels",
     "task",
     "profile",
     "splits",
@@ -76,6 +77,7 @@ LAYERS = (
     "summary",
     "worth",
     "options",
+    "named",
     "job",
     "adaptto",
     "events",
@@ -103,7 +105,7 @@ LAYERS = (
 
 # library -> the files or packages that may import it, at any depth
 OWNERS = {
-    "pyarrow": ("table", "task", "features", "artifact/probe.py", "lean.py"),
+    "pyarrow": ("table", "labels.py", "task", "features", "artifact/probe.py", "lean.py"),
     "pandas": ("table",),
     "lightgbm": ("families/lightgbm.py",),
     "xgboost": ("families/xgboost.py",),

@@ -32,8 +32,8 @@ from automl_cli.clock import Deadline
 from automl_cli.errors import NoSpace
 from automl_cli.features.frame import Frame, FrameSchema
 from automl_cli.files import locked
-from automl_cli.job import read_data
 from automl_cli.metrics import METRICS, TaskKind
+from automl_cli.named import read_data
 from automl_cli.options import FitOptions
 from automl_cli.retraining import install
 from automl_cli.runs import list_runs, output_lock

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 
 from automl_cli import encoded
-from automl_cli.encoded import open_encoded
+from automl_cli.adapting import fold_rows, training_frame
+from automl_cli.encoded import awaits_texts, open_encoded
 from automl_cli.evaluate import evaluate, trial_folder
 from automl_cli.features.encodings import ENCODINGS
 from automl_cli.features.frame import Frame, FrameSchema
@@ -116,6 +117,25 @@ def test_text_is_learned_once_for_all_encodings(run: Path, data: RunData) -> Non
     width = doubled.shape[1]
     np.testing.assert_array_equal(open_encoded(run, data, "target", 0).train.X[:, -width:], doubled)
     assert not np.array_equal(open_encoded(run, data, "target", 1).train.X[:, -width:], doubled)
+
+
+def test_texts_are_awaited_until_those_of_every_fold_are_there(run: Path, data: RunData) -> None:
+    awaited = [awaits_texts(run, data)]
+    for fold in range(len(data.folds)):
+        open_encoded(run, data, "native", fold)
+        awaited.append(awaits_texts(run, data))
+    assert awaited == [True, True, False]
+
+
+def test_an_encoding_learns_which_rows_belong_together(tmp_path: Path) -> None:
+    numbers, groups = np.arange(60.0)[:, None], np.arange(60) // 4
+    frame = Frame(FrameSchema(("n",)), numbers, np.zeros((60, 0), dtype=np.int32), np.zeros((60, 0)))
+    task, _ = make_task(list(np.where(numbers[:, 0] % 3 > 1, "a", "b")), target="y", groups=groups)
+    save_rundata(tmp_path, frame, task, plan_folds(task, folds=3, seconds=None, n_columns=1, seed=0))
+    data = open_rundata(tmp_path)
+    train = training_frame(data, fold_rows(data, 0, ""))
+    assert train.groups is not None
+    np.testing.assert_array_equal(train.groups, train.numbers[:, 0] // 4)
 
 
 def trial(run: Path, number: int) -> dict[str, bytes]:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -9,11 +10,13 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
+from automl_cli.features import text
 from automl_cli.features.encodings import ENCODINGS
 from automl_cli.features.frame import Frame, FrameSchema
 from automl_cli.features.matrix import Matrix
 from automl_cli.features.native import MAX_NATIVE_LEVELS
 from automl_cli.features.one_hot import MAX_WIDTH
+from automl_cli.features.store import write_arrays
 from automl_cli.features.target_statistics import ALPHA
 from automl_cli.task import TaskKind
 
@@ -141,6 +144,25 @@ class TestText:
         X = encode("native", frame_of(texts=[self.REVIEWS]), frame_of(texts=[["xyzzy"]])).X
         np.testing.assert_array_equal(X[0, :-2], 0)
 
+    @pytest.mark.parametrize("n_rows", [100, 1_000])
+    def test_texts_of_long_tables_are_read_less_far(
+        self, n_rows: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setattr(text, "MAX_CHARACTERS_OF_ALL", 400_000)
+        begin = "and so on " * 50  # 500 characters
+        texts = [begin + ("good" if i % 2 else "bad") for i in range(n_rows)]
+        parts = text.TextParts.fit((pa.array(texts, pa.large_string()),), 0)
+        text.save_text_parts(parts, FrameSchema(text=("t",)), tmp_path)
+        last = pa.array([begin + "good", begin + "bad"], pa.large_string())
+        good, bad = text.read_text_parts(tmp_path).transform((last,), 2)[:, :-2]
+        assert np.allclose(good, bad) == (n_rows == 1_000)
+
+    def test_an_encoder_that_does_not_say_how_far_it_read_is_read(self, tmp_path: Path) -> None:
+        parts = text.TextParts.fit((pa.array(self.REVIEWS, pa.large_string()),), 0)
+        arrays = {name: array for name, array in parts.arrays().items() if not name.endswith("characters")}
+        write_arrays(tmp_path, "text", FrameSchema(text=("t",)), arrays)
+        assert text.read_text_parts(tmp_path).columns[0].characters == 2_000
+
 
 class TestOneHot:
     def test_each_frequent_value_has_a_column_and_the_rest_share_one(self) -> None:
@@ -211,6 +233,17 @@ class TestTarget:
         y = np.arange(90) % n_classes if n_classes > 1 else np.arange(90.0)
         X = encode("target", frame_of(codes=np.arange(90)[:, None] % 9, sizes=(9,)), y=y, n_classes=n_classes).X
         assert X.shape[1] == n_columns
+
+    def test_rows_of_a_group_say_nothing_of_each_other(self) -> None:
+        """As for the rows of new groups, whose values no training row has."""
+        codes = np.arange(600)[:, None] // 20
+        y = np.random.default_rng(0).normal(size=30)[codes[:, 0]]
+        frame = frame_of(codes=codes, sizes=(30,))
+        alone, together = (
+            encode("target", replace(frame, groups=groups), y=y, n_classes=1).X[:, 0] for groups in (None, codes[:, 0])
+        )
+        assert np.corrcoef(alone, y)[0, 1] > 0.9
+        np.testing.assert_allclose(together, 0, atol=1e-6)
 
     def test_regression_is_free_of_the_targets_scale(self) -> None:
         codes, y = np.arange(90)[:, None] % 9, np.random.default_rng(0).normal(size=90)

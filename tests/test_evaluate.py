@@ -69,6 +69,22 @@ def test_every_row_is_predicted_by_a_model_that_has_not_seen_it(run: Path) -> No
     assert oof.sum(axis=1) == pytest.approx(1.0, abs=1e-5)
 
 
+def test_a_class_of_one_group_alone_does_not_decide_the_loss(tmp_path: Path) -> None:
+    """Its rows are judged by a model that has never met it."""
+    numbers = np.random.default_rng(0).normal(size=(N_ROWS, 1))
+    groups = np.arange(N_ROWS) % N_FOLDS
+    labels = np.where(numbers[:, 0] > 0, "yes", "no").astype(object)
+    labels[0] = "perhaps"
+    task, _ = make_task(list(labels), target="y", groups=groups)
+    frame = Frame(FrameSchema(numeric=("a",)), numbers, np.zeros((N_ROWS, 0), dtype=np.int32), np.zeros((N_ROWS, 0)))
+    plan = plan_folds(task, folds=N_FOLDS, seconds=None, n_columns=1, seed=0)
+    save_rundata(tmp_path / "data", frame, task, plan)
+    trial = evaluate(proposal(0), str(tmp_path))
+    assert isinstance(trial, Success)
+    row = -np.log(1 / (N_ROWS * 2 / 3 + 1) / 3)  # of that row, in place of 34.5
+    assert max(trial.losses) < 0.1 + (row + 0.1) / (N_ROWS / 3)
+
+
 @pytest.mark.parametrize("family", ["linear", "lightgbm"])
 def test_the_same_seed_leaves_the_same_bytes(run: Path, family: str) -> None:
     # another number is another folder; a worker may have encoded the folds before or not

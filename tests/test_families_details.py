@@ -111,6 +111,47 @@ def test_groups_of_categories_shrink_with_the_data():
     assert METRICS["log_loss"].loss(data.y_valid, model.predict(data.valid, 1), None) < 0.3
 
 
+# a leaf of XGBoost may hold such a row alone
+@pytest.mark.parametrize("name", [name for name in (*BOOSTERS, "linear", "mlp", "neighbors") if name != "xgboost"])
+def test_typing_errors_in_the_target_cost_absolute_errors_little(name):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(600, 2))
+    y = 50 + 20 * X[:, 0] + rng.normal(size=600)
+    y[[5, 70]] = 1e9
+    data = halves(X, y, REGRESSION, metric="mae")
+    changes = {"epochs": 40} if name == "mlp" else {}
+    predictions = fit(name, data, Limits(1, 0, rounds=40), **changes).predict(data.valid, 1)
+    naive = METRICS["mae"].loss(data.y_valid, np.full((300, 1), np.median(data.y)), None)
+    assert METRICS["mae"].loss(data.y_valid, predictions, None) < 0.5 * naive
+
+
+def test_neighbours_answer_absolute_errors_by_their_median(tmp_path):
+    X, y = np.zeros((6, 1)), np.array([1.0, 2.0, 60.0, 0.0, 0.0, 0.0])
+    answers = {}
+    for metric in ("rmse", "mae"):
+        data = halves(X, y, REGRESSION, metric=metric)
+        model = fit("neighbors", data, n_neighbors=3)
+        (tmp_path / metric).mkdir()
+        FAMILIES["neighbors"].save(model, tmp_path / metric)
+        loaded = FAMILIES["neighbors"].load(tmp_path / metric)
+        assert loaded.predict(data.valid, 1).tobytes() == model.predict(data.valid, 1).tobytes()
+        answers[metric] = float(model.predict(data.valid, 1)[0, 0])
+    assert answers == pytest.approx({"rmse": 21.0, "mae": 2.0})
+
+
+def test_neighbours_that_were_saved_before_medians_were_predicted_are_read(tmp_path):
+    data = halves(np.zeros((6, 1)), np.arange(6.0), REGRESSION)
+    model = fit("neighbors", data)
+    FAMILIES["neighbors"].save(model, tmp_path)
+    path = tmp_path / "neighbors.npz"
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file if name != "absolute"}
+    path.unlink()
+    save_arrays(path, arrays)
+    loaded = FAMILIES["neighbors"].load(tmp_path)
+    assert loaded.predict(data.valid, 1).tobytes() == model.predict(data.valid, 1).tobytes()
+
+
 VOTERS = ["extra_trees", "random_forest", "neighbors"]
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from automl_cli.clock import Deadline
 from automl_cli.families import find_families
 from automl_cli.families.dense import AdamW, activate, activated, new_net
 from automl_cli.families.family import FoldData, Limits, Shape
@@ -107,15 +108,45 @@ def test_weights_decide_between_contradictions():
     assert p[1] < 0.1
 
 
-def test_short_seconds_draw_the_schedule_together_and_say_so():
+def paced(monkeypatch, seconds_per_step):
+    """Let a clock count steps, however busy the machine is; returns the rates of the steps so far."""
+    rates, step = [], AdamW.step
+
+    def recorded(self, flat, gradient, rate):
+        rates.append(rate)
+        step(self, flat, gradient, rate)
+
+    def after(seconds):
+        return Deadline(seconds, 0.0, lambda: seconds_per_step * len(rates))
+
+    monkeypatch.setattr(AdamW, "step", recorded)
+    monkeypatch.setattr(Deadline, "after", after)
+    return rates
+
+
+def test_short_seconds_draw_the_schedule_together_and_say_so(monkeypatch):
+    paced(monkeypatch, 0.001)
     rng = np.random.default_rng(3)
     X = rng.normal(size=(8_000, 20))
     y = (X[:, 0] > 0).astype(np.int64)
     data = fold(X, y, TaskKind.BINARY, 2, "log_loss")
-    model = fit(data, Limits(1, 0, seconds=0.6), epochs=3_000)
+    model = fit(data, Limits(1, 0, seconds=0.2), epochs=3_000)
     assert model.cut
     assert 0 < model.rounds < 3_000
     assert METRICS["log_loss"].loss(data.y_valid, model.predict(data.valid, 1), None) < 0.3
+
+
+def test_the_rate_has_fallen_when_the_seconds_do_not_hold_an_epoch(monkeypatch):
+    rates = paced(monkeypatch, 0.01)
+    rng = np.random.default_rng(6)
+    X = rng.normal(size=(40_000, 2))
+    data = fold(X, X[:, 0], TaskKind.REGRESSION, 1, "rmse")
+    model = fit(data, Limits(1, 0, seconds=3.0), batch_size=32, epochs=10)
+    assert model.cut
+    assert model.rounds == 1
+    assert 50 < len(rates) < 20_000 // 32
+    assert rates[-1] < 0.1 * max(rates)
+    assert METRICS["rmse"].loss(data.y_valid, model.predict(data.valid, 1), None) < 0.2
 
 
 def test_a_refit_trains_as_many_epochs_as_it_is_told():

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from automl_cli.labels import read_truth
 from automl_cli.table import Column, Kind, Schema, align, read_table, read_with_schema
 from automl_cli.table.notation import Notation, notations, numbers_of
-from automl_cli.task import TaskKind, make_task, read_truth
+from automl_cli.task import TaskKind, make_task
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 

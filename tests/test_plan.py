@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from automl_cli.families.family import Shape
-from automl_cli.plan import first_trial_seconds, reserve_seconds, share_cores
+from automl_cli.plan import first_trial_seconds, kill_seconds, reserve_seconds, share_cores
 from automl_cli.task import TaskKind
 
 SHAPES = st.builds(
@@ -45,3 +45,9 @@ def test_first_model_and_reserve_leave_most_of_the_time_to_the_search(limit: flo
 
 def test_a_model_that_is_slow_to_save_gets_more_time_for_it() -> None:
     assert reserve_seconds(60.0, 4.0) >= reserve_seconds(60.0, 0.0) + 4.0
+
+
+def test_a_trial_that_encodes_long_texts_is_not_killed_before_it_can_begin() -> None:
+    assert kill_seconds(2.4, 57.0, encodes_texts=False) < 6.0
+    assert kill_seconds(2.4, 57.0, encodes_texts=True) > 25.0
+    assert kill_seconds(60.0, 100.0, encodes_texts=True) == kill_seconds(60.0, 100.0, encodes_texts=False)

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from automl_cli.errors import BadData, UsageError
+from automl_cli.labels import known_labels, read_truth
 from automl_cli.table.notation import Notation
-from automl_cli.task import MISSING_LABELS, TaskKind, known_labels, make_task, read_truth
+from automl_cli.task import MISSING_LABELS, TaskKind, make_task
 
 
 def _task(labels, **options):

@@ -26,7 +26,8 @@ from automl_cli.artifact import open_artifact
 from automl_cli.clock import Deadline
 from automl_cli.comparing import compared_columns, not_compared
 from automl_cli.errors import BadData, UsageError
-from automl_cli.job import Job, choose_families, prepare, read_with_sources
+from automl_cli.job import Job, choose_families, prepare
+from automl_cli.named import read_with_sources
 from automl_cli.options import FitOptions
 from automl_cli.runs import open_run
 from automl_cli.sourced import read_source

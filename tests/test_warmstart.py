@@ -14,8 +14,9 @@ from automl_cli.clock import Deadline
 from automl_cli.experience.access import every_run, from_json, open_store, reading
 from automl_cli.experience.records import Recalled, salted
 from automl_cli.experience.store import waiting_folder
-from automl_cli.job import Job, families_of, prepare, read_with_sources
+from automl_cli.job import Job, families_of, prepare
 from automl_cli.members import Chosen
+from automl_cli.named import read_with_sources
 from automl_cli.optimizer import Optimizer, SpaceExhausted
 from automl_cli.options import FitOptions
 from automl_cli.proposing import MOST_KNOWN, proposer

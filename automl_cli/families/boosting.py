@@ -162,9 +162,18 @@ def median(y: Array, weight: Array | None) -> float:
     >>> median(np.array([3.0, 1.0, 2.0]), np.array([0.1, 5.0, 0.1]))
     1.0
     """
+    return quantile(y, weight, 0.5)
+
+
+def quantile(y: Array, weight: Array | None, share: float) -> float:
+    """Return the value at which a share of the weight is reached.
+
+    >>> quantile(np.array([3.0, 1.0, 2.0]), None, 0.9)
+    3.0
+    """
     order = np.argsort(y, kind="stable")
     reached = np.cumsum(np.ones(len(y)) if weight is None else weight[order])
-    return float(y[order[np.searchsorted(reached, 0.5 * reached[-1])]])
+    return float(y[order[np.searchsorted(reached, share * reached[-1])]])
 
 
 def least_l2(data: FoldData, rare: float = 0.1) -> float:

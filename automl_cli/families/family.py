@@ -212,6 +212,31 @@ def smoothed(probabilities: Array, prior: Array, n_votes: int) -> Array:
     return mixed
 
 
+def none_impossible(probabilities: Array, y: Array) -> Array:
+    """Return probabilities in which a class that the training rows lack has its part of one row more.
+
+    A class that appears later, or in one group alone, has probability 0 in some families and about one in the number
+    of rows in others. The log loss of its few rows would then decide between them, although the saved model knows the
+    class: by its other folds, or because it was fitted on all rows.
+
+    Parameters
+    ----------
+    probabilities : ndarray of shape (n_rows, n_classes)
+    y : ndarray of shape (n_training_rows,), int64
+        Classes of the rows that the model learned from.
+
+    >>> none_impossible(np.array([[1.0, 0.0]]), np.array([0, 0, 0]))
+    array([[0.875, 0.125]])
+    >>> none_impossible(np.array([[1.0, 0.0]]), np.array([0, 1, 0]))
+    array([[1., 0.]])
+    """
+    n_classes = probabilities.shape[1]
+    if len(np.unique(y)) == n_classes:
+        return probabilities
+    mixed: Array = (len(y) * probabilities + 1.0 / n_classes) / (len(y) + 1)
+    return mixed
+
+
 def present_classes(data: FoldData) -> tuple[Array, Array]:
     """Return the classes that occur in training, ascending, and ``y`` as positions among them.
 

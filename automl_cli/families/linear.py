@@ -8,6 +8,7 @@ import numpy as np
 
 from automl_cli.clock import Deadline
 from automl_cli.families.arrays import Expected, bad_model, load_arrays, save_arrays
+from automl_cli.families.boosting import is_absolute
 from automl_cli.families.family import (
     Family,
     FoldData,
@@ -18,7 +19,7 @@ from automl_cli.families.family import (
     spread,
     without_infinities,
 )
-from automl_cli.families.target_scale import standardised
+from automl_cli.families.target_scale import BEND, middle_and_width, standardised
 from automl_cli.features.matrix import Array, Matrix
 from automl_cli.task import TaskKind
 
@@ -97,6 +98,11 @@ class _Problem:
     """Mean loss plus penalty, over standardised features.
 
     The objective is scikit-learn's divided by ``C * n_rows``: mean loss + (l2/2 ||w||^2 + l1 ||w||_1) / (C n).
+
+    Attributes
+    ----------
+    bend : float
+        Errors of a regression beyond this count by their size, smaller ones by half their square (Huber's loss).
     """
 
     X: Array
@@ -106,6 +112,7 @@ class _Problem:
     l2: float
     n_columns: int
     classify: bool
+    bend: float
 
     def value(self, coefficients: Array) -> tuple[float, Array]:
         """Return the smooth part of the objective and its gradient, of shape (n_features + 1, n_columns)."""
@@ -118,8 +125,9 @@ class _Problem:
             residual = p * self.weight[:, None]
         else:
             difference = scores.astype(np.float64)[:, 0] - self.y
-            loss = 0.5 * float(self.weight @ difference**2)
-            residual = (difference * self.weight)[:, None]
+            bent = np.clip(difference, -self.bend, self.bend)
+            loss = float(self.weight @ (bent * (difference - 0.5 * bent)))
+            residual = (bent * self.weight)[:, None]
         slope = np.vstack([self.X.T @ residual.astype(np.float32), residual.sum(axis=0)[None, :]]).astype(np.float64)
         slope[:-1] += self.l2 * coefficients[:-1]
         return loss + 0.5 * self.l2 * float((coefficients[:-1] ** 2).sum()), slope
@@ -138,7 +146,10 @@ def fit(data: FoldData, hyperparameters: Hyperparameters, limits: Limits) -> Lin
     X = without_infinities(data.train.X)
     weight = np.ones(len(y)) if data.weight is None else data.weight
     weight = weight / max(float(weight.sum()), np.finfo(float).tiny)
-    centre, scale = (0.0, 1.0) if len(classes) else _centre_and_scale(y, weight)
+    absolute = is_absolute(data)
+    measure = middle_and_width if absolute else _mean_and_deviation
+    centre, scale = (0.0, 1.0) if len(classes) else measure(y, weight)
+    scale = scale if scale > 0 else 1.0
     strength = 1.0 / (float(hyperparameters["C"]) * len(y))
     ratio = float(hyperparameters["l1_ratio"]) if hyperparameters["elastic_net"] else 0.0
     problem = _Problem(
@@ -149,6 +160,7 @@ def fit(data: FoldData, hyperparameters: Hyperparameters, limits: Limits) -> Lin
         l2=strength * (1 - ratio),
         n_columns=max(len(classes), 1),
         classify=bool(len(classes)),
+        bend=BEND if absolute else np.inf,
     )
     with threadpool_limits(limits.threads):
         coefficients, cut = _solve(problem, deadline)
@@ -158,10 +170,9 @@ def fit(data: FoldData, hyperparameters: Hyperparameters, limits: Limits) -> Lin
     return LinearModel(coefficients, classes, data.n_outputs, 2 * low - high, 2 * high - low, cut=cut)
 
 
-def _centre_and_scale(y: Array, weight: Array) -> tuple[float, float]:
-    centre = float(weight @ y)
-    deviation = float(np.sqrt(weight @ (y - centre) ** 2))
-    return centre, deviation if deviation > 0 else 1.0
+def _mean_and_deviation(y: Array, weight: Array) -> tuple[float, float]:
+    mean = float(weight @ y)
+    return mean, float(np.sqrt(weight @ (y - mean) ** 2))
 
 
 def _solve(problem: _Problem, deadline: Deadline) -> tuple[Array, bool]:

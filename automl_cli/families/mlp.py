@@ -6,7 +6,6 @@ on tabular datasets, NeurIPS 2021), and the epoch with the best validation loss 
 """
 
 import math
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,12 +13,14 @@ from typing import Any
 import numpy as np
 
 from automl_cli.clock import Deadline
+from automl_cli.families.boosting import is_absolute
 from automl_cli.families.dense import AdamW, Net, new_net, rate_factor
 from automl_cli.families.family import Family, FoldData, Hyperparameters, Limits, Shape, present_classes
 from automl_cli.families.network import BLOCK, MlpModel, bounded, load, save, softmax
-from automl_cli.families.target_scale import standardised
+from automl_cli.families.target_scale import BEND, standardised
 from automl_cli.families.waves import MOST_COLUMNS, N_EMBEDDED, N_WAVES, numbers_among
 from automl_cli.features.matrix import Array
+from automl_cli.task import TaskKind
 
 _ROW_VISITS = 400_000  # rows times epochs of the default: what about five seconds of a core can do
 _FEWEST_EPOCHS, _MOST_EPOCHS = 10, 120
@@ -84,12 +85,19 @@ def defaults(shape: Shape) -> tuple[Hyperparameters, ...]:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Training or validation rows: ``y`` one column of values, or class positions."""
+    """Training or validation rows: ``y`` one column of values, or class positions.
+
+    Attributes
+    ----------
+    absolute : bool
+        Whether a regression is about absolute errors.
+    """
 
     X: Array
     y: Array
     weight: Array
     classify: bool
+    absolute: bool
 
     def slope(self, rows: Array) -> Any:
         """Return the function from a batch's scores to the slope of its mean loss."""
@@ -97,7 +105,8 @@ class _Rows:
 
         def of(scores: Array) -> Array:
             if not self.classify:
-                return np.asarray((scores - y[:, None]) * weight)
+                error = scores - y[:, None]
+                return np.asarray((np.clip(error, -BEND, BEND) if self.absolute else error) * weight)
             p = softmax(scores)
             p[np.arange(len(p)), y] -= 1.0
             return np.asarray(p * weight)
@@ -105,7 +114,7 @@ class _Rows:
         return of
 
     def loss(self, model: MlpModel) -> float:
-        """Return the mean loss: log loss, or half the squared error."""
+        """Return the mean loss: log loss, the absolute error, or half the squared one."""
         total = 0.0
         for i in range(0, len(self.X), BLOCK):
             scores = model.scores(self.X[i : i + BLOCK]).astype(np.float64)
@@ -114,7 +123,8 @@ class _Rows:
                 p = softmax(scores)[np.arange(len(y)), y]
                 total -= float(weight @ np.log(np.maximum(p, 1e-12)))
             else:
-                total += 0.5 * float(weight @ (scores[:, 0] - y) ** 2)
+                error = scores[:, 0] - y
+                total += float(weight @ (np.abs(error) if self.absolute else 0.5 * error**2))
         return total / max(float(self.weight.sum()), np.finfo(float).tiny)
 
 
@@ -124,18 +134,32 @@ class _Course:
 
     Attributes
     ----------
-    epochs : int
+    epochs : float
         The rate falls to zero over so many.
-    last : int
-        Training ends after this one: the same as ``epochs``, or fewer in a refit.
+    last : float
+        Training ends after so many: the same as ``epochs``, or fewer in a refit.
+    watching : float
+        What validating takes, as a share of an epoch.
+    started : float
+        Seconds on the deadline's clock at which the first step was made.
     """
 
     batch: int
     rate: float
     weight_decay: float
-    epochs: int
-    last: int
+    epochs: float
+    last: float
     deadline: Deadline
+    watching: float = 0.0
+    started: float = 0.0
+
+    def drawn_together(self, done: float) -> "_Course":
+        """Return the course as the seconds hold it, seen from ``done`` epochs: itself where they hold all of it."""
+        if not self.deadline.limited or not done:
+            return self
+        taken = max(self.deadline.elapsed() - self.started, 1e-9)
+        possible = max(done, done * (1.0 + self.deadline.seconds_left() / taken) - self.watching)
+        return replace(self, epochs=possible, last=possible) if possible < self.last else self
 
 
 def fit(data: FoldData, hyperparameters: Hyperparameters, limits: Limits) -> MlpModel:
@@ -144,7 +168,7 @@ def fit(data: FoldData, hyperparameters: Hyperparameters, limits: Limits) -> Mlp
 
     deadline = Deadline.after(limits.seconds)
     classes, y = present_classes(data)
-    train = _Rows(bounded(data.train.X), *_target(y, data.weight, bool(len(classes))), bool(len(classes)))
+    train = _rows(data, bounded(data.train.X), y, data.weight)
     low, high = (float(y.min()), float(y.max())) if not len(classes) else (0.0, 0.0)
     smooth = hyperparameters["activation"] == "silu"
     bounds = (2 * low - high, 2 * high - low)
@@ -165,16 +189,19 @@ def fit(data: FoldData, hyperparameters: Hyperparameters, limits: Limits) -> Mlp
         epochs=epochs,
         last=min(limits.rounds or epochs, epochs),
         deadline=deadline,
+        watching=0.0 if limits.rounds else len(data.y_valid) / (3 * len(train.X)),
     )
     loss = None if limits.rounds else _validation(data, classes).loss
     with threadpool_limits(limits.threads), np.errstate(over="ignore", invalid="ignore"):
         return _train(_Training(net, train, rng, empty), course, loss)
 
 
-def _target(y: Array, weight: Array | None, classify: bool) -> tuple[Array, Array]:
-    """Return the target and weights of mean 1, float32."""
+def _rows(data: FoldData, X: Array, y: Array, weight: Array | None) -> _Rows:
+    """Return rows with the target and weights of mean 1, float32."""
+    classify = data.kind is not TaskKind.REGRESSION
     weights = np.ones(len(y)) if weight is None or not weight.sum() > 0 else weight * (len(y) / weight.sum())
-    return y if classify else y.astype(np.float32), weights.astype(np.float32)
+    target = y if classify else y.astype(np.float32)
+    return _Rows(X, target, weights.astype(np.float32), classify, is_absolute(data))
 
 
 def _validation(data: FoldData, classes: Array) -> _Rows:
@@ -183,7 +210,7 @@ def _validation(data: FoldData, classes: Array) -> _Rows:
     if len(classes):
         known = np.isin(y, classes)
         y, X, weight = np.searchsorted(classes, y[known]), X[known], None if weight is None else weight[known]
-    return _Rows(X, *_target(y, weight, bool(len(classes))), bool(len(classes)))
+    return _rows(data, X, y, weight)
 
 
 @dataclass(frozen=True)
@@ -208,21 +235,25 @@ class _Training:
         n_rows = len(self.train.X)
         steps = max(1, n_rows // course.batch)  # the rest of the order waits for the next epoch
         order = self.rng.permutation(n_rows)
+        plan = course.drawn_together(number)
         for step in range(steps):
             rows = order[step * course.batch : (step + 1) * course.batch]
             self.net.gradient(self.train.X[rows], self.train.slope(rows), gradient, self.rng)
-            done = (number + step / steps) / course.epochs
-            adam.step(self.net.flat, gradient, course.rate * rate_factor(done))
-            if course.deadline.limited and step % _STEPS_BETWEEN_LOOKS == 0 and course.deadline.passed():
-                return False
+            done = number + step / steps
+            adam.step(self.net.flat, gradient, course.rate * rate_factor(min(done / plan.epochs, 1.0)))
+            if course.deadline.limited and step % _STEPS_BETWEEN_LOOKS == 0:
+                done += 1 / steps
+                plan = course.drawn_together(done) if step else plan  # the first one also wakes the library
+                if course.deadline.passed() or (plan.last < course.last and done >= plan.last):
+                    return False
         return True
 
 
 def _train(training: _Training, course: _Course, validate: Callable[[MlpModel], float] | None) -> MlpModel:
-    """Go over the rows epoch by epoch; where they do not fit into the seconds the schedule is drawn together."""
+    """Go over the rows epoch by epoch, until the end of the course or of the seconds."""
     adam, gradient = AdamW.of(training.net, course.weight_decay), np.empty_like(training.net.flat)
     best, kept, cut = math.inf, training.model(0), False
-    started = course.deadline.elapsed()
+    course = replace(course, started=course.deadline.elapsed())
     epoch = 0
     while epoch < course.last:
         epoch += 1
@@ -234,20 +265,9 @@ def _train(training: _Training, course: _Course, validate: Callable[[MlpModel], 
         cut = cut or not whole
         if not (whole and math.isfinite(loss)):
             break  # out of time, or it diverged: the best epoch so far is kept
-        possible = _possible(epoch, course.deadline, started)
-        if possible < course.last:
-            course, cut = replace(course, epochs=possible, last=possible), True
     if not math.isfinite(best):
         raise ValueError("the network diverged")
     return replace(kept, cut=cut)
-
-
-def _possible(epoch: int, deadline: Deadline, started: float) -> int:
-    """Return how many epochs there will be when the seconds are used up."""
-    if not deadline.limited:
-        return sys.maxsize
-    per_epoch = (deadline.elapsed() - started) / epoch
-    return epoch + int(deadline.seconds_left() / max(per_epoch, 1e-9))
 
 
 def seconds(shape: Shape, hyperparameters: Hyperparameters) -> float:

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from automl_cli.errors import BadArtifact
 from automl_cli.families.arrays import Expected, bad_model, integer, load_arrays, save_arrays
+from automl_cli.families.boosting import is_absolute
 from automl_cli.families.family import (
     Family,
     FoldData,
@@ -51,6 +53,8 @@ class NeighborsModel:
         Whether nearer neighbours count for more.
     prior : float64 (n_outputs,)
         Counts as one more neighbour; empty for a regression.
+    absolute : bool
+        Whether a regression predicts the median of the neighbours in place of their mean.
     """
 
     X: Array
@@ -62,6 +66,7 @@ class NeighborsModel:
     regression: bool
     n_outputs: int
     prior: Array
+    absolute: bool = False
     rounds: int = 0
     cut: bool = False
 
@@ -94,10 +99,19 @@ class NeighborsModel:
             votes = votes * exact.min(axis=1, keepdims=True) / exact
         shares = votes / votes.sum(axis=1, keepdims=True)
         if self.regression:
-            values: Array = (shares * self.y[nearest]).sum(axis=1, keepdims=True)
-            return values
+            values: Array = self.y[nearest]
+            return _medians(values, shares) if self.absolute else (shares * values).sum(axis=1, keepdims=True)
         p = _per_class(shares, self.y[nearest].astype(np.int64), self.n_outputs)
         return as_probabilities(smoothed(p, self.prior, k))
+
+
+def _medians(values: Array, shares: Array) -> Array:
+    """Return each row's median by shares that sum to 1, of shape (n_rows, 1): the middle of two where both are one."""
+    order = np.argsort(values, axis=1, kind="stable")
+    reached = np.cumsum(np.take_along_axis(shares, order, axis=1), axis=1)
+    sides = [np.argmax(reached >= share, axis=1)[:, None] for share in (0.5 - 1e-9, 0.5 + 1e-9)]
+    low, high = (np.take_along_axis(values, np.take_along_axis(order, side, axis=1), axis=1) for side in sides)
+    return np.asarray(low + 0.5 * (high - low))
 
 
 def _per_class(shares: Array, classes: Array, n_outputs: int) -> Array:
@@ -157,6 +171,7 @@ def fit(data: FoldData, hyperparameters: Hyperparameters, limits: Limits) -> Nei
         regression=regression,
         n_outputs=data.n_outputs,
         prior=smoothing_prior(data),
+        absolute=is_absolute(data),
     )
 
 
@@ -178,23 +193,14 @@ _SCALARS = ("n_neighbors", "power", "by_distance", "regression", "n_outputs")
 
 def save(model: NeighborsModel, folder: Path) -> None:
     """Write the sampled rows; they are part of the model, which a reader of it should know."""
-    scalars = {name: np.array(int(getattr(model, name))) for name in _SCALARS}
+    scalars = {name: np.array(int(getattr(model, name))) for name in (*_SCALARS, "absolute")}
     save_arrays(folder / _FILE, {"X": model.X, "y": model.y, "weight": model.weight, "prior": model.prior, **scalars})
 
 
 def load(folder: Path) -> NeighborsModel:
     """Read what `save` wrote; raises `BadArtifact` where that is not what the file holds."""
     path = folder / _FILE
-    arrays = load_arrays(
-        path,
-        {
-            "X": Expected("f", 2),
-            "y": Expected("f", 1),
-            "weight": Expected("f", 1),
-            "prior": Expected("f", 1),
-            **{name: Expected("i", 0) for name in _SCALARS},
-        },
-    )
+    arrays = _load(path)
     X, y, weight = arrays["X"], arrays["y"], arrays["weight"]
     n_outputs = integer(path, arrays["n_outputs"], 1, 10**6)
     regression = bool(integer(path, arrays["regression"], 0, 1))
@@ -214,7 +220,22 @@ def load(folder: Path) -> NeighborsModel:
         regression=regression,
         n_outputs=n_outputs,
         prior=arrays["prior"],
+        absolute=bool(integer(path, arrays["absolute"], 0, 1)),
     )
+
+
+def _load(path: Path) -> dict[str, Array]:
+    expected = {
+        "X": Expected("f", 2),
+        "y": Expected("f", 1),
+        "weight": Expected("f", 1),
+        "prior": Expected("f", 1),
+        **{name: Expected("i", 0) for name in _SCALARS},
+    }
+    try:
+        return load_arrays(path, {**expected, "absolute": Expected("i", 0)})
+    except BadArtifact:  # perhaps written before medians were predicted
+        return {**load_arrays(path, expected), "absolute": np.array(0)}
 
 
 def offered(shape: Shape) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from automl_cli.families.arrays import Expected, bad_model, load_arrays, save_arrays
+from automl_cli.families.boosting import is_absolute, quantile
 from automl_cli.families.family import Family, FoldData, Hyperparameters, Limits, Model
 from automl_cli.features.matrix import Array, Matrix
 from automl_cli.task import TaskKind
@@ -15,6 +16,12 @@ from automl_cli.task import TaskKind
 _SCALE = "scale.npz"
 # exp of anything larger is no float64
 _MOST_LOG = 709.0
+# Errors smaller than this, on the standard scale, are squared where absolute ones are minimised: a solver needs a slope
+# that says how far it is.
+BEND = 0.1
+# between these shares of a normal distribution lie so many standard deviations
+_SHARES, _DEVIATIONS = (0.05, 0.95), 3.29
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -24,7 +31,7 @@ class Rescaled:
     Attributes
     ----------
     centre, spread : float
-        Mean and standard deviation of the target, or of its logarithm.
+        Mean and standard deviation of the target, or of its logarithm; for absolute errors see `middle_and_width`.
     logarithm : bool
         Whether the model is of log(1 + y).
     """
@@ -63,6 +70,21 @@ def power_of_two(y: Array) -> int:
     return int(np.frexp(np.abs(y).max(initial=0.0))[1])
 
 
+def middle_and_width(y: Array, weight: Array | None) -> tuple[float, float]:
+    """Return the median, and a standard deviation that does not depend on the twentieth of the rows at either end.
+
+    A typing error of 1e9 would otherwise be the unit in which all other values are the same. Where the middle nine
+    tenths are one value, but for rounding, the deviation is the mean absolute one; it may be 0.
+
+    >>> middle_and_width(np.array([1.0, 2.0, 3.0, 4.0] * 10 + [1e9]), None)[0]
+    3.0
+    """
+    low, middle, high = (quantile(y, weight, share) for share in (_SHARES[0], 0.5, _SHARES[1]))
+    sizes = np.ones(len(y)) if weight is None else weight
+    deviation = float(sizes @ np.abs(y - middle)) / max(float(sizes.sum()), np.finfo(float).tiny)
+    return middle, (high - low) / _DEVIATIONS if high - low > _ROUNDING * deviation else deviation
+
+
 def standardised(family: Family) -> Family:
     """Return the family with regression targets standardised on the training rows.
 
@@ -84,7 +106,7 @@ def standardised(family: Family) -> Family:
             data = replace(data, weight=weight, weight_valid=weight_valid)
         exponent = power_of_two(data.y)
         y = np.ldexp(data.y, -exponent)
-        centre, spread = float(np.mean(y)), float(np.std(y))
+        centre, spread = middle_and_width(y, None) if is_absolute(data) else (float(np.mean(y)), float(np.std(y)))
         if not (spread > 0 and np.ldexp(spread, exponent) > 0):
             spread = 0.5
         y_valid = (np.ldexp(data.y_valid, -exponent) - centre) / spread

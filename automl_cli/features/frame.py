@@ -79,6 +79,9 @@ class Frame:
         Null is missing.
     known_text : KnownText or None
         Text features of these rows that were computed before; not saved, and not taken along by `take`.
+    groups : ndarray of shape (n_rows,) or None
+        Which training rows belong together, for what an encoding learns of their targets; not saved, and not taken
+        along by `take`.
     """
 
     schema: FrameSchema
@@ -87,6 +90,7 @@ class Frame:
     days: Array
     texts: tuple[Any, ...] = ()
     known_text: "KnownText | None" = None
+    groups: Array | None = None
 
     def __post_init__(self) -> None:
         n_rows, schema = len(self.numbers), self.schema

@@ -107,11 +107,11 @@ def fit_statistics(frame: Frame, columns: Array, targets: Array, seed: int) -> t
     TargetStatistics
         For rows that were not trained on.
     ndarray of shape (n_rows, width), float32
-        For the training rows: each row's means come from the folds it is not in.
+        For the training rows: each row's means come from the folds it is not in, nor any row of its group.
     """
     n_rows, n_targets = targets.shape
     n_categories = tuple(frame.schema.n_categories[j] for j in columns)
-    folds = np.random.default_rng(seed).permutation(n_rows) % N_FOLDS
+    folds = _folds(frame.groups, n_rows, seed)
     prior = targets.mean(axis=0) if n_rows else np.zeros(n_targets)
     tables = [np.empty((0, n_targets + 1), dtype=np.float32)]
     oof = np.empty((n_rows, len(columns), n_targets + 1), dtype=np.float32)
@@ -121,6 +121,15 @@ def fit_statistics(frame: Frame, columns: Array, targets: Array, seed: int) -> t
         tables.append(table)
     statistics = TargetStatistics(columns.astype(np.int32), n_categories, np.concatenate(tables))
     return statistics, oof.reshape(n_rows, statistics.width)
+
+
+def _folds(groups: Array | None, n_rows: int, seed: int) -> Array:
+    """Return each row's fold; a group is in one, as new rows are of groups that nothing is known of."""
+    rng = np.random.default_rng(seed)
+    if groups is None:
+        return rng.permutation(n_rows) % N_FOLDS
+    kinds, group = np.unique(groups, return_inverse=True)
+    return (rng.permutation(len(kinds)) % N_FOLDS)[group]
 
 
 def _fit_column(place: Array, n_levels: int, folds: Array, targets: Array, prior: Array) -> tuple[Array, Array]:

@@ -25,7 +25,9 @@ N_BUCKETS = 2**HASH_BITS
 MAX_BUCKETS_KEPT = 5_000
 N_COMPONENTS = 16
 # words are read from the beginning only, which bounds time and memory; the length is the whole text's
-MAX_CHARACTERS = 2_000
+MAX_CHARACTERS, MIN_CHARACTERS = 2_000, 300
+MAX_CHARACTERS_OF_ALL = 40_000_000
+"""Of the training rows together, down to `MIN_CHARACTERS` of each; a core reads about 15 million a second."""
 MAX_FIT_ROWS = 20_000
 SPREAD = np.uint64(0x9E3779B97F4A7C15)  # Knuth's multiplicative hashing, The Art of Computer Programming 6.4
 
@@ -40,11 +42,14 @@ class TextColumn:
         Hash values in use.
     idf : ndarray of shape (n_kept,), float32
     components : ndarray of shape (n_kept, n_components), float32
+    characters : int
+        Words are read from so many at the beginning.
     """
 
     buckets: Array
     idf: Array
     components: Array
+    characters: int = MAX_CHARACTERS
 
     @property
     def width(self) -> int:
@@ -53,7 +58,7 @@ class TextColumn:
 
     def transform(self, texts: Any) -> Array:
         """Return float32 of shape (len(texts), width); a missing text has NaN in all of them."""
-        words = _count_words(texts)
+        words = _count_words(texts, self.characters)
         projected = _weigh(words, self.buckets, self.idf) @ self.components
         length = pc.fill_null(pc.utf8_length(texts), 0).to_numpy(zero_copy_only=False)
         out = np.column_stack([projected, length, words.n_words]).astype(np.float32)
@@ -75,7 +80,7 @@ class TextParts:
     @classmethod
     def fit(cls, texts: tuple[Any, ...], seed: int) -> "TextParts":
         """Learn from the training rows' texts."""
-        return cls(tuple(_fit_column(_spread(text), seed) for text in texts))
+        return cls(tuple(_fit_column(_spread(text), characters_read(len(text)), seed) for text in texts))
 
     def transform(self, texts: tuple[Any, ...], n_rows: int) -> Array:
         """Return float32 of shape (n_rows, width)."""
@@ -88,11 +93,16 @@ class TextParts:
 
     def arrays(self) -> Mapping[str, Array]:
         """Return what `read` needs."""
-        return {
+        arrays = {
             f"text.{i}.{name}": getattr(column, name)
             for i, column in enumerate(self.columns)
             for name in ("buckets", "idf", "components")
         }
+        read = {
+            f"text.{i}.characters": np.array([column.characters], dtype=np.int32)
+            for i, column in enumerate(self.columns)
+        }
+        return {**arrays, **read}
 
     @classmethod
     def read(cls, stored: Stored) -> "TextParts":
@@ -104,7 +114,7 @@ class TextParts:
             components = stored.array(f"text.{i}.components", np.float32, (len(buckets), None), low=-1.01, high=1.01)
             if components.shape[1] > N_COMPONENTS:
                 raise BadArtifact("the encoder projects text onto too many directions", hint=HINT)
-            columns.append(TextColumn(buckets, idf, components))
+            columns.append(TextColumn(buckets, idf, components, _read_characters(stored, f"text.{i}.characters")))
         return cls(tuple(columns))
 
 
@@ -122,6 +132,33 @@ class KnownText:
 
     parts: TextParts
     features: Array
+
+
+def _read_characters(stored: Stored, name: str) -> int:
+    if name not in stored.arrays:  # written before it depended on the rows
+        return MAX_CHARACTERS
+    return int(stored.array(name, np.int32, (1,), low=MIN_CHARACTERS, high=MAX_CHARACTERS)[0])
+
+
+def characters_read(n_rows: int) -> int:
+    """Return from how many characters of a text words are read, for so many training rows.
+
+    A trial cannot begin before the texts of its fold are encoded. It depends on the rows alone, so that a run can be
+    repeated.
+
+    >>> characters_read(20_000), characters_read(100_000), characters_read(1_000_000)
+    (2000, 400, 300)
+    """
+    return min(max(MAX_CHARACTERS_OF_ALL // max(n_rows, 1), MIN_CHARACTERS), MAX_CHARACTERS)
+
+
+def width_of(schema: FrameSchema) -> int:
+    """Return for how many columns those of a schema count where time is shared out: texts for those that they become.
+
+    >>> width_of(FrameSchema(numeric=("price",), text=("review",)))
+    19
+    """
+    return len(schema.names) + len(schema.text) * (N_COMPONENTS + 1)
 
 
 def fit_text(frame: Frame, seed: int) -> TextParts:
@@ -158,8 +195,8 @@ class _Words:
     n_words: Array
 
 
-def _count_words(texts: Any) -> _Words:
-    head = pc.utf8_lower(pc.utf8_slice_codeunits(pc.fill_null(texts, ""), 0, MAX_CHARACTERS))
+def _count_words(texts: Any, characters: int) -> _Words:
+    head = pc.utf8_lower(pc.utf8_slice_codeunits(pc.fill_null(texts, ""), 0, characters))
     # letters, the marks that belong to them in Indic and Semitic scripts, digits
     spaced = pc.utf8_trim_whitespace(pc.replace_substring_regex(head, pattern=r"[^\pL\pM\pN]+", replacement=" "))
     split = pc.utf8_split_whitespace(spaced)
@@ -200,8 +237,8 @@ def _spread(texts: Any) -> Any:
     return texts.take(pa.array(np.linspace(0, len(texts) - 1, MAX_FIT_ROWS).astype(np.int64)))
 
 
-def _fit_column(texts: Any, seed: int) -> TextColumn:
-    words = _count_words(texts)
+def _fit_column(texts: Any, characters: int, seed: int) -> TextColumn:
+    words = _count_words(texts, characters)
     frequency = np.bincount(words.buckets, minlength=N_BUCKETS)
     # a word of a single row can only be learned by heart
     common = np.flatnonzero(frequency >= 2)
@@ -209,7 +246,7 @@ def _fit_column(texts: Any, seed: int) -> TextColumn:
     buckets = np.sort(common).astype(np.int32)
     idf = (np.log((1 + len(texts)) / (1 + frequency[buckets])) + 1).astype(np.float32)
     components = _directions(_weigh(words, buckets, idf), seed)
-    return TextColumn(buckets, idf, components.astype(np.float32))
+    return TextColumn(buckets, idf, components.astype(np.float32), characters)
 
 
 def _directions(A: Any, seed: int) -> Array:
