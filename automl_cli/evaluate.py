@@ -35,7 +35,7 @@ from automl_cli.kept import Keep, Kept
 from automl_cli.machine import return_memory
 from automl_cli.racing import Decision, should_stop
 from automl_cli.rowtime import row_seconds
-from automl_cli.rundata import UNLABELLED, RunData, open_rundata
+from automl_cli.rundata import UNLABELLED, RunData, open_rundata, token_of
 from automl_cli.shared import with_columns
 from automl_cli.sourced import Offset, OffsetModel, find_encoding, save_model, source_files
 from automl_cli.transfer.adaptation import SELFTRAIN, rows_of, split_name
@@ -92,9 +92,16 @@ class OpenRun:
         return self.binned.under(rows_of(encoding), fold, threading.get_ident())
 
 
-@functools.lru_cache(maxsize=1)
 def open_run(folder: str) -> OpenRun:
-    """Open a run's data once per worker."""
+    """Open a run's data once per worker, and again where another run has begun in this folder.
+
+    A worker of a cluster outlives a run, and its folder may be named for the next one.
+    """
+    return _opened(folder, token_of(Path(folder) / "data"))
+
+
+@functools.lru_cache(maxsize=1)
+def _opened(folder: str, token: str) -> OpenRun:
     return OpenRun(Path(folder), open_rundata(Path(folder) / "data"))
 
 

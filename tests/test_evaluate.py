@@ -20,7 +20,7 @@ from automl_cli.evaluate import (
     trial_folder,
 )
 from automl_cli.features.frame import Frame, FrameSchema
-from automl_cli.rundata import save_rundata
+from automl_cli.rundata import renew, save_rundata
 from automl_cli.splits import plan_folds
 from automl_cli.task import make_task
 from automl_cli.trial import Failure, Pipeline, Proposal, Success
@@ -69,6 +69,21 @@ def test_every_row_is_predicted_by_a_model_that_has_not_seen_it(run: Path) -> No
     assert oof.sum(axis=1) == pytest.approx(1.0, abs=1e-5)
 
 
+def test_a_worker_that_has_seen_another_run_in_the_folder_fits_the_new_table(tmp_path: Path) -> None:
+    """The workers of a cluster live on between two nights' runs in one --run-dir."""
+    a = np.linspace(0, 1, N_ROWS)
+    frame = Frame(FrameSchema(numeric=("a",)), a[:, None], np.zeros((N_ROWS, 0), dtype=np.int32), np.zeros((N_ROWS, 0)))
+    for level in (1_000.0, 2_000.0):
+        shutil.rmtree(tmp_path / "data", ignore_errors=True)
+        shutil.rmtree(tmp_path / "encoded", ignore_errors=True)
+        task, _ = make_task([f"{level + value:.6f}" for value in a], target="y")
+        plan = plan_folds(task, folds=N_FOLDS, seconds=None, n_columns=1, seed=0)
+        save_rundata(tmp_path / "data", frame, task, plan)
+        trial = evaluate(proposal(0), str(tmp_path))
+        assert isinstance(trial, Success)
+        assert read_oof(tmp_path, open_run(str(tmp_path)).data, trial).mean() == pytest.approx(level, rel=0.1)
+
+
 @pytest.mark.parametrize("family", ["linear", "lightgbm"])
 def test_the_same_seed_leaves_the_same_bytes(run: Path, family: str) -> None:
     # another number is another folder; a worker may have encoded the folds before or not
@@ -77,7 +92,7 @@ def test_the_same_seed_leaves_the_same_bytes(run: Path, family: str) -> None:
               "extra_trees": False}  # fmt: skip
     pipeline = LINEAR if family == "linear" else Pipeline("lightgbm", "native", values)
     first = evaluate(proposal(10, pipeline), str(run))
-    open_run.cache_clear()
+    renew(run / "data")
     second = evaluate(proposal(11, pipeline), str(run))
     assert isinstance(first, Success)
     assert isinstance(second, Success)
