@@ -1,6 +1,7 @@
 """A table piece by piece, for tables that need not be in memory as a whole."""
 
 import io
+from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,6 +17,7 @@ from automl_cli.table.reading import (
     CONVERSION_ERROR,
     LARGEST_BLOCK,
     Ragged,
+    blank_rows_at_end,
     conversion,
     diagnosed,
     parse_csv,
@@ -54,15 +56,31 @@ def read_blocks(
     """
     if content.parquet:
         yield from _of_parquet(content, layout, columns, text)
-    elif len(layout.names) == 1 or content.n_bytes <= n_bytes:
-        # What an empty line of a single column means depends on whether others follow it.
+    elif content.n_bytes <= n_bytes:
         yield read_raw(content, layout, columns, text)
     elif content.n_quotes:
         if content.n_quotes % 2:
             refuse_open_quote(content, layout)
-        yield from _of_quoted(content, layout, columns, numbers, n_bytes)
+        blocks = _of_quoted(content, layout, columns, numbers, n_bytes)
+        yield from _without_last(blocks, blank_rows_at_end(content, layout))
     else:
-        yield from _of_lines(content, layout, columns, text, n_bytes)
+        blocks = _of_lines(content, layout, columns, text, n_bytes)
+        yield from _without_last(blocks, blank_rows_at_end(content, layout))
+
+
+def _without_last(blocks: Iterator[pa.Table], n_rows: int) -> Iterator[pa.Table]:
+    """Leave out the last rows, in however many blocks they are."""
+    held: deque[pa.Table] = deque()
+    n_held = 0
+    for block in blocks:
+        held.append(block)
+        n_held += block.num_rows
+        while held and n_held - held[0].num_rows >= n_rows:
+            n_held -= held[0].num_rows
+            yield held.popleft()
+    for block in held:
+        yield block.slice(0, max(0, n_held - n_rows))
+        n_held -= block.num_rows
 
 
 def _of_lines(
@@ -87,7 +105,7 @@ def _whole_lines(content: Content, layout: Layout, n_bytes: int) -> Iterator[byt
         rest = b""
         while chunk := stream.read(n_bytes):
             rest += chunk
-            end = rest.rfind(b"\n") + 1 or rest.rfind(b"\r") + 1
+            end = rest.rfind(b"\n") + 1 or rest.rfind(b"\r", 0, -1) + 1  # the last byte may be half of a line end
             if end:
                 yield rest[:end]
                 rest = rest[end:]
