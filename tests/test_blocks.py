@@ -221,6 +221,24 @@ def test_parquet(tmp_path: Path) -> None:
     check(path, 1)
 
 
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {f"c{i}": np.arange(1_000.0) % 7 for i in range(50)},  # small in the file, large in memory
+        {"c0": [f"{i} " * 100 for i in range(1_000)]},
+    ],
+    ids=["wide", "long texts"],
+)
+def test_parquet_is_read_so_many_bytes_at_a_time(tmp_path: Path, columns: dict) -> None:
+    path = tmp_path / "data.parquet"
+    pa.parquet.write_table(pa.table(columns), path)
+    kind = Kind.TEXT if len(columns) == 1 else Kind.NUMERIC
+    blocks = list(align(path, Schema(tuple(Column(name, kind, "") for name in columns))).blocks(100_000))
+    sizes = [block.table.n_rows for block in blocks]
+    assert sum(sizes) == 1_000
+    assert max(sizes) <= 500
+
+
 @pytest.mark.parametrize("at", [1, 40, 79])
 @pytest.mark.parametrize("cell", ["red", '"red"'])
 def test_a_ragged_line_is_named_wherever_it_is(tmp_path: Path, at: int, cell: str) -> None:

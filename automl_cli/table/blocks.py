@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -29,6 +30,7 @@ from automl_cli.table.reading import (
 from automl_cli.table.source import Content
 
 PARQUET_ROWS = 1 << 16
+LEAST_PARQUET_ROWS = 100
 
 
 def read_blocks(
@@ -55,7 +57,7 @@ def read_blocks(
         A malformed line, after the blocks before it.
     """
     if content.parquet:
-        yield from _of_parquet(content, layout, columns, text)
+        yield from _of_parquet(content, layout, columns, text, n_bytes)
     elif content.n_bytes <= n_bytes:
         yield read_raw(content, layout, columns, text)
     elif content.n_quotes:
@@ -160,7 +162,9 @@ def _refuse_not_numbers(batch: pa.RecordBatch) -> None:
             raise pa.ArrowInvalid(f"In CSV column #{position}: not a number")
 
 
-def _of_parquet(content: Content, layout: Layout, columns: Sequence[str], text: Collection[str]) -> Iterator[pa.Table]:
+def _of_parquet(
+    content: Content, layout: Layout, columns: Sequence[str], text: Collection[str], n_bytes: int
+) -> Iterator[pa.Table]:
     from pyarrow import parquet  # noqa: PLC0415  (loads slowly, and few tables are of it)
 
     try:
@@ -169,8 +173,15 @@ def _of_parquet(content: Content, layout: Layout, columns: Sequence[str], text: 
             if tuple(file.schema_arrow.names) != layout.names:  # names that occur twice cannot be asked for
                 yield read_raw(content, layout, columns, text)
                 return
-            for batch in file.iter_batches(PARQUET_ROWS, columns=list(columns)):
+            for batch in file.iter_batches(_rows_at_once(file.metadata, len(columns), n_bytes), columns=list(columns)):
                 table = pa.Table.from_batches([batch]).select(list(columns))
                 yield plain_types(table, text, content.name, raw=True)
     except (pa.ArrowException, OSError) as error:
         raise BadData(f"{content.name} is a damaged Parquet file", hint="get the file again") from error
+
+
+def _rows_at_once(metadata: Any, n_columns: int, n_bytes: int) -> int:
+    """Return how many rows take about ``n_bytes``, in the file and as numbers of eight bytes each."""
+    stored = sum(int(metadata.row_group(k).total_byte_size) for k in range(metadata.num_row_groups))
+    by_size = n_bytes * int(metadata.num_rows) // max(1, stored)
+    return max(LEAST_PARQUET_ROWS, min(PARQUET_ROWS, by_size, n_bytes // (8 * max(1, n_columns))))
