@@ -34,7 +34,7 @@ from automl_cli.files import link_files
 from automl_cli.kept import Keep, Kept
 from automl_cli.machine import return_memory
 from automl_cli.racing import Decision, should_stop
-from automl_cli.rowtime import row_seconds
+from automl_cli.rowtime import alone, row_seconds
 from automl_cli.rundata import UNLABELLED, RunData, open_rundata, token_of
 from automl_cli.shared import with_columns
 from automl_cli.sourced import Offset, OffsetModel, find_encoding, save_model, source_files
@@ -186,7 +186,8 @@ def _fit_fold(
         "raised": raised,
     }
     if fold == 0:
-        facts["row_seconds"] = [encoded.row_seconds, _row_seconds(model, encoded.valid, predicting)]
+        known = predicting if alone() else 0.0  # else it holds what other threads did meanwhile
+        facts["row_seconds"] = [encoded.row_seconds, _row_seconds(model, encoded.valid, known)]
     _write_fold(folder / f"fold_{fold}", family, model, encoded.encoder, predictions, facts)
     return loss
 
@@ -226,7 +227,7 @@ def _fold_data(run: OpenRun, encoded: Encoded, encoding: str, fold: int) -> tupl
 
 
 def _row_seconds(model: Model, valid: Matrix, took: float) -> float:
-    """Return what predicting a row takes, after the validation rows took so many seconds of the processor."""
+    """Return what predicting a row takes, after the validation rows took so many seconds of the processor, if known."""
     n_rows, n_columns = valid.X.shape
 
     def again(rows: Array) -> None:
