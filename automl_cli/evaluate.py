@@ -54,6 +54,8 @@ class OpenRun:
 
     Attributes
     ----------
+    token : str
+        Of the run, see `token_of`.
     encoded : Kept
         Encoded folds, by encoding and fold.
     binned : Kept
@@ -62,8 +64,14 @@ class OpenRun:
 
     folder: Path
     data: RunData
+    token: str
     encoded: Kept = field(default_factory=lambda: Kept(ENCODED_BYTES))
     binned: Kept = field(default_factory=lambda: Kept(BINNED_BYTES))
+
+    def refuse_another(self) -> None:
+        """Raise where the run is over: on a cluster a call that was cancelled goes on, and must not write any more."""
+        if token_of(self.folder / "data") != self.token:
+            raise RuntimeError(f"the run that this trial is of does not work in {self.folder} any more")
 
     def encode(self, encoding: str, fold: int) -> Encoded:
         """Encode a fold, unless a worker has done so before."""
@@ -102,7 +110,7 @@ def open_run(folder: str) -> OpenRun:
 
 @functools.lru_cache(maxsize=1)
 def _opened(folder: str, token: str) -> OpenRun:
-    return OpenRun(Path(folder), open_rundata(Path(folder) / "data"))
+    return OpenRun(Path(folder), open_rundata(Path(folder) / "data"), token)
 
 
 def evaluate(proposal: Proposal, run_folder: str) -> Trial:
@@ -155,6 +163,7 @@ def _fit_folds(run: OpenRun, family: Family, proposal: Proposal, folder: Path, s
 def _fit_fold(
     run: OpenRun, family: Family, proposal: Proposal, fold: int, folder: Path, seconds: float | None
 ) -> float:
+    run.refuse_another()
     began = time.perf_counter()
     data, encoding = run.data, proposal.pipeline.encoding
     _, valid_rows = data.every_fold[fold]
@@ -188,6 +197,7 @@ def _fit_fold(
     if fold == 0:
         known = predicting if alone() else 0.0  # else it holds what other threads did meanwhile
         facts["row_seconds"] = [encoded.row_seconds, _row_seconds(model, encoded.valid, known)]
+    run.refuse_another()
     _write_fold(folder / f"fold_{fold}", family, model, encoded.encoder, predictions, facts)
     return loss
 

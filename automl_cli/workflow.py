@@ -165,7 +165,7 @@ def _shift(job: Job, executor: TrialExecutor, deadline: Deadline) -> dict[str, A
 
 
 def _transfer(
-    job: Job, model: ModelSoFar, chosen: Chosen, shift: Background[dict[str, Any]], deadline: Deadline
+    job: Job, model: ModelSoFar, chosen: Chosen, shift: Background[dict[str, Any]], ending: Ending
 ) -> dict[str, Any]:
     """Report what the source was worth, with its shift if that is known by now."""
     if not job.shape.adaptations:
@@ -173,7 +173,7 @@ def _transfer(
     found = None
     if job.data.source is not None:
         try:
-            found = shift.result_within(0.0 if deadline.limited else math.inf)
+            found = shift.result_within(0.0 if ending.deadline.limited or ending.interrupted() else math.inf)
         except Exception:  # a report must not cost the model
             logger.warning("the shift could not be measured", exc_info=True)
     return transfer_report(job.data, model.trials, chosen, found, of_model=(job.run.data / SOURCE_MODEL).exists())
@@ -254,7 +254,7 @@ def _search_and_save(
         ended_early=early,
         experience=told(memory, model.trials, chosen),
         footprint=corrected.delivered.footprint,
-        transfer=corrected.transfer or _transfer(job, model, chosen, shift, deadline),
+        transfer=corrected.transfer or _transfer(job, model, chosen, shift, ending),
     )
     left_out = save(model, options.out, summary, corrected.delivered.fitted, attached, job.signer)
     phases.end("save")

@@ -1,6 +1,8 @@
 """The end of a fit: what is fitted once more, and what becomes of fits that fail or come too late."""
 
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,6 +54,18 @@ def test_a_fold_that_cannot_be_fitted_costs_no_other(ending: Ending) -> None:
 def test_an_interrupt_leaves_the_models_of_the_folds(ending: Ending) -> None:
     stopped = Ending(ending.executor, ending.chosen, ending.run_folder, ending.deadline, 0.1, lambda: True)
     assert repeat_members(stopped, open_run(str(ending.run_folder)).data, N_FOLDS, 2) == {}
+
+
+def test_after_an_interrupt_nobody_waits_for_what_mattered(ending: Ending, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a cluster trials that were cancelled may hold all threads for hours."""
+    monkeypatch.setattr("automl_cli.ending.MOST_SECONDS", 0.3)
+
+    class Busy(SerialExecutor):
+        def submit(self, *_: object, **__: object) -> "Future[Any]":
+            return Future()
+
+    stopped = Ending(Busy(), ending.chosen, ending.run_folder, Deadline.after(None), 0.1, lambda: True)
+    assert what_mattered(stopped) == ()
 
 
 @pytest.mark.parametrize("metric", ["f1", "balanced_accuracy", "log_loss"])

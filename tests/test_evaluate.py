@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import automl_cli.evaluate
 from automl_cli.evaluate import (
     course_of_refit,
     evaluate,
@@ -87,6 +88,21 @@ def test_a_worker_that_has_seen_another_run_in_the_folder_fits_the_new_table(tmp
         trial = evaluate(proposal(0), str(tmp_path))
         assert isinstance(trial, Success)
         assert read_oof(tmp_path, open_run(str(tmp_path)).data, trial).mean() == pytest.approx(level, rel=0.1)
+
+
+def test_a_trial_whose_run_is_over_writes_no_more(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cluster's call goes on when it is cancelled; the run that was resumed has a trial of the same number."""
+    fit = automl_cli.evaluate._fit_model
+
+    def fit_while_another_run_begins(*arguments: object) -> object:
+        renew(run / "data")
+        return fit(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("automl_cli.evaluate._fit_model", fit_while_another_run_begins)
+    trial = evaluate(proposal(30), str(run))
+    assert isinstance(trial, Failure)
+    assert "does not work in" in trial.reason
+    assert not list(trial_folder(run, 30).glob("fold_*"))
 
 
 @pytest.mark.parametrize("family", ["linear", "lightgbm"])
