@@ -219,7 +219,7 @@ def _search_and_save(
     kept = Background(lambda: kept_of(job.data, job.task.classes))
     shift = Background(lambda: _shift(job, executor, deadline))
     others: list[Background[Any]] = [found, learner, kept, *([shift] if job.data.source else []), Background(sweep)]
-    trials = _trials(options, job, proposes, executor, model, lambda: interrupted() or journal.error is not None)
+    trials = _trials(options, job, proposes, executor, model, lambda: interrupted() or _broken(journal, executor) != "")
     for event in _beside(trials, recalling, others, phases):
         yield event
         if isinstance(event, OutOfPatience):
@@ -228,8 +228,8 @@ def _search_and_save(
             phases.reach("first_model")
             yield Improved(model.chosen)
     phases.end("search")
-    if journal.error is not None:
-        early = _ended_early(options, model, model.n_trials, _unwritten(journal.error))
+    if broken := _broken(journal, executor):
+        early = _ended_early(options, model, model.n_trials, broken)
     overhead = cost.overhead(phases.seconds["search"], deadline.total if early is None else math.inf)
     yield Entered("weighing")
     chosen = model.settle()
@@ -344,8 +344,11 @@ def _ended_early(options: FitOptions, model: ModelSoFar, n_trials: int, reason: 
     return EndedEarly(n_trials, left, trials_left, reason)
 
 
-def _unwritten(error: OSError) -> str:
-    return f"its run folder cannot be written ({error.strerror or error})"
+def _broken(journal: Journal, executor: TrialExecutor) -> str:
+    """Say why the search cannot go on; empty where it can."""
+    if journal.error is not None:
+        return f"its run folder cannot be written ({journal.error.strerror or journal.error})"
+    return "the Dask scheduler is gone" if executor.gone() else ""
 
 
 def _model_so_far(options: FitOptions, job: Job, executor: TrialExecutor, deadline: Deadline) -> ModelSoFar:
