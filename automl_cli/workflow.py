@@ -114,6 +114,8 @@ def fit(
     refuse_to_overwrite(options.out, [Path(options.data), *filter(None, [options.sign_key])])
     if options.dask is not None and options.run_dir is None:
         raise UsageError("--dask needs a --run-dir that all machines see", hint="name a folder on a shared disk")
+    if options.dask is not None and options.memory_bytes is not None:
+        raise UsageError("--memory limits no cluster", hint="leave it out, and limit Dask's workers at their start")
     families = families_of(options)
     signer = signer or signer_of(options)
     identity = options.identity()
@@ -417,7 +419,8 @@ def _trials(
 
 def _width(options: FitOptions, job: Job, executor: TrialExecutor) -> int:
     """Return how many trials run at once: a cluster knows its own size."""
-    return executor.workers if options.dask and options.workers is None else job.resources.workers
+    by_size = max(1, executor.workers // job.resources.threads)
+    return by_size if options.dask and options.workers is None else job.resources.workers
 
 
 def _oddities(job: Job, found: Background[Profile], deadline: Deadline, options: FitOptions) -> tuple[Notice, ...]:
