@@ -15,6 +15,7 @@ __all__ = [
     "Learned",
     "Moved",
     "at_thresholds",
+    "decision_of_one",
     "fit_temperature",
     "gains_surely",
     "learn_decision",
@@ -210,11 +211,16 @@ def at_thresholds(outputs: Array, y: Array, metric: Metric, weight: Array | None
         Probabilities, where the metric is one of classes.
     y : ndarray of shape (n_rows,)
     """
+    return decision_of_one(outputs, y, metric, weight).judged(outputs, metric)
+
+
+def decision_of_one(outputs: Array, y: Array, metric: Metric, weight: Array | None = None) -> Decision:
+    """Return the decision of `at_thresholds`, for other predictions of the same model."""
     if metric.of_tables is None:
-        return outputs
+        return PLAIN
     way, most_rows = _ways(metric, outputs.shape[1])[0]
     rows = spread_rows(y, most_rows)
-    return way(outputs[rows], y[rows], metric, None if weight is None else weight[rows]).judged(outputs, metric)
+    return way(outputs[rows], y[rows], metric, None if weight is None else weight[rows])
 
 
 Way = Callable[[Array, Array, Metric, Array | None], Decision]

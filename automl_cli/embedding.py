@@ -9,7 +9,7 @@ import numpy as np
 from automl_cli.errors import BadData, UsageError
 from automl_cli.features.frame import frame_from_table, frame_schema
 from automl_cli.files import is_stream
-from automl_cli.table import Kind, Notice, Remark, Schema, added_up, align, gather, read_table
+from automl_cli.table import Column, Kind, Notice, Remark, Schema, added_up, align, gather, read_table
 from automl_cli.transfer.embedding import Embedding
 
 BLOCK_BYTES = 8 << 20
@@ -123,7 +123,9 @@ def embed(options: EmbedOptions) -> Embedded:
         if name in names:
             raise UsageError(f"--columns names {name!r}, which a made column is called", hint="leave it out")
     used = set(found.names)
-    schema = Schema(tuple(c if c.name in used else replace(c, kind=Kind.ID) for c in table.schema.columns))
+    known = [c if c.name in used else replace(c, kind=Kind.ID) for c in table.schema.columns]
+    left_out = sorted(set(options.ignore) - set(table.schema.names))
+    schema = Schema((*known, *(Column(name, Kind.ID, "ignored") for name in left_out)))
     return Embedded(options, schema, learned, names, len(found.names), table.n_rows, table.notices)
 
 

@@ -18,6 +18,7 @@ from automl_cli.rundata import RunData
 logger = logging.getLogger(__name__)
 LEAVING_SECONDS = 1.0  # workers end and the interpreter shuts down; half of it on a machine that is not busy
 IMPORTANCE_SECONDS = 0.5  # are left for what mattered
+MOST_SECONDS = 3.0  # for what mattered, where there is a limit or somebody waits
 POLL_SECONDS = 0.2  # how soon an interrupt is noticed
 
 
@@ -132,9 +133,11 @@ def _await(ending: Ending, pending: Collection["Future[Any]"], seconds: float | 
 def what_mattered(ending: Ending) -> tuple[tuple[str, float], ...]:
     """Ask a worker which columns the best member needs, within what the reserve leaves."""
     spare = ending.spare_seconds()
+    if spare is None and ending.interrupted():
+        spare = MOST_SECONDS  # whatever was cancelled may hold all threads of a cluster
     if spare is not None and spare < 0.2:
         return ()
-    limit = None if spare is None else min(3.0, spare)
+    limit = None if spare is None else min(MOST_SECONDS, spare)
     share = None if limit is None else 0.7 * limit
     proposal, folder = ending.chosen.best.proposal, str(ending.run_folder)
     future = submitted(ending.executor, permutation_importance, proposal, folder, share, timeout=limit)

@@ -34,8 +34,8 @@ from automl_cli.files import link_files
 from automl_cli.kept import Keep, Kept
 from automl_cli.machine import return_memory
 from automl_cli.racing import Decision, should_stop
-from automl_cli.rowtime import row_seconds
-from automl_cli.rundata import UNLABELLED, RunData, open_rundata
+from automl_cli.rowtime import alone, row_seconds
+from automl_cli.rundata import UNLABELLED, RunData, open_rundata, token_of
 from automl_cli.shared import with_columns
 from automl_cli.sourced import Offset, OffsetModel, find_encoding, save_model, source_files
 from automl_cli.transfer.adaptation import SELFTRAIN, rows_of, split_name
@@ -54,6 +54,8 @@ class OpenRun:
 
     Attributes
     ----------
+    token : str
+        Of the run, see `token_of`.
     encoded : Kept
         Encoded folds, by encoding and fold.
     binned : Kept
@@ -62,8 +64,14 @@ class OpenRun:
 
     folder: Path
     data: RunData
+    token: str
     encoded: Kept = field(default_factory=lambda: Kept(ENCODED_BYTES))
     binned: Kept = field(default_factory=lambda: Kept(BINNED_BYTES))
+
+    def refuse_another(self) -> None:
+        """Raise where the run is over: on a cluster a call that was cancelled goes on, and must not write any more."""
+        if token_of(self.folder / "data") != self.token:
+            raise RuntimeError(f"the run that this trial is of does not work in {self.folder} any more")
 
     def encode(self, encoding: str, fold: int) -> Encoded:
         """Encode a fold, unless a worker has done so before."""
@@ -92,10 +100,17 @@ class OpenRun:
         return self.binned.under(rows_of(encoding), fold, threading.get_ident())
 
 
-@functools.lru_cache(maxsize=1)
 def open_run(folder: str) -> OpenRun:
-    """Open a run's data once per worker."""
-    return OpenRun(Path(folder), open_rundata(Path(folder) / "data"))
+    """Open a run's data once per worker, and again where another run has begun in this folder.
+
+    A worker of a cluster outlives a run, and its folder may be named for the next one.
+    """
+    return _opened(folder, token_of(Path(folder) / "data"))
+
+
+@functools.lru_cache(maxsize=1)
+def _opened(folder: str, token: str) -> OpenRun:
+    return OpenRun(Path(folder), open_rundata(Path(folder) / "data"), token)
 
 
 def evaluate(proposal: Proposal, run_folder: str) -> Trial:
@@ -148,6 +163,7 @@ def _fit_folds(run: OpenRun, family: Family, proposal: Proposal, folder: Path, s
 def _fit_fold(
     run: OpenRun, family: Family, proposal: Proposal, fold: int, folder: Path, seconds: float | None
 ) -> float:
+    run.refuse_another()
     began = time.perf_counter()
     data, encoding = run.data, proposal.pipeline.encoding
     _, valid_rows = data.every_fold[fold]
@@ -181,7 +197,9 @@ def _fit_fold(
         "raised": raised,
     }
     if fold == 0:
-        facts["row_seconds"] = [encoded.row_seconds, _row_seconds(model, encoded.valid, predicting)]
+        known = predicting if alone() else 0.0  # else it holds what other threads did meanwhile
+        facts["row_seconds"] = [encoded.row_seconds, _row_seconds(model, encoded.valid, known)]
+    run.refuse_another()
     _write_fold(folder / f"fold_{fold}", family, model, encoded.encoder, predictions, facts)
     return loss
 
@@ -221,7 +239,7 @@ def _fold_data(run: OpenRun, encoded: Encoded, encoding: str, fold: int) -> tupl
 
 
 def _row_seconds(model: Model, valid: Matrix, took: float) -> float:
-    """Return what predicting a row takes, after the validation rows took so many seconds of the processor."""
+    """Return what predicting a row takes, after the validation rows took so many seconds of the processor, if known."""
     n_rows, n_columns = valid.X.shape
 
     def again(rows: Array) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from automl_cli.calibration import decision_of_one
 from automl_cli.evaluate import open_run, trial_folder
 from automl_cli.families import find_families
 from automl_cli.features.frame import Frame
@@ -45,16 +46,20 @@ def permutation_importance(proposal: Proposal, run_folder: str, seconds: float |
     model = load_model(family, encoding, folder / "model")
     encoder = find_encoding(encoding).load(folder / "encoder")
     rng = np.random.default_rng(proposal.seed)
-    rows = np.asarray(run.data.folds[0][1])
+    rows, weights, metric = np.asarray(run.data.folds[0][1]), run.data.weight, run.data.metric
+    # Learned once, of all rows and unshuffled: thresholds of their own would hide what a shuffled column costs.
+    decision = decision_of_one(
+        np.load(folder / "oof.npy"), run.data.y[rows], metric, None if weights is None else weights[rows]
+    )
     most_rows = int(np.clip(MOST_PREDICTIONS // max(1, len(run.data.frame.schema.names)), LEAST_ROWS, MOST_ROWS))
     if len(rows) > most_rows:
         rows = np.sort(rng.choice(rows, most_rows, replace=False))
     frame, y = run.data.frame.take(rows), np.asarray(run.data.y)[rows]
-    weight = None if run.data.weight is None else np.asarray(run.data.weight)[rows]
+    weight = None if weights is None else np.asarray(weights)[rows]
 
     def loss(changed: Frame) -> float:
         predictions = model.predict(encoder.transform(changed), proposal.threads)
-        return float(run.data.metric.loss(y, predictions, weight))
+        return float(metric.loss(y, decision.judged(predictions, metric), weight))
 
     before = loss(frame)
     found = []

@@ -22,7 +22,7 @@ from automl_cli.neural import NEURAL
 from automl_cli.options import NO_NETWORKS, FitOptions
 from automl_cli.parts import Part
 from automl_cli.plan import Resources, share_cores
-from automl_cli.rundata import RunData, SourceRows, open_rundata, save_rundata
+from automl_cli.rundata import RunData, SourceRows, open_rundata, renew, save_rundata
 from automl_cli.runs import Run
 from automl_cli.sourcemodel import known_rows, lay_out_model
 from automl_cli.sources import (
@@ -208,6 +208,8 @@ def prepare(
         notices = (*notices, *model, *known)
     if not recorded:
         save_rundata(run.data, frame, task, plan, rows, unlabelled)
+    else:
+        renew(run.data)
     data = open_rundata(run.data)
     return Job(
         table=table,

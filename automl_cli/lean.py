@@ -18,9 +18,8 @@ def import_lean(name: str) -> Any:
     The wrapper classes (``LGBMClassifier`` and the like) are stand-ins in this process afterwards. A library that is
     loaded already is returned as it is.
     """
-    if name in sys.modules:
-        return sys.modules[name]
-    if "distributed" in sys.modules:  # a cluster's worker is not ours alone
+    # A cluster's worker is not ours alone; and what is loaded already may be half loaded, by another of its threads.
+    if name in sys.modules or "distributed" in sys.modules:
         return importlib.import_module(name)
     hidden = [other for other in UNUSED if other not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None: importing it raises ImportError

@@ -147,6 +147,20 @@ class FitOptions:
         if self.dask is not None:
             raise UsageError("--adapt-to needs the machine that the command runs on", hint="leave --dask out")
 
+    def check_cluster(self) -> None:
+        """Refuse what a cluster cannot do.
+
+        Raises
+        ------
+        UsageError
+        """
+        if self.dask is None:
+            return
+        if self.run_dir is None:
+            raise UsageError("--dask needs a --run-dir that all machines see", hint="name a folder on a shared disk")
+        if self.memory_bytes is not None:
+            raise UsageError("--memory limits no cluster", hint="leave it out, and limit Dask's workers at their start")
+
     @property
     def networks_wanted(self) -> bool:
         """Whether networks are to be searched whatever the time."""

@@ -98,6 +98,7 @@ def explained_part(artifact: Artifact) -> Explained:
     size = sum(map(abs, weights.values()))
     # A contribution takes a hundred times as long as a prediction: members that hardly count are not asked.
     weights = {number: weight for number, weight in weights.items() if abs(weight) >= LEAST_SHARE * size}
+    tell = {number: tell[number] for number in weights}
     size = sum(map(abs, weights.values()))
     if not size > 0:
         raise UsageError(

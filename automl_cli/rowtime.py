@@ -3,6 +3,7 @@
 Seconds are those of the processor: workers side by side, and whatever else a machine does, make a row no slower.
 """
 
+import threading
 import time
 from collections.abc import Callable
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from automl_cli.metrics import Array
 
-__all__ = ["row_seconds", "seconds_of"]
+__all__ = ["alone", "row_seconds", "seconds_of"]
 
 ROWS = 1_000  # of fewer the time is mostly that of the call
 MOST_CELLS = 2_000_000  # of wide tables fewer rows are timed
@@ -18,11 +19,17 @@ LEAST_ROWS = 50
 DEAREST = 0.05  # seconds that a call may take which is made to be timed alone
 
 
+def alone() -> bool:
+    """Return whether nothing else runs in this process: the workers of a cluster are threads of one."""
+    return threading.current_thread() is threading.main_thread()
+
+
 def seconds_of(call: Callable[[], object]) -> float:
-    """Return the seconds of the processor that a call takes, all threads of this process together."""
-    began = time.process_time()
+    """Return the seconds of the processor that a call takes in all threads; in its own where others run other calls."""
+    clock = time.process_time if alone() else time.thread_time
+    began = clock()
     call()
-    return time.process_time() - began
+    return clock() - began
 
 
 def row_seconds(call: Callable[[Array], object], n_rows: int, n_columns: int, *, known: float = 0.0) -> float:

@@ -1,6 +1,7 @@
 """The data of one run, laid out once on disk and mapped into memory by every worker."""
 
 import json
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from automl_cli.metrics import METRICS, Metric, TaskKind
 from automl_cli.splits import ValidationPlan
 from automl_cli.task import Task
 
-UNLABELLED, SAMPLE = "unlabelled", "sample"
+UNLABELLED, SAMPLE, TOKEN = "unlabelled", "sample", "token"
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,20 @@ def save_rundata(
         "plan": {"reason": plan.reason, "random": plan.random, "refit": plan.refit},
     }
     (folder / "task.json").write_text(json.dumps(facts))
+    renew(folder)
+
+
+def renew(folder: Path) -> None:
+    """Mark a run's data as that of a run which begins: what workers keep of this folder is another's."""
+    (folder / TOKEN).write_text(uuid.uuid4().hex)
+
+
+def token_of(folder: Path) -> str:
+    """Return the mark of the run that works in this folder; empty where there is none."""
+    try:
+        return (folder / TOKEN).read_text()
+    except FileNotFoundError:
+        return ""
 
 
 def _save_source(folder: Path, source: SourceRows) -> None:

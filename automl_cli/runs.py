@@ -17,6 +17,7 @@ from typing import Any
 
 from automl_cli.errors import AutomlError, LimitNotMet, Locked, NoSpace, UsageError
 from automl_cli.files import NO_SPACE, explain, locked, remove_in_time
+from automl_cli.rundata import TOKEN
 
 logger = logging.getLogger(__name__)
 FACTS = "run.json"
@@ -142,6 +143,8 @@ def open_run(
                     _free(run)
                 raise
             finally:
+                with contextlib.suppress(OSError):  # from here on no worker writes into it
+                    (run.data / TOKEN).unlink(missing_ok=True)
                 remove_in_time(run.encoded, run.left)
     except OSError as error:
         if error.errno in NO_SPACE or error.filename in (str(folder), str(folder / "lock")):

@@ -386,8 +386,13 @@ def _judge(state: State, trial: Trial) -> None:
 def _collect(state: State, execution: Execution, timeout: float) -> Iterator[Trial]:
     """Wait a moment and give the trials that ended, in number order."""
     done, _ = wait(state.pending, timeout=timeout, return_when=FIRST_COMPLETED)
+    if execution.interrupted():
+        return  # what a lost cluster took along is no failure of its pipeline
     for future in sorted(done, key=lambda f: state.pending[f][0].number):
         proposal, started = state.pending.pop(future)
+        if future.cancelled():  # not by anybody here: a cluster lost it, which may be there again
+            state.pending[execution.submit(proposal)] = (proposal, started)
+            continue
         yield _outcome(future, proposal, time.perf_counter() - started, execution)
 
 

@@ -104,7 +104,7 @@ class Summary:
     racing : Raced
         What stopping trials early left out.
     ended_early : EndedEarly or None
-        Where patience, or a full disk, ended the search.
+        Where patience, a full disk or a lost cluster ended the search.
     overhead : mapping
         See `SearchCost.overhead`.
     experience : mapping

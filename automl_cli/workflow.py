@@ -19,7 +19,7 @@ from automl_cli.correcting import delivered_for
 from automl_cli.delivery import attached_in_time, save
 from automl_cli.encoded import awaits_texts
 from automl_cli.ending import Ending, what_mattered
-from automl_cli.errors import AutomlError, BadData, NoModel, UsageError
+from automl_cli.errors import AutomlError, BadData, NoModel
 from automl_cli.evaluate import evaluate, finished_trial
 from automl_cli.events import Entered, Event, Improved, Prepared, Remembered
 from automl_cli.executors import PRELOAD, ExecutorKind, ProcessExecutor, Setup, TrialExecutor, open_executor, submitted
@@ -112,10 +112,9 @@ def fit(
     """
     options.check_roles()
     options.check_adaptable()
+    options.check_cluster()
     check_writable(options.out, only_file=True)
     refuse_to_overwrite(options.out, [Path(options.data), *filter(None, [options.sign_key])])
-    if options.dask is not None and options.run_dir is None:
-        raise UsageError("--dask needs a --run-dir that all machines see", hint="name a folder on a shared disk")
     families = families_of(options)
     signer = signer or signer_of(options)
     identity = options.identity()
@@ -167,7 +166,7 @@ def _shift(job: Job, executor: TrialExecutor, deadline: Deadline) -> dict[str, A
 
 
 def _transfer(
-    job: Job, model: ModelSoFar, chosen: Chosen, shift: Background[dict[str, Any]], deadline: Deadline
+    job: Job, model: ModelSoFar, chosen: Chosen, shift: Background[dict[str, Any]], ending: Ending
 ) -> dict[str, Any]:
     """Report what the source was worth, with its shift if that is known by now."""
     if not job.shape.adaptations:
@@ -175,7 +174,7 @@ def _transfer(
     found = None
     if job.data.source is not None:
         try:
-            found = shift.result_within(0.0 if deadline.limited else math.inf)
+            found = shift.result_within(0.0 if ending.deadline.limited or ending.interrupted() else math.inf)
         except Exception:  # a report must not cost the model
             logger.warning("the shift could not be measured", exc_info=True)
     return transfer_report(job.data, model.trials, chosen, found, of_model=(job.run.data / SOURCE_MODEL).exists())
@@ -221,7 +220,7 @@ def _search_and_save(
     kept = Background(lambda: kept_of(job.data, job.task.classes))
     shift = Background(lambda: _shift(job, executor, deadline))
     others: list[Background[Any]] = [found, learner, kept, *([shift] if job.data.source else []), Background(sweep)]
-    trials = _trials(options, job, proposes, executor, model, lambda: interrupted() or journal.error is not None)
+    trials = _trials(options, job, proposes, executor, model, lambda: interrupted() or _broken(journal, executor) != "")
     for event in _beside(trials, recalling, others, phases):
         yield event
         if isinstance(event, OutOfPatience):
@@ -230,8 +229,8 @@ def _search_and_save(
             phases.reach("first_model")
             yield Improved(model.chosen)
     phases.end("search")
-    if journal.error is not None:
-        early = _ended_early(options, model, model.n_trials, _unwritten(journal.error))
+    if broken := _broken(journal, executor):
+        early = _ended_early(options, model, model.n_trials, broken)
     overhead = cost.overhead(phases.seconds["search"], deadline.total if early is None else math.inf)
     yield Entered("weighing")
     chosen = model.settle()
@@ -256,7 +255,7 @@ def _search_and_save(
         ended_early=early,
         experience=told(memory, model.trials, chosen),
         footprint=corrected.delivered.footprint,
-        transfer=corrected.transfer or _transfer(job, model, chosen, shift, deadline),
+        transfer=corrected.transfer or _transfer(job, model, chosen, shift, ending),
     )
     left_out = save(model, options.out, summary, corrected.delivered.fitted, attached, job.signer)
     phases.end("save")
@@ -346,8 +345,11 @@ def _ended_early(options: FitOptions, model: ModelSoFar, n_trials: int, reason: 
     return EndedEarly(n_trials, left, trials_left, reason)
 
 
-def _unwritten(error: OSError) -> str:
-    return f"its run folder cannot be written ({error.strerror or error})"
+def _broken(journal: Journal, executor: TrialExecutor) -> str:
+    """Say why the search cannot go on; empty where it can."""
+    if journal.error is not None:
+        return f"its run folder cannot be written ({journal.error.strerror or journal.error})"
+    return "the Dask scheduler is gone" if executor.gone() else ""
 
 
 def _model_so_far(options: FitOptions, job: Job, executor: TrialExecutor, deadline: Deadline) -> ModelSoFar:
@@ -418,7 +420,8 @@ def _trials(
 
 def _width(options: FitOptions, job: Job, executor: TrialExecutor) -> int:
     """Return how many trials run at once: a cluster knows its own size."""
-    return executor.workers if options.dask and options.workers is None else job.resources.workers
+    by_size = max(1, executor.workers // job.resources.threads)
+    return by_size if options.dask and options.workers is None else job.resources.workers
 
 
 def _oddities(job: Job, found: Background[Profile], deadline: Deadline, options: FitOptions) -> tuple[Notice, ...]:

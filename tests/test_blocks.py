@@ -96,6 +96,33 @@ def test_cells_without_quotes(
     check(path, n_bytes)
 
 
+SINGLE = Schema((Column("n", Kind.NUMERIC, ""),))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.sampled_from(["1.5", "22", "", "", " ", "oops", '"7"', '""']), min_size=1, max_size=40),
+    st.integers(2, 60),
+    st.sampled_from(["\n", "\r\n", "\r"]),
+    st.booleans(),
+)
+def test_blank_lines_of_a_single_column(
+    tmp_path_factory: pytest.TempPathFactory, cells: list[str], n_bytes: int, end: str, ended: bool
+) -> None:
+    """They are rows, except at the end of the file."""
+    path = tmp_path_factory.mktemp("single") / "data.csv"
+    path.write_bytes((end.join(["n", "3", *cells]) + end * ended).encode())
+    whole = read_with_schema(path, SINGLE).numbers("n")
+    blocks = list(align(path, SINGLE).blocks(n_bytes))
+    np.testing.assert_array_equal(np.concatenate([b.table.numbers("n") for b in blocks]), whole)
+
+
+def test_a_single_column_is_read_in_pieces(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    path.write_text("n\n" + "1.5\n" * 100)
+    assert len(list(align(path, SINGLE).blocks(40))) == 10
+
+
 def test_inch_signs_and_quoted_line_ends_in_one_file(tmp_path: Path) -> None:
     path = tmp_path / "data.csv"
     row = '1,red,2024-05-01,5" pipe\n2,tan,2024-05-01,"two\nlines"\n'
@@ -192,6 +219,24 @@ def test_parquet(tmp_path: Path) -> None:
     path = tmp_path / "data.parquet"
     pa.parquet.write_table(pa.table(columns), path)
     check(path, 1)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {f"c{i}": np.arange(1_000.0) % 7 for i in range(50)},  # small in the file, large in memory
+        {"c0": [f"{i} " * 100 for i in range(1_000)]},
+    ],
+    ids=["wide", "long texts"],
+)
+def test_parquet_is_read_so_many_bytes_at_a_time(tmp_path: Path, columns: dict) -> None:
+    path = tmp_path / "data.parquet"
+    pa.parquet.write_table(pa.table(columns), path)
+    kind = Kind.TEXT if len(columns) == 1 else Kind.NUMERIC
+    blocks = list(align(path, Schema(tuple(Column(name, kind, "") for name in columns))).blocks(100_000))
+    sizes = [block.table.n_rows for block in blocks]
+    assert sum(sizes) == 1_000
+    assert max(sizes) <= 500
 
 
 @pytest.mark.parametrize("at", [1, 40, 79])

@@ -174,3 +174,12 @@ def test_a_remark_is_made_once_for_a_file(command: Command, folder: Path, monkey
     notices = [notice for notice in json.loads(done.stdout)["notices"] if "never saw" in notice]
     assert len(notices) == 1
     assert "200 cells" in notices[0]
+
+
+def test_a_column_that_was_ignored_is_not_called_unknown(folder: Path) -> None:
+    from automl_cli.embedding import EmbedOptions, embed
+
+    options = EmbedOptions(str(folder / "data.csv"), (str(folder / "data.csv"),), "y", ignore=("d",))
+    embedded = embed(options)
+    assert len([block for block in embedded.blocks() if "d" not in block]) == 1
+    assert not [notice for notice in embedded.notices if "unknown" in notice.message]

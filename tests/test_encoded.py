@@ -17,7 +17,7 @@ from automl_cli.evaluate import evaluate, trial_folder
 from automl_cli.features.encodings import ENCODINGS
 from automl_cli.features.frame import Frame, FrameSchema
 from automl_cli.files import link_files, once
-from automl_cli.rundata import RunData, open_rundata, save_rundata
+from automl_cli.rundata import RunData, open_rundata, renew, save_rundata
 from automl_cli.splits import plan_folds
 from automl_cli.task import make_task
 from automl_cli.trial import Pipeline, Proposal, Success
@@ -146,13 +146,11 @@ def trial(run: Path, number: int) -> dict[str, bytes]:
 
 
 def test_without_room_on_disk_every_worker_encodes_for_itself(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from automl_cli.evaluate import open_run
-
     shared = trial(run, 0)
     monkeypatch.setattr(encoded, "DISK_SHARE", 0.0)
     for folder in (run / "encoded" / "fold_0", run / "encoded" / "fold_1"):
         folder.rename(folder.with_suffix(".away"))
-    open_run.cache_clear()
+    renew(run / "data")
     assert trial(run, 1) == shared
     assert not list((run / "encoded" / "fold_0").rglob("watched.npy"))[1:], "only the text's"
 

@@ -1,13 +1,18 @@
 """One trial, fold by fold, as a worker runs it."""
 
+import hashlib
 import json
 import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import automl_cli.evaluate
 from automl_cli.evaluate import (
     course_of_refit,
     evaluate,
@@ -20,7 +25,8 @@ from automl_cli.evaluate import (
     trial_folder,
 )
 from automl_cli.features.frame import Frame, FrameSchema
-from automl_cli.rundata import save_rundata
+from automl_cli.rowtime import seconds_of
+from automl_cli.rundata import renew, save_rundata
 from automl_cli.splits import plan_folds
 from automl_cli.task import make_task
 from automl_cli.trial import Failure, Pipeline, Proposal, Success
@@ -85,6 +91,36 @@ def test_a_class_of_one_group_alone_does_not_decide_the_loss(tmp_path: Path) -> 
     assert max(trial.losses) < 0.1 + (row + 0.1) / (N_ROWS / 3)
 
 
+def test_a_worker_that_has_seen_another_run_in_the_folder_fits_the_new_table(tmp_path: Path) -> None:
+    """The workers of a cluster live on between two nights' runs in one --run-dir."""
+    a = np.linspace(0, 1, N_ROWS)
+    frame = Frame(FrameSchema(numeric=("a",)), a[:, None], np.zeros((N_ROWS, 0), dtype=np.int32), np.zeros((N_ROWS, 0)))
+    for level in (1_000.0, 2_000.0):
+        shutil.rmtree(tmp_path / "data", ignore_errors=True)
+        shutil.rmtree(tmp_path / "encoded", ignore_errors=True)
+        task, _ = make_task([f"{level + value:.6f}" for value in a], target="y")
+        plan = plan_folds(task, folds=N_FOLDS, seconds=None, n_columns=1, seed=0)
+        save_rundata(tmp_path / "data", frame, task, plan)
+        trial = evaluate(proposal(0), str(tmp_path))
+        assert isinstance(trial, Success)
+        assert read_oof(tmp_path, open_run(str(tmp_path)).data, trial).mean() == pytest.approx(level, rel=0.1)
+
+
+def test_a_trial_whose_run_is_over_writes_no_more(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cluster's call goes on when it is cancelled; the run that was resumed has a trial of the same number."""
+    fit = automl_cli.evaluate._fit_model
+
+    def fit_while_another_run_begins(*arguments: object) -> object:
+        renew(run / "data")
+        return fit(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("automl_cli.evaluate._fit_model", fit_while_another_run_begins)
+    trial = evaluate(proposal(30), str(run))
+    assert isinstance(trial, Failure)
+    assert "does not work in" in trial.reason
+    assert not list(trial_folder(run, 30).glob("fold_*"))
+
+
 @pytest.mark.parametrize("family", ["linear", "lightgbm"])
 def test_the_same_seed_leaves_the_same_bytes(run: Path, family: str) -> None:
     # another number is another folder; a worker may have encoded the folds before or not
@@ -93,7 +129,7 @@ def test_the_same_seed_leaves_the_same_bytes(run: Path, family: str) -> None:
               "extra_trees": False}  # fmt: skip
     pipeline = LINEAR if family == "linear" else Pipeline("lightgbm", "native", values)
     first = evaluate(proposal(10, pipeline), str(run))
-    open_run.cache_clear()
+    renew(run / "data")
     second = evaluate(proposal(11, pipeline), str(run))
     assert isinstance(first, Success)
     assert isinstance(second, Success)
@@ -287,3 +323,18 @@ def test_a_run_of_before_there_were_other_folds_is_opened(run: Path, tmp_path: P
     path.write_text(json.dumps(facts))
     data = open_run(str(tmp_path)).data
     assert len(data.folds) == len(data.every_fold) == N_FOLDS
+
+
+def test_a_row_takes_no_longer_for_other_trials_in_the_same_process() -> None:
+    """As in a cluster's worker, whose calls are threads."""
+    over, data = threading.Event(), bytes(1 << 22)
+
+    def other_trial() -> None:
+        while not over.is_set():
+            hashlib.sha256(data).digest()  # lets go of the interpreter, as a fit does
+
+    with ThreadPoolExecutor(2) as worker:
+        worker.submit(other_trial)
+        took = worker.submit(seconds_of, lambda: time.sleep(0.4)).result()
+        over.set()
+    assert took < 0.04

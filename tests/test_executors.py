@@ -247,6 +247,22 @@ def test_a_missing_scheduler_is_a_plain_error():
         DaskExecutor("not an address")
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_scheduler_that_is_gone_is_known_and_refuses_calls():
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None, protocol="tcp"
+    ) as cluster:
+        executor = DaskExecutor(cluster.scheduler_address)
+        assert not executor.gone()
+        executor._client.close()  # as it does by itself ten seconds after the scheduler was lost
+        assert executor.gone()
+        with pytest.raises(WorkerDied, match="scheduler is gone"):
+            executor.submit(abs, -1)
+        executor.close(now=True)
+
+
 def test_open_executor_opens_what_was_asked_for():
     assert isinstance(open_executor(ExecutorKind.SERIAL, Setup()), SerialExecutor)
     executor = open_executor(ExecutorKind.PROCESSES, Setup(workers=3))

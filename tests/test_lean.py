@@ -1,7 +1,11 @@
 """Boosting libraries without pandas and scikit-learn, which only their wrappers need."""
 
+import importlib
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -33,3 +37,15 @@ def test_a_library_that_is_not_there_is_reported_and_hides_nothing() -> None:
     with pytest.raises(ModuleNotFoundError, match="no_such_library"):
         import_lean("no_such_library")
     assert {name for name in sys.modules if sys.modules[name] is None} == before
+
+
+def test_a_thread_waits_for_a_library_that_another_is_loading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As two trials in one worker of a cluster."""
+    (tmp_path / "slowly_loaded.py").write_text("import time\ntime.sleep(0.5)\nready = True\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(importlib.import_module, "slowly_loaded")
+        while "slowly_loaded" not in sys.modules:
+            time.sleep(0.01)
+        assert import_lean("slowly_loaded").ready
+        assert first.result().ready

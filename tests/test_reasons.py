@@ -200,6 +200,17 @@ def test_members_that_are_no_boosters_are_left_out_and_counted(tmp_path: Path) -
     np.testing.assert_allclose(found.contributions, other.contributions)
 
 
+def test_boosters_that_hardly_count_are_not_asked(tmp_path: Path) -> None:
+    y, frame = value(frame_of()), frame_of(40, seed=6)
+    mixed, alone = tmp_path / "mixed", tmp_path / "alone"
+    wanted = [("lightgbm", "native", 0.97), ("xgboost", "native", 0.03)]
+    artifact = model_file(mixed, y, TaskKind.REGRESSION, wanted)
+    found = reasons(artifact, frame, 3, threads=1)
+    assert "those of 1 of 2 members, 0.97 of the weight" in summary(found, artifact.manifest)
+    other = reasons(model_file(alone, y, TaskKind.REGRESSION, [("lightgbm", "native", 1.0)]), frame, 3, threads=1)
+    np.testing.assert_allclose(found.contributions, other.contributions)
+
+
 def test_trees_that_catboost_explains_wrongly_are_left_out(tmp_path: Path) -> None:
     pytest.importorskip("catboost")
     y = value(frame_of())

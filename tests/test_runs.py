@@ -12,6 +12,7 @@ import pytest
 
 from automl_cli.errors import Locked, UsageError
 from automl_cli.files import remove_in_time
+from automl_cli.rundata import renew, token_of
 from automl_cli.runs import KEEP_DAYS, finish, interrupted_run, open_run, output_lock, state_folder, sweep
 
 JOB = {"data": "/d.csv", "target": "y", "out": "/m.automl"}
@@ -33,6 +34,16 @@ def killed(identity: dict[str, str] = JOB, named: Path | None = None, stem: str 
         run.journal.write_text("a trial\n")
         run.model.write_bytes(b"a model")
         return run.folder
+
+
+def test_what_is_left_in_a_named_folder_is_no_runs_any_more(tmp_path: Path) -> None:
+    """By the token a cluster's calls know whether they may write."""
+    with open_run(tmp_path / "run", stem="d", identity=JOB, resume=False) as run:
+        run.data.mkdir()
+        renew(run.data)
+        assert token_of(run.data)
+    assert run.data.exists()
+    assert not token_of(run.data)
 
 
 def test_nothing_lies_about_after_a_run_but_what_it_was(own_state: Path) -> None:

@@ -178,6 +178,27 @@ def test_a_dead_worker_is_a_failure_with_its_reason(limit: float | None) -> None
     assert isinstance(second, Success)
 
 
+@pytest.mark.parametrize("limit", [None, 60.0])
+def test_a_trial_that_a_cluster_lost_is_run_again(limit: float | None) -> None:
+    world, lost = World(good), []
+    submit = world.submit
+
+    def lose_the_first(proposal: Proposal) -> "Future[Trial]":
+        if lost:
+            return submit(proposal)
+        lost.append(proposal)
+        future: Future[Trial] = Future()
+        future.cancel()
+        future.set_running_or_notify_cancel()
+        return future
+
+    world.submit = lose_the_first  # type: ignore[method-assign]
+    first, second = trials(world.run(Listed([pipeline("linear", C) for C in (1.0, 2.0)]), limit=limit))
+    assert isinstance(first, Success)
+    assert isinstance(second, Success)
+    assert {first.proposal.number, second.proposal.number} == {0, 1}
+
+
 def test_finished_folds_of_a_dead_worker_are_kept() -> None:
     optimizer = Listed([pipeline("linear", 1.0)])
     world = World(lambda p: RuntimeError("gone"))

@@ -255,6 +255,28 @@ def test_stdin_is_read_only_when_asked(monkeypatch):
     assert (table.source, table.n_rows) == ("stdin", 3)
 
 
+class Pipe(io.RawIOBase):
+    """Bytes that come once, and are too many to be held."""
+
+    def __init__(self, data):
+        self.stream = io.BytesIO(data)
+
+    def readable(self):
+        return True
+
+    def readinto(self, place):
+        return self.stream.readinto(place)
+
+    def readall(self):
+        raise MemoryError
+
+
+def test_a_zip_file_through_a_pipe_is_not_held_in_memory(monkeypatch):
+    monkeypatch.setattr("automl_cli.table.source.IN_MEMORY", 10)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BufferedReader(Pipe(zipped(PLAIN.encode())))))
+    assert read_table("-").n_rows == 3
+
+
 def test_infinities_alone_are_a_constant(csv_file):
     table = read_table(csv_file("a,b\n" + "inf,1\n-inf,2\n" * 20))
     assert table.schema.column("a").kind is Kind.CONSTANT

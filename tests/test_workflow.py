@@ -2,20 +2,24 @@
 
 import random
 import resource
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from automl_cli.artifact import open_artifact
 from automl_cli.clock import Deadline
 from automl_cli.console.tell import early_words
+from automl_cli.errors import UsageError
 from automl_cli.events import Entered
 from automl_cli.options import FitOptions
+from automl_cli.plan import Resources
 from automl_cli.search import Finished
 from automl_cli.summary import Summary
 from automl_cli.trial import read_journal
-from automl_cli.workflow import fit
+from automl_cli.workflow import _width, fit
 
 FULL = 200  # bytes: fewer than any line of the journal has
 
@@ -66,3 +70,16 @@ def test_a_run_folder_that_is_full_ends_the_search_and_costs_no_model(options: F
     with open_artifact(options.out) as artifact:
         assert artifact.manifest.data["ended_early"] == asdict(summary.ended_early)
         assert artifact.manifest.data["n_trials"] == 3
+
+
+def test_a_limit_on_memory_that_a_cluster_would_not_keep_is_refused(options: FitOptions) -> None:
+    with pytest.raises(UsageError, match="--memory limits no cluster"):
+        list(fit(replace(options, dask="tcp://localhost:1", memory_bytes=1 << 30), Deadline.after(None), lambda: False))
+
+
+@pytest.mark.parametrize(("threads", "width"), [(1, 8), (2, 4), (16, 1)])
+def test_a_cluster_is_given_no_more_threads_than_it_has(options: FitOptions, threads: int, width: int) -> None:
+    job: Any = SimpleNamespace(resources=Resources(workers=3, threads=threads))
+    cluster: Any = SimpleNamespace(workers=8)
+    assert _width(replace(options, workers=None, dask="tcp://localhost:1"), job, cluster) == width
+    assert _width(replace(options, workers=None), job, cluster) == 3

@@ -59,6 +59,10 @@ class TrialExecutor(Protocol):
         """Most bytes that the process tree was seen to hold."""
         ...
 
+    def gone(self) -> bool:
+        """Whether no call can run any more, although nobody has closed this."""
+        ...
+
 
 class SerialExecutor(Executor):
     """Runs each call inside `submit`. Nothing can be killed here, so time limits are left to the call itself."""
@@ -91,6 +95,10 @@ class SerialExecutor(Executor):
     def peak_memory(self) -> int:
         """Most bytes that the process tree was seen to hold after a call."""
         return self._peak
+
+    def gone(self) -> bool:
+        """Never: this process is the worker."""
+        return False
 
 
 class DaskExecutor(Executor):
@@ -128,12 +136,19 @@ class DaskExecutor(Executor):
     def submit(self, fn: Callable[..., T], /, *args: Any, timeout: float | None = None, **kwargs: Any) -> Future[T]:  # type: ignore[override]
         """Send the call to the cluster; ``timeout`` is left to the call itself."""
         self._peak = max(self._peak, tree_memory(os.getpid()))
+        if self.gone():
+            raise WorkerDied("the Dask scheduler is gone")
         future: Future[T] = self._executor.submit(fn, *args, **kwargs)
         return future
 
+    def gone(self) -> bool:
+        """Whether the scheduler was lost, and not found again within the seconds that the client tries to."""
+        return self._client.status not in ("running", "connecting")
+
     def close(self, *, now: bool) -> None:
         """Cancel what runs, or wait for it, and leave the cluster."""
-        self._executor.shutdown(wait=not now)
+        if not self.gone():
+            self._executor.shutdown(wait=not now)
         self._client.close()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:

@@ -193,6 +193,10 @@ class ProcessExecutor(Executor):
         """Most bytes that the process tree was seen to hold."""
         return self._peak
 
+    def gone(self) -> bool:
+        """Never: a worker that died is replaced."""
+        return False
+
     def _stop_pool(self, *, now: bool) -> None:
         if self._pool is not None:
             (self._pool.stop if now else self._pool.close)()

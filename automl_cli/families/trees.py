@@ -1,6 +1,6 @@
 """Forests as plain arrays: small on disk, checked when read, and summed in the same order by any number of threads."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -82,10 +82,12 @@ class Trees:
         size = max(1_000, 400_000 // self.nodes.values.shape[1])
         starts = range(0, max(len(X), 1), size)
         with ThreadPoolExecutor(max(threads, 1)) as pool:
-            mean = np.concatenate([self._sum(X[start : start + size], pool) for start in starts]) / self.rounds
+            # One thread is the caller's own: what it takes is measured there.
+            in_order: Callable[..., Iterable[Array]] = pool.map if threads > 1 else map
+            mean = np.concatenate([self._sum(X[start : start + size], in_order) for start in starts]) / self.rounds
         return mean if self.regression else as_probabilities(smoothed(mean, self.prior, self.rounds))
 
-    def _sum(self, X: Array, pool: ThreadPoolExecutor) -> Array:
+    def _sum(self, X: Array, in_order: Callable[..., Iterable[Array]]) -> Array:
         split_starts = np.concatenate([[0], np.cumsum(self.splits)])
         leaf_starts = np.concatenate([[0], np.cumsum(self.leaves)])
 
@@ -98,7 +100,7 @@ class Trees:
             return block
 
         total = np.zeros((len(X), self.nodes.values.shape[1]))
-        for block in pool.map(block_sum, range(0, self.rounds, _BLOCK)):
+        for block in in_order(block_sum, range(0, self.rounds, _BLOCK)):
             total += block
         return total
 

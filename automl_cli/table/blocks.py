@@ -1,9 +1,11 @@
 """A table piece by piece, for tables that need not be in memory as a whole."""
 
 import io
+from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,6 +18,7 @@ from automl_cli.table.reading import (
     CONVERSION_ERROR,
     LARGEST_BLOCK,
     Ragged,
+    blank_rows_at_end,
     conversion,
     diagnosed,
     parse_csv,
@@ -27,6 +30,7 @@ from automl_cli.table.reading import (
 from automl_cli.table.source import Content
 
 PARQUET_ROWS = 1 << 16
+LEAST_PARQUET_ROWS = 100
 
 
 def read_blocks(
@@ -53,16 +57,32 @@ def read_blocks(
         A malformed line, after the blocks before it.
     """
     if content.parquet:
-        yield from _of_parquet(content, layout, columns, text)
-    elif len(layout.names) == 1 or content.n_bytes <= n_bytes:
-        # What an empty line of a single column means depends on whether others follow it.
+        yield from _of_parquet(content, layout, columns, text, n_bytes)
+    elif content.n_bytes <= n_bytes:
         yield read_raw(content, layout, columns, text)
     elif content.n_quotes:
         if content.n_quotes % 2:
             refuse_open_quote(content, layout)
-        yield from _of_quoted(content, layout, columns, numbers, n_bytes)
+        blocks = _of_quoted(content, layout, columns, numbers, n_bytes)
+        yield from _without_last(blocks, blank_rows_at_end(content, layout))
     else:
-        yield from _of_lines(content, layout, columns, text, n_bytes)
+        blocks = _of_lines(content, layout, columns, text, n_bytes)
+        yield from _without_last(blocks, blank_rows_at_end(content, layout))
+
+
+def _without_last(blocks: Iterator[pa.Table], n_rows: int) -> Iterator[pa.Table]:
+    """Leave out the last rows, in however many blocks they are."""
+    held: deque[pa.Table] = deque()
+    n_held = 0
+    for block in blocks:
+        held.append(block)
+        n_held += block.num_rows
+        while held and n_held - held[0].num_rows >= n_rows:
+            n_held -= held[0].num_rows
+            yield held.popleft()
+    for block in held:
+        yield block.slice(0, max(0, n_held - n_rows))
+        n_held -= block.num_rows
 
 
 def _of_lines(
@@ -87,7 +107,7 @@ def _whole_lines(content: Content, layout: Layout, n_bytes: int) -> Iterator[byt
         rest = b""
         while chunk := stream.read(n_bytes):
             rest += chunk
-            end = rest.rfind(b"\n") + 1 or rest.rfind(b"\r") + 1
+            end = rest.rfind(b"\n") + 1 or rest.rfind(b"\r", 0, -1) + 1  # the last byte may be half of a line end
             if end:
                 yield rest[:end]
                 rest = rest[end:]
@@ -142,7 +162,9 @@ def _refuse_not_numbers(batch: pa.RecordBatch) -> None:
             raise pa.ArrowInvalid(f"In CSV column #{position}: not a number")
 
 
-def _of_parquet(content: Content, layout: Layout, columns: Sequence[str], text: Collection[str]) -> Iterator[pa.Table]:
+def _of_parquet(
+    content: Content, layout: Layout, columns: Sequence[str], text: Collection[str], n_bytes: int
+) -> Iterator[pa.Table]:
     from pyarrow import parquet  # noqa: PLC0415  (loads slowly, and few tables are of it)
 
     try:
@@ -151,8 +173,15 @@ def _of_parquet(content: Content, layout: Layout, columns: Sequence[str], text: 
             if tuple(file.schema_arrow.names) != layout.names:  # names that occur twice cannot be asked for
                 yield read_raw(content, layout, columns, text)
                 return
-            for batch in file.iter_batches(PARQUET_ROWS, columns=list(columns)):
+            for batch in file.iter_batches(_rows_at_once(file.metadata, len(columns), n_bytes), columns=list(columns)):
                 table = pa.Table.from_batches([batch]).select(list(columns))
                 yield plain_types(table, text, content.name, raw=True)
     except (pa.ArrowException, OSError) as error:
         raise BadData(f"{content.name} is a damaged Parquet file", hint="get the file again") from error
+
+
+def _rows_at_once(metadata: Any, n_columns: int, n_bytes: int) -> int:
+    """Return how many rows take about ``n_bytes``, in the file and as numbers of eight bytes each."""
+    stored = sum(int(metadata.row_group(k).total_byte_size) for k in range(metadata.num_row_groups))
+    by_size = n_bytes * int(metadata.num_rows) // max(1, stored)
+    return max(LEAST_PARQUET_ROWS, min(PARQUET_ROWS, by_size, n_bytes // (8 * max(1, n_columns))))

@@ -183,7 +183,8 @@ def read_csv(
     blank = BLANK
     while True:  # what `diagnosed` returns it does not return again
         try:
-            return parse_csv(content, layout, columns, text, blank, raw=raw)
+            table = parse_csv(content, layout, columns, text, blank, raw=raw)
+            return table.slice(0, max(0, table.num_rows - blank_rows_at_end(content, layout)))
         except Ragged as error:
             blank = diagnosed(content, layout, error)
 
@@ -197,7 +198,6 @@ def parse_csv(
     ------
     Ragged
     """
-    single = len(layout.names) == 1
     parse = parsing(content, layout, blank_cells)
     types = {name: pa.string() for name in columns if name in text}
     guessed = _guessed_types(content, layout, parse, columns, types)
@@ -208,8 +208,7 @@ def parse_csv(
         try:
             with content.open(layout.offset) as stream:
                 convert = conversion(layout, columns, {**guessed, **types}, raw=raw)
-                table = pyarrow.csv.read_csv(stream, options, parse, convert)
-            return _without_trailing_blanks(content, table) if single else table
+                return pyarrow.csv.read_csv(stream, options, parse, convert)
         except pa.ArrowInvalid as error:
             wrong = CONVERSION_ERROR.search(str(error))
             if "straddl" in str(error) and block < LARGEST_BLOCK:
@@ -284,15 +283,17 @@ def _guessed_types(
     return {field.name: field.type for field in sample.schema if not pa.types.is_null(field.type)}
 
 
-def _without_trailing_blanks(content: Content, table: pa.Table) -> pa.Table:
+def blank_rows_at_end(content: Content, layout: Layout) -> int:
+    """Return how many rows are no more than blank lines at the end; none where lines that are empty make no row."""
+    if len(layout.names) > 1:
+        return 0
     with content.open() as stream:
         end = stream.seek(0, io.SEEK_END)
         stream.seek(max(0, end - (1 << 16)))
         tail = stream.read()
     blank = tail[len(tail.rstrip(b"\r\n ")) :].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    n_blank = max(0, blank.count(b"\n") - (1 if blank.endswith(b"\n") else 0))
-    n_blank += bool(blank.rpartition(b"\n")[2]) and b"\n" in blank
-    return table.slice(0, max(0, table.num_rows - n_blank)) if n_blank else table
+    after = blank.partition(b"\n")[2]
+    return after.count(b"\n") + (after.rpartition(b"\n")[2] != b"")
 
 
 def diagnosed(content: Content, layout: Layout, error: Ragged) -> str:

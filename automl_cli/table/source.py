@@ -8,6 +8,7 @@ import hashlib
 import io
 import lzma
 import os
+import shutil
 import stat
 import sys
 import tempfile
@@ -367,8 +368,11 @@ def _decompressed(stream: io.BufferedReader, head: bytes, name: str) -> io.Buffe
 
 
 def _only_member(stream: io.BufferedReader, name: str) -> BinaryIO:
-    seekable = stream if stream.seekable() else io.BytesIO(stream.read())
-    archive = zipfile.ZipFile(seekable)
+    if not stream.seekable():
+        spool = _Spool()
+        shutil.copyfileobj(stream, spool.file)
+        stream = _peekable(spool.open())
+    archive = zipfile.ZipFile(stream)
     members = [m for m in archive.infolist() if not m.is_dir() and not m.filename.startswith("__MACOSX/")]
     if any(m.filename.startswith(("xl/", "word/")) for m in members):
         raise BadData(f"{name} is an Excel or Word file, not a table", hint="save the sheet as CSV")

@@ -141,6 +141,19 @@ def test_threads_do_not_change_predictions(family, kind, fitted):
     assert model.predict(data.valid, 1).tobytes() == model.predict(data.valid, 2).tobytes()
 
 
+@each_family
+def test_a_prediction_on_one_thread_stays_on_the_one_that_asks(family, fitted):
+    """Where other threads of the process predict too, only its own seconds can be told apart."""
+    kind = next(kind for kind in TaskKind if family.offered(Shape(kind, N_ROWS, 4, 1, n_outputs_of(kind))))
+    data, model = fitted(family, kind)
+    many = replace(data.valid, X=np.resize(data.valid.X, (20_000, data.valid.X.shape[1])))
+    model.predict(many, 1)
+    whole, own = time.process_time(), time.thread_time()
+    model.predict(many, 1)
+    whole, own = time.process_time() - whole, time.thread_time() - own
+    assert own > 0.5 * whole
+
+
 @each_pair
 def test_a_loaded_model_is_the_same_model(family, kind, fitted, tmp_path):
     data, model = fitted(family, kind)
