@@ -221,6 +221,13 @@ def test_the_best_epoch_is_kept_and_the_curve_is_there():
     assert model.rounds == int(np.argmin(model.losses)) + 1
 
 
+def test_of_many_epochs_the_one_after_the_best_few_is_kept():
+    data = crossed(300)
+    model = fit(data, epochs=75, learning_rate=0.1)
+    means = [np.mean(model.losses[max(0, end - 5) : end]) for end in range(1, len(model.losses) + 1)]
+    assert model.rounds == int(np.argmin(means)) + 1
+
+
 def test_a_refit_trains_the_epochs_it_is_told():
     data = crossed(400)
     model = fit(data, Limits(1, 0, rounds=5), epochs=12)

@@ -20,6 +20,7 @@ from automl_cli.families.network import BLOCK, MlpModel, bounded, load, save, so
 from automl_cli.families.target_scale import BEND, standardised
 from automl_cli.families.waves import MOST_COLUMNS, N_EMBEDDED, N_WAVES, numbers_among
 from automl_cli.features.matrix import Array
+from automl_cli.neural.recipe import settled_loss
 from automl_cli.task import TaskKind
 
 _ROW_VISITS = 400_000  # rows times epochs of the default: what about five seconds of a core can do
@@ -254,14 +255,17 @@ def _train(training: _Training, course: _Course, validate: Callable[[MlpModel], 
     adam, gradient = AdamW.of(training.net, course.weight_decay), np.empty_like(training.net.flat)
     best, kept, cut = math.inf, training.model(0), False
     course = replace(course, started=course.deadline.elapsed())
+    losses: list[float] = []
     epoch = 0
     while epoch < course.last:
         epoch += 1
         whole = training.epoch(adam, course, epoch - 1, gradient)
         model = training.model(epoch)
         loss = validate(model) if validate else -float(epoch)
-        if loss < best:
-            best, kept = loss, model
+        losses.append(loss)
+        settled = settled_loss(losses, round(course.epochs)) if validate else loss
+        if settled < best:
+            best, kept = settled, model
         cut = cut or not whole
         if not (whole and math.isfinite(loss)):
             break  # out of time, or it diverged: the best epoch so far is kept

@@ -1,7 +1,7 @@
 """How a network is trained, as values: rates, schedules, and what it is given; without torch."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -9,6 +9,8 @@ import numpy as np
 
 from automl_cli.clock import Deadline
 from automl_cli.features.matrix import Array
+
+_MOST_SETTLED, _EPOCHS_PER_SETTLED = 5, 15
 
 
 def _risen(done: float, share: float) -> float:
@@ -43,6 +45,28 @@ SCHEDULES: Mapping[str, Callable[[float], float]] = MappingProxyType(
     {"constant": constant, "cosine": cosine, "coslog4": coslog4}
 )
 """The rate's factor by the share of the training that is done."""
+
+
+def settled_loss(losses: Sequence[float], epochs: int) -> float:
+    """Return what an epoch is chosen by: the mean validation loss of the last few, of five where there are many.
+
+    The lowest of a hundred noisy losses is the luckiest: an epoch that is chosen by it predicts its validation rows
+    better than any others, and gets more weight in an ensemble than it is worth.
+
+    Parameters
+    ----------
+    losses : sequence of float
+        After each epoch so far.
+    epochs : int
+        Of the whole schedule.
+
+    Examples
+    --------
+    >>> settled_loss([3.0, 1.0, 2.0], epochs=30), settled_loss([3.0, 1.0, 2.0], epochs=150)
+    (1.5, 2.0)
+    """
+    last = losses[-max(1, min(_MOST_SETTLED, epochs // _EPOCHS_PER_SETTLED)) :]
+    return math.fsum(last) / len(last)
 
 
 def flat_cos(done: float) -> float:
@@ -173,9 +197,9 @@ class Trained:
     Attributes
     ----------
     weights : Mapping of name to float32 array
-        Of the best epoch, see `automl_cli.neural.counts.tensors`.
+        Of the epoch that is kept, see `automl_cli.neural.counts.tensors`.
     epoch : int
-        The best one, from 1.
+        The one that is kept, from 1; see `settled_loss`.
     losses : tuple of float
         Validation loss after each epoch: log loss, half the squared error, or the absolute error.
     cut : bool
@@ -189,5 +213,5 @@ class Trained:
 
     @property
     def loss(self) -> float:
-        """Validation loss of the best epoch; infinite without one."""
-        return min(self.losses, default=math.inf)
+        """Validation loss of the epoch that is kept; infinite without one."""
+        return self.losses[self.epoch - 1] if self.losses else math.inf

@@ -15,7 +15,7 @@ from automl_cli.neural.architecture import Architecture
 from automl_cli.neural.counts import InputShape, cost
 from automl_cli.neural.counts import Tensor as Spec
 from automl_cli.neural.modules import Network, loaded_network, new_network
-from automl_cli.neural.recipe import SCHEDULES, Columns, Examples, Means, Recipe, Trained, flat_cos
+from automl_cli.neural.recipe import SCHEDULES, Columns, Examples, Means, Recipe, Trained, flat_cos, settled_loss
 
 _BETAS, _EPSILON = (0.9, 0.95), 1e-8
 _LONGEST_GRADIENT = 1.0
@@ -139,8 +139,9 @@ class _Training:
             if not math.isfinite(loss):
                 break  # it diverged: the best epoch so far is kept
             losses.append(loss)
-            if loss < best:
-                best, kept, epoch = loss, self.network.weights(), len(losses)
+            settled = settled_loss(losses, self.recipe.epochs) if self.valid is not None else loss
+            if settled < best:
+                best, kept, epoch = settled, self.network.weights(), len(losses)
             if len(losses) - epoch >= self.recipe.patience:
                 break
             self._plan_again()
