@@ -24,7 +24,6 @@ _COARSEST_RATE = 0.3
 _WARM_ROUNDS = 6
 MOST_HISTOGRAMS = 128 * 2**20  # bytes that one fit may keep of histograms
 BYTES_PER_BIN = 16  # a sum of gradients and one of hessians
-_ABSOLUTE = frozenset({"mae", "median_ae", "mape"})
 
 
 @dataclass
@@ -149,31 +148,6 @@ def stopping_for(data: FoldData, deadline: Deadline, limits: Limits) -> Stopping
     """Return the stopping rule of a fold."""
     floor = 0.0 if data.kind is TaskKind.REGRESSION else _INVISIBLE
     return Stopping(len(data.y), deadline, limits.rounds, floor)
-
-
-def is_absolute(data: FoldData) -> bool:
-    """Whether the user's metric is about absolute errors: a median is then a better guess than a mean."""
-    return data.kind is TaskKind.REGRESSION and data.metric in _ABSOLUTE
-
-
-def median(y: Array, weight: Array | None) -> float:
-    """Return the value at which half of the weight is reached.
-
-    >>> median(np.array([3.0, 1.0, 2.0]), np.array([0.1, 5.0, 0.1]))
-    1.0
-    """
-    return quantile(y, weight, 0.5)
-
-
-def quantile(y: Array, weight: Array | None, share: float) -> float:
-    """Return the value at which a share of the weight is reached.
-
-    >>> quantile(np.array([3.0, 1.0, 2.0]), None, 0.9)
-    3.0
-    """
-    order = np.argsort(y, kind="stable")
-    reached = np.cumsum(np.ones(len(y)) if weight is None else weight[order])
-    return float(y[order[np.searchsorted(reached, share * reached[-1])]])
 
 
 def least_l2(data: FoldData, rare: float = 0.1) -> float:

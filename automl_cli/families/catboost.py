@@ -15,15 +15,23 @@ from automl_cli.families.boosting import (
     Stopping,
     affordable_rate,
     expected_rounds,
-    is_absolute,
     least_l2,
-    median,
     most_rounds,
     n_trees_per_round,
     shape_of,
     stopping_for,
 )
-from automl_cli.families.family import Family, FoldData, Hyperparameters, Limits, Shape, present_classes, spread
+from automl_cli.families.family import (
+    Family,
+    FoldData,
+    Hyperparameters,
+    Limits,
+    Shape,
+    is_absolute,
+    median,
+    present_classes,
+    spread,
+)
 from automl_cli.families.target_scale import standardised
 from automl_cli.features.matrix import Array, Matrix
 from automl_cli.task import TaskKind

@@ -15,6 +15,7 @@ from automl_cli.task import TaskKind
 from automl_cli.trial import Value
 
 Hyperparameters = Mapping[str, Value]
+_ABSOLUTE = frozenset({"mae", "median_ae", "mape"})
 
 
 @dataclass(frozen=True)
@@ -210,6 +211,31 @@ def smoothed(probabilities: Array, prior: Array, n_votes: int) -> Array:
     """
     mixed: Array = (n_votes * probabilities + prior) / (n_votes + prior.sum())
     return mixed
+
+
+def is_absolute(data: FoldData) -> bool:
+    """Whether the user's metric is about absolute errors: a median is then a better guess than a mean."""
+    return data.kind is TaskKind.REGRESSION and data.metric in _ABSOLUTE
+
+
+def median(y: Array, weight: Array | None) -> float:
+    """Return the value at which half of the weight is reached.
+
+    >>> median(np.array([3.0, 1.0, 2.0]), np.array([0.1, 5.0, 0.1]))
+    1.0
+    """
+    return quantile(y, weight, 0.5)
+
+
+def quantile(y: Array, weight: Array | None, share: float) -> float:
+    """Return the value at which a share of the weight is reached.
+
+    >>> quantile(np.array([3.0, 1.0, 2.0]), None, 0.9)
+    3.0
+    """
+    order = np.argsort(y, kind="stable")
+    reached = np.cumsum(np.ones(len(y)) if weight is None else weight[order])
+    return float(y[order[np.searchsorted(reached, share * reached[-1])]])
 
 
 def none_impossible(probabilities: Array, y: Array) -> Array:

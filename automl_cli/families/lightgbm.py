@@ -13,14 +13,13 @@ from automl_cli.families.boosting import (
     Stopping,
     affordable_rate,
     expected_rounds,
-    is_absolute,
     least_l2,
     most_rounds,
     n_trees_per_round,
     shape_of,
     stopping_for,
 )
-from automl_cli.families.family import Family, FoldData, Hyperparameters, Limits, Shape, as_probabilities
+from automl_cli.families.family import Family, FoldData, Hyperparameters, Limits, Shape, as_probabilities, is_absolute
 from automl_cli.families.lightgbm_text import check_text
 from automl_cli.families.target_scale import standardised
 from automl_cli.features.matrix import Array, Matrix

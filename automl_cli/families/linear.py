@@ -8,13 +8,13 @@ import numpy as np
 
 from automl_cli.clock import Deadline
 from automl_cli.families.arrays import Expected, bad_model, load_arrays, save_arrays
-from automl_cli.families.boosting import is_absolute
 from automl_cli.families.family import (
     Family,
     FoldData,
     Hyperparameters,
     Limits,
     Shape,
+    is_absolute,
     present_classes,
     spread,
     without_infinities,

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 
 from automl_cli.clock import Deadline
-from automl_cli.families.boosting import is_absolute
 from automl_cli.families.dense import AdamW, Net, new_net, rate_factor
-from automl_cli.families.family import Family, FoldData, Hyperparameters, Limits, Shape, present_classes
+from automl_cli.families.family import Family, FoldData, Hyperparameters, Limits, Shape, is_absolute, present_classes
 from automl_cli.families.network import BLOCK, MlpModel, bounded, load, save, softmax
 from automl_cli.families.target_scale import BEND, standardised
 from automl_cli.families.waves import MOST_COLUMNS, N_EMBEDDED, N_WAVES, numbers_among

@@ -10,7 +10,6 @@ import numpy as np
 
 from automl_cli.errors import BadArtifact
 from automl_cli.families.arrays import Expected, bad_model, integer, load_arrays, save_arrays
-from automl_cli.families.boosting import is_absolute
 from automl_cli.families.family import (
     Family,
     FoldData,
@@ -18,6 +17,7 @@ from automl_cli.families.family import (
     Limits,
     Shape,
     as_probabilities,
+    is_absolute,
     is_prior,
     smoothed,
     smoothing_prior,

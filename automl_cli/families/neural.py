@@ -14,7 +14,6 @@ import numpy as np
 
 from automl_cli.clock import Deadline
 from automl_cli.families.arrays import bad_model, read_native, save_native
-from automl_cli.families.boosting import is_absolute
 from automl_cli.families.family import (
     Family,
     FoldData,
@@ -22,6 +21,7 @@ from automl_cli.families.family import (
     Limits,
     Shape,
     as_probabilities,
+    is_absolute,
     present_classes,
     spread,
 )

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from automl_cli.families.arrays import Expected, bad_model, load_arrays, save_arrays
-from automl_cli.families.boosting import is_absolute, quantile
-from automl_cli.families.family import Family, FoldData, Hyperparameters, Limits, Model
+from automl_cli.families.family import Family, FoldData, Hyperparameters, Limits, Model, is_absolute, quantile
 from automl_cli.features.matrix import Array, Matrix
 from automl_cli.task import TaskKind
 

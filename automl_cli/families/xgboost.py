@@ -14,7 +14,6 @@ from automl_cli.families.boosting import (
     SeenCodes,
     affordable_rate,
     expected_rounds,
-    is_absolute,
     least_l2,
     most_rounds,
     n_trees_per_round,
@@ -28,6 +27,7 @@ from automl_cli.families.family import (
     Limits,
     Shape,
     as_probabilities,
+    is_absolute,
     without_infinities,
 )
 from automl_cli.families.target_scale import standardised
