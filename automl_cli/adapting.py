@@ -21,7 +21,16 @@ from automl_cli.features.matrix import Array
 from automl_cli.files import once
 from automl_cli.metrics import TaskKind
 from automl_cli.rundata import RunData, SourceRows
-from automl_cli.sourced import HEADER, Offset, PartFiles, finish_source, read_source, standardised, write_source
+from automl_cli.sourced import (
+    HEADER,
+    Offset,
+    PartFiles,
+    finish_source,
+    n_raw,
+    read_source,
+    standardised,
+    write_source,
+)
 from automl_cli.transfer.adaptation import BALANCED, OFFSET, POOLED, WEIGHTED, WITH_ROWS
 from automl_cli.transfer.density import ratio_weights
 from automl_cli.transfer.domain import Domain, tell_apart
@@ -35,6 +44,8 @@ MOST_TOLD_APART = 4_000  # rows of each that a domain classifier is trained on: 
 FAMILY, ENCODING = "lightgbm", "native"
 WATCHED_SHARE, MOST_WATCHED = 1 / 8, 2_000  # of a source's rows that a fold does not learn from
 WATCHED_WEIGHT = 10.0  # rows of the target that these count as together; see docs/transfer.md
+FEW_ROWS, MOST_LENT = 2_000, 2_000  # validated rows up to which so many rows of the source help to weigh the models
+MOST_CELLS = 60_000  # of both: with many classes fewer, so that weighing takes no longer
 _NONE = np.zeros(0, dtype=np.int64)
 
 
@@ -65,14 +76,34 @@ def fold_rows(data: RunData, fold: int, adaptation: str) -> FoldRows:
     own, valid = data.every_fold[fold]
     if adaptation not in WITH_ROWS:
         return FoldRows(own, valid, _NONE, _NONE)
-    source = data.needed_source
-    rows = np.arange(len(source.y))
-    if source.groups is not None and data.groups is not None:  # what belongs to validation rows may not be learned
-        rows = rows[~np.isin(source.groups, data.groups[valid])]
+    allowed = _allowed(data, fold)
+    watched = _watched(data, fold, allowed)
+    allowed[watched] = False
+    return FoldRows(own, valid, np.flatnonzero(allowed), watched)
+
+
+def _allowed(data: RunData, fold: int) -> Array:
+    """Return which rows of the source a fold may know, bool: none that belong to validation rows, and none later."""
+    source, (own, valid) = data.needed_source, data.every_fold[fold]
+    allowed = np.ones(len(source.y), dtype=bool)
+    if source.groups is not None and data.groups is not None:
+        allowed &= ~np.isin(source.groups, data.groups[valid])
     if source.order is not None and data.order is not None:
-        rows = rows[not_later(source.order[rows], data.order[own])]
-    watched = _watched(rows, source, data, fold)
-    return FoldRows(own, valid, np.setdiff1d(rows, watched, assume_unique=True), watched)
+        allowed &= not_later(source.order, data.order[own])
+    return allowed
+
+
+def lent_rows(run_folder: Path, data: RunData, fold: int) -> Array:
+    """Return the rows of a source that the models of a fold predict beside its validation rows.
+
+    They are among those that no model of the fold learns from, and the first of `FoldRows.watched`. None where the
+    target has rows enough, and where a model was given as the source: nobody knows what it has seen.
+    """
+    source = data.source
+    room = min(MOST_LENT, MOST_CELLS // data.n_outputs - data.n_valid)
+    if source is None or data.n_valid > FEW_ROWS or room <= 0 or (run_folder / "data" / "source_model").exists():
+        return _NONE
+    return _watched(data, fold, _allowed(data, fold))[: -(-room // len(data.folds))]
 
 
 def not_later(order: Array, known: Array) -> Array:
@@ -101,19 +132,35 @@ def told_to_a_model(source: SourceRows, groups: Array | None, order: Array | Non
     return told
 
 
-def _watched(rows: Array, source: SourceRows, data: RunData, fold: int) -> Array:
-    """Draw those of a source's rows that a fold does not learn from, ascending: whole groups, and no rare classes."""
+def _watched(data: RunData, fold: int, allowed: Array) -> Array:
+    """Return those of a source's rows that a fold does not learn from, shuffled: whole groups, and no rare classes.
+
+    Each fold has its own, as it has its own validation rows, as far as there are enough.
+    """
+    source = data.needed_source
     if data.metric.name == "mape":  # of relative errors, values on another scale would outweigh the target's own
         return _NONE
-    if data.kind is not TaskKind.REGRESSION:
-        y = np.asarray(source.y)
-        rows = rows[np.bincount(y, minlength=data.n_outputs)[y[rows]] >= 1 / WATCHED_SHARE]
-    most, rng = min(int(WATCHED_SHARE * len(rows)), MOST_WATCHED), np.random.default_rng(fold)
+    n = len(source.y)
+    most, rng = min(int(WATCHED_SHARE * n), MOST_WATCHED), np.random.default_rng(n)
+    if not most:
+        return _NONE
     if source.groups is None:
-        return np.sort(rng.choice(rows, most, replace=False))
-    _, group, counts = np.unique(source.groups[rows], return_inverse=True, return_counts=True)
-    order = rng.permutation(len(counts))
-    return rows[np.isin(group, order[np.cumsum(counts[order]) <= most])]
+        start = fold % (n // most) * most
+        dealt = rng.permutation(n)[start : start + most]
+    else:
+        _, group, counts = np.unique(source.groups, return_inverse=True, return_counts=True)
+        order = rng.permutation(len(counts))
+        ends = np.cumsum(counts[order])
+        first, last = (ends - counts[order]) // most, (ends - 1) // most
+        part = np.full(len(counts), -1)
+        part[order] = np.where(first == last, first, -1)  # a group that lies in two parts is of none
+        dealt = rng.permutation(np.flatnonzero(part[group] == fold % (n // most)))
+    dealt = dealt[allowed[dealt]]
+    if data.kind is TaskKind.REGRESSION:
+        return dealt
+    y = np.asarray(source.y)
+    common = np.bincount(y[allowed], minlength=data.n_outputs) >= 1 / WATCHED_SHARE
+    return np.asarray(dealt[common[y[dealt]]])
 
 
 def all_rows(data: RunData, adaptation: str) -> FoldRows:
@@ -148,18 +195,18 @@ def training_weights(run_folder: Path, data: RunData, rows: FoldRows, adaptation
     return np.asarray(both / both.mean())
 
 
-def watched_frame(data: RunData, rows: FoldRows) -> Frame:
-    """Return the rows that training is watched on, the validation rows first."""
-    return _frame(data, rows.valid, rows.watched)
+def held_frame(run_folder: Path, data: RunData, rows: FoldRows, fold: int) -> Frame:
+    """Return the rows that a fold's models predict or are watched on, the validation rows first."""
+    return _frame(data, rows.valid, rows.watched if len(rows.watched) else lent_rows(run_folder, data, fold))
 
 
 def watched_targets(data: RunData, rows: FoldRows) -> Array:
-    """Return the targets of `watched_frame`."""
+    """Return the targets of the rows that training is watched on, the validation rows first."""
     return _targets(data, rows.valid, rows.watched)
 
 
 def watched_weights(run_folder: Path, data: RunData, rows: FoldRows, adaptation: str) -> Array | None:
-    """Return the weights of `watched_frame`: the source's together weigh as `WATCHED_WEIGHT` rows, or as they are."""
+    """Return the weights of `watched_targets`: the source's together weigh as `WATCHED_WEIGHT` rows, or as they are."""
     if not len(rows.watched):
         return None if data.weight is None else np.asarray(data.weight[rows.valid])
     ours, theirs = _weights(run_folder, data, rows.valid, rows.watched, adaptation)
@@ -253,6 +300,14 @@ def target_columns(run_folder: Path, data: RunData) -> Array:
     """Return the source model's outputs for the target's rows as columns, shape (n_target, n_raw), float32."""
     columns: Array = np.load(source_model_folder(run_folder, data) / "columns.npy")
     return columns
+
+
+def lent_columns(run_folder: Path, data: RunData, fold: int) -> Array:
+    """Return the outputs of `own_outputs` for `lent_rows` as columns, as `target_columns` are of the target's rows."""
+    rows, own = lent_rows(run_folder, data, fold), own_outputs(run_folder, data)
+    if own is None:
+        return np.empty((0, n_raw(data.kind, data.n_outputs)), dtype=np.float32)
+    return standardised(raw_outputs(own[rows], data.kind), *_scale(source_model_folder(run_folder, data)))
 
 
 def own_outputs(run_folder: Path, data: RunData) -> Array | None:

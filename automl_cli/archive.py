@@ -13,7 +13,7 @@ from typing import Any
 from automl_cli.candidates import candidates, suited
 from automl_cli.clock import Deadline
 from automl_cli.errors import AutomlError, UsageError
-from automl_cli.evaluate import evaluate, finished_trial, trial_folder
+from automl_cli.evaluate import evaluate, finished_trial
 from automl_cli.executors import PRELOAD, ExecutorKind, Setup, TrialExecutor, open_executor, submitted
 from automl_cli.experience.access import Store, add, evaluation_of, open_store, reading, tried
 from automl_cli.experience.records import Evaluation
@@ -29,6 +29,7 @@ from automl_cli.runs import Run
 from automl_cli.table import read_table
 from automl_cli.task import TaskKind
 from automl_cli.trial import Failure, Pipeline, Proposal, Trial
+from automl_cli.trialfiles import trial_folder
 
 USUAL_LIMIT = 60.0
 """Seconds of the run whose folds are used: most users give about as much, and losses compare within one plan."""

@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from automl_cli.errors import AutomlError
-from automl_cli.evaluate import fold_folders, trial_folder
 from automl_cli.families import find_families
 from automl_cli.families.family import Family
 from automl_cli.files import link_files
 from automl_cli.members import Chosen
 from automl_cli.sourced import OffsetModel, load_model, save_model
 from automl_cli.trial import Success
+from automl_cli.trialfiles import fold_folders, trial_folder
 
 logger = logging.getLogger(__name__)
 LEAST_MODELS = 3  # of a bag: with fewer each needs all that it has

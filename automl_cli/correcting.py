@@ -11,7 +11,7 @@ import numpy as np
 from automl_cli.anytime import ModelSoFar
 from automl_cli.delivery import Delivered, deliver
 from automl_cli.ending import Ending
-from automl_cli.evaluate import fold_folders, open_run
+from automl_cli.evaluate import open_run
 from automl_cli.executors import submitted
 from automl_cli.families import find_families
 from automl_cli.features.frame import open_frame
@@ -23,6 +23,7 @@ from automl_cli.shifted import MOST_ROWS, NEW, NONE, SHARES
 from automl_cli.sourced import find_encoding, load_model
 from automl_cli.transfer.judge import judge_label_shift
 from automl_cli.transfer.labels import LabelShift, fit_mlls
+from automl_cli.trialfiles import fold_folders
 
 logger = logging.getLogger(__name__)
 PREDICTING_SHARE = 0.5  # of the seconds that nothing else needs

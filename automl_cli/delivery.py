@@ -16,7 +16,7 @@ from automl_cli.background import Background
 from automl_cli.bags import thinned_bags
 from automl_cli.ending import Ending, further_models, refit_members
 from automl_cli.errors import AutomlError, LimitNotMet, TooLarge
-from automl_cli.evaluate import fold_folders, open_run
+from automl_cli.evaluate import open_run
 from automl_cli.executors import submitted
 from automl_cli.members import Chosen
 from automl_cli.rowtime import seconds_of
@@ -24,6 +24,7 @@ from automl_cli.seen import SeenRows
 from automl_cli.small import NO_CEILING, Ceiling, Cost, Costs, Footprint, Small, Unlimited
 from automl_cli.summary import Summary
 from automl_cli.table import Notice
+from automl_cli.trialfiles import fold_folders
 
 logger = logging.getLogger(__name__)
 MOST_ATTEMPTS = 8

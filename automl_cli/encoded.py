@@ -14,11 +14,12 @@ import numpy as np
 
 from automl_cli.adapting import (
     fold_rows,
+    held_frame,
+    lent_columns,
     source_model_folder,
     target_columns,
     training_frame,
     training_targets,
-    watched_frame,
 )
 from automl_cli.features.frame import Frame
 from automl_cli.features.matrix import Array, Matrix, as_matrix
@@ -44,9 +45,9 @@ class Encoded:
     ----------
     encoder : Path
         Folder with the saved encoder.
-    train, watched : Matrix
-        To learn from, and to watch the training on: the validation rows, and behind them some of a source if it is
-        learned from. To be read only: the next trial is given the same rows.
+    train, held : Matrix
+        To learn from, and not to: the validation rows, and behind them some of a source, if there is one. To be read
+        only: the next trial is given the same rows.
     n_valid : int
         Validation rows.
     row_seconds : float
@@ -55,19 +56,23 @@ class Encoded:
 
     encoder: Path
     train: Matrix
-    watched: Matrix
+    held: Matrix
     n_valid: int
     row_seconds: float = 0.0
 
     @property
     def valid(self) -> Matrix:
         """The validation rows."""
-        return replace(self.watched, X=self.watched.X[: self.n_valid])
+        return replace(self.held, X=self.held.X[: self.n_valid])
+
+    def others(self, n: int) -> Matrix:
+        """Return the first rows of the source that are held."""
+        return replace(self.held, X=self.held.X[self.n_valid : self.n_valid + n])
 
     @property
     def n_bytes(self) -> int:
         """Bytes of both matrices."""
-        return int(self.train.X.nbytes + self.watched.X.nbytes)
+        return int(self.train.X.nbytes + self.held.X.nbytes)
 
 
 @dataclass(frozen=True)
@@ -87,25 +92,25 @@ def open_encoded(run_folder: Path, data: RunData, encoding: str, fold: int) -> E
     place = root / f"fold_{fold}" / encoding
     made = once(place, lambda draft: _encode_into(draft, root, data, encoding, fold))
     facts = json.loads((place / "facts.json").read_text())
-    if (place / "watched.npy").exists():
+    if (place / "held.npy").exists():
         categorical = tuple(facts["categorical"])
-        train, watched = (as_matrix(_map(place / f"{part}.npy"), categorical) for part in ("train", "watched"))
+        train, held = (as_matrix(_map(place / f"{part}.npy"), categorical) for part in ("train", "held"))
     else:
-        train, watched = made or _encode(root, data, encoding, fold, None)
-    return Encoded(place / "encoder", train, watched, len(data.every_fold[fold][1]), facts["row_seconds"])
+        train, held = made or _encode(root, data, encoding, fold, None)
+    return Encoded(place / "encoder", train, held, len(data.every_fold[fold][1]), facts["row_seconds"])
 
 
 def _encode_into(draft: Path, root: Path, data: RunData, encoding: str, fold: int) -> tuple[Matrix, Matrix]:
     encoder = draft / "encoder"
     encoder.mkdir()
-    train, watched = _encode(root, data, encoding, fold, encoder)
+    train, held = _encode(root, data, encoding, fold, encoder)
     facts = {
         "categorical": train.categorical,
         "row_seconds": _row_seconds(data, encoding, encoder) if fold == 0 else 0.0,
     }
     (draft / "facts.json").write_text(json.dumps(facts))
-    _write_matrices(draft, root, train=train.X, watched=watched.X)
-    return train, watched
+    _write_matrices(draft, root, train=train.X, held=held.X)
+    return train, held
 
 
 def _row_seconds(data: RunData, encoding: str, saved: Path) -> float:
@@ -118,19 +123,22 @@ def _row_seconds(data: RunData, encoding: str, saved: Path) -> float:
 def _encode(root: Path, data: RunData, encoding: str, fold: int, save_to: Path | None) -> tuple[Matrix, Matrix]:
     base, adaptation = split_name(encoding)
     rows = fold_rows(data, fold, adaptation)
-    train, watched = training_frame(data, rows), watched_frame(data, rows)
+    train, others = training_frame(data, rows), held_frame(root.parent, data, rows, fold)
     if data.frame.schema.text:
         kind = f"{TEXT}_with_source" if adaptation in WITH_ROWS else TEXT
-        train, watched = _with_known_text(root / f"fold_{fold}" / kind, train, watched, fold)
+        train, others = _with_known_text(root / f"fold_{fold}" / kind, train, others, fold)
     y = training_targets(data, rows)
     # The seed belongs to the fold, not to the trial: all trials share the encoded fold.
     encoder, matrix = find_encoding(base).fit(train, y, data.kind, data.n_outputs, fold)
-    held = encoder.transform(watched)
+    held = encoder.transform(others)
     if save_to is not None:
         find_encoding(base).save(encoder, save_to)
     added = added_columns(root.parent, data, adaptation)
     if added is not None:
-        matrix, held = with_columns(matrix, added.columns[rows.own]), with_columns(held, added.columns[rows.valid])
+        behind = added.columns[rows.valid]
+        if adaptation in WITH_OUTPUTS:
+            behind = np.concatenate([behind, lent_columns(root.parent, data, fold)])
+        matrix, held = with_columns(matrix, added.columns[rows.own]), with_columns(held, behind)
         if save_to is not None:
             source_files(added.files, save_to)
     return matrix, held
@@ -151,20 +159,20 @@ def added_columns(run_folder: Path, data: RunData, adaptation: str) -> Added | N
     return None
 
 
-def _with_known_text(place: Path, train: Frame, watched: Frame, seed: int) -> tuple[Frame, Frame]:
+def _with_known_text(place: Path, train: Frame, held: Frame, seed: int) -> tuple[Frame, Frame]:
     """Return both frames with their text features, which are the same in every encoding."""
 
     def make(draft: Path) -> None:
         parts = TextParts.fit(train.texts, seed)
         save_text_parts(parts, train.schema, draft)
         np.save(draft / "train.npy", parts.transform(train.texts, train.n_rows))
-        np.save(draft / "watched.npy", parts.transform(watched.texts, watched.n_rows))
+        np.save(draft / "held.npy", parts.transform(held.texts, held.n_rows))
 
     once(place, make)
     parts = read_text_parts(place)
     return (
         replace(train, known_text=KnownText(parts, _map(place / "train.npy"))),
-        replace(watched, known_text=KnownText(parts, _map(place / "watched.npy"))),
+        replace(held, known_text=KnownText(parts, _map(place / "held.npy"))),
     )
 
 

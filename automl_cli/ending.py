@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from automl_cli.clock import Deadline
-from automl_cli.evaluate import fold_folders, refit, repeat_fold, repeated_folders
+from automl_cli.evaluate import refit, repeat_fold
 from automl_cli.executors import TrialExecutor, submitted
 from automl_cli.importance import permutation_importance
 from automl_cli.members import Chosen
 from automl_cli.repeats import SHARE, members_to_repeat
 from automl_cli.rundata import RunData
+from automl_cli.trialfiles import fold_folders, repeated_folders
 
 logger = logging.getLogger(__name__)
 LEAVING_SECONDS = 1.0  # workers end and the interpreter shuts down; half of it on a machine that is not busy

@@ -20,6 +20,33 @@ _PATIENCE = 5
 # losses closer than this share of the best single loss are one: then a member already in is preferred
 _TIE = 1e-6
 
+
+@dataclass(frozen=True)
+class Lent:
+    """Rows of another table that help to weigh models, where there are few of one's own; see `automl_cli.lending`.
+
+    Attributes
+    ----------
+    oof : ndarray of shape (n_models, n_rows, n_outputs)
+        As for `greedy_weights`.
+    y, folds, weight
+        Of these rows; the folds ascend and are those of one's own rows.
+    share : float
+        Of the loss that is theirs; the rest is that of one's own rows.
+    """
+
+    oof: Array
+    y: Array
+    folds: Array
+    weight: Array | None
+    share: float
+
+    def take(self, rows: Array) -> "Lent":
+        """Return some of the rows, ascending."""
+        weight = None if self.weight is None else self.weight[rows]
+        return Lent(self.oof[:, rows], self.y[rows], self.folds[rows], weight, self.share)
+
+
 # how often each row was added to a sum: a number for all rows, or a column where some models lack rows
 Times = float | Array
 
@@ -32,6 +59,7 @@ def greedy_weights(
     *,
     n_picks: int = _MOST_PICKS,
     folds: Array | None = None,
+    lent: Lent | None = None,
 ) -> Array:
     """Weigh models by greedy forward selection with replacement [1]_.
 
@@ -52,6 +80,8 @@ def greedy_weights(
         Picks at most; weights are multiples of one over the picks made.
     folds : ndarray of shape (n_rows,), ascending, or None
         The fold of each row, where the loss is to be the mean over folds in place of that of all rows.
+    lent : Lent or None
+        Rows of another table that have a say.
 
     Returns
     -------
@@ -73,9 +103,9 @@ def greedy_weights(
     >>> greedy_weights(oof, np.array([2.0, 3.0]), METRICS["rmse"])
     array([0.5, 0.5])
     """
-    truth = _Truth(y, weight, folds, metric)
+    truth, oof = _with_lent(_Truth(y, weight, folds, metric), oof, lent)
     candidates, best, best_loss = _candidates(oof, truth, complete_models(oof))
-    rows = _sample(y, oof.shape[2], metric)
+    rows = _sample(truth.y, oof.shape[2], metric)
     picks, length = _pick(oof[np.ix_(candidates, rows)], truth.take(rows), start=best, n_picks=n_picks)
     weights = np.bincount(candidates[picks[:length]], minlength=len(oof)) / length
     if truth.loss(combine(oof, weights)) <= best_loss:
@@ -115,7 +145,15 @@ class Gain:
 
 
 def steadied(
-    weights: Array, gain: Gain, oof: Array, y: Array, metric: Metric, weight: Array | None, *, folds: Array | None
+    weights: Array,
+    gain: Gain,
+    oof: Array,
+    y: Array,
+    metric: Metric,
+    weight: Array | None,
+    *,
+    folds: Array | None,
+    lent: Lent | None = None,
 ) -> Array:
     """Return the mean of the weights chosen without each part in place of those chosen on all rows.
 
@@ -128,7 +166,8 @@ def steadied(
     .. [2] Breiman, Bagging predictors, Machine Learning 1996; Caruana et al., Getting the most out of ensemble
        selection, ICDM 2006, section 3.
     """
-    truth, complete = _Truth(y, weight, folds, metric), complete_models(oof)
+    truth, oof = _with_lent(_Truth(y, weight, folds, metric), oof, lent)
+    complete = complete_models(oof)
     mean = np.asarray(np.mean(gain.weights_by_part(len(oof)), axis=0))
     if not complete[(mean > 0) | (weights > 0)].all():
         return weights
@@ -137,12 +176,19 @@ def steadied(
 
 
 def measure_gain(
-    oof: Array, y: Array, metric: Metric, weight: Array | None = None, *, parts: Array, folds: Array | None = None
+    oof: Array,
+    y: Array,
+    metric: Metric,
+    weight: Array | None = None,
+    *,
+    parts: Array,
+    folds: Array | None = None,
+    lent: Lent | None = None,
 ) -> Gain | None:
     """Measure how much of the ensemble's gain is the choice's own: it is made without a part and judged on that part.
 
-    Parameters are those of `greedy_weights`; ``parts`` is the part of each row, from 0 on without a gap. It takes no
-    longer than `greedy_weights` on many rows, of which it sees a sample.
+    Parameters are those of `greedy_weights`; ``parts`` is the part of each row, from 0 on without a gap. Lent rows help
+    to choose and never judge. It takes no longer than `greedy_weights` on many rows, of which it sees a sample.
 
     Returns
     -------
@@ -152,12 +198,14 @@ def measure_gain(
     n_parts = int(parts.max()) + 1
     if n_parts < 2 or len(oof) < 2:
         return None
-    truth = _Truth(y, weight, folds, metric)
+    n_own = len(y)
+    truth, oof = _with_lent(_Truth(y, weight, folds, metric), oof, lent)
+    parts = parts if lent is None else np.concatenate([parts, lent.folds % n_parts])
     complete = complete_models(oof)  # also on the rows of the part: one that lacks only these could not begin
     seen_gains, curves, picked, sampled = [], [], [], False
     for part in range(n_parts):
-        others, held_out = np.flatnonzero(parts != part), np.flatnonzero(parts == part)
-        seen = others[_sample(y[others], oof.shape[2], metric, share=1.0 / n_parts)]
+        others, held_out = np.flatnonzero(parts != part), np.flatnonzero(parts[:n_own] == part)
+        seen = others[_sample(truth.y[others], oof.shape[2], metric, share=1.0 / n_parts)]
         sampled = sampled or len(seen) < len(others)
         held_out = held_out[_sample(y[held_out], oof.shape[2], metric, share=1.0 / n_parts)]
         inside, outside = truth.take(seen), truth.take(held_out)
@@ -188,12 +236,22 @@ def _prefix_gains(oof: Array, truth: "_Truth", picks: Array) -> Array:
 
 @dataclass(frozen=True)
 class _Truth:
-    """The targets of some rows, and what predictions of them are worth."""
+    """The targets of some rows, and what predictions of them are worth.
+
+    Attributes
+    ----------
+    lent : ndarray of shape (n_rows,), bool, or None
+        Which rows are another table's: the last ones.
+    share : float
+        Of the loss that is theirs, where there are any.
+    """
 
     y: Array
     weight: Array | None
     folds: Array | None
     metric: Metric
+    lent: Array | None = None
+    share: float = 0.0
 
     def take(self, rows: Array) -> "_Truth":
         return _Truth(
@@ -201,16 +259,16 @@ class _Truth:
             None if self.weight is None else self.weight[rows],
             None if self.folds is None else self.folds[rows],
             self.metric,
+            None if self.lent is None else self.lent[rows],
+            self.share,
         )
 
     def loss(self, predictions: Array) -> float:
         """Return the loss of all rows, or the mean over folds: not all folds' scores need be on one scale."""
-        if self.folds is None:
-            return self.metric.loss(self.y, predictions, self.weight)
         parts = self.parts()
         of_weight = [None if self.weight is None else self.weight[part] for part in parts]
         losses = [self.metric.loss(self.y[p], predictions[p], w) for p, w in zip(parts, of_weight, strict=True)]
-        return float(np.mean(losses))
+        return losses[0] if len(losses) == 1 else float(self._mean(np.array(losses)))
 
     def losses(self, scores: Array) -> Array:
         """Return what `loss` gives for many predictions of two classes, shape (n_models,), where the metric has a way.
@@ -219,15 +277,38 @@ class _Truth:
         """
         if self.metric.of_many is None:
             raise ValueError(f"{self.metric.name} is computed one by one")
-        of_parts = [self.metric.of_many(self.y[part], scores[:, part]) for part in self.parts()]
-        return np.asarray(np.mean(of_parts, axis=0))
+        return np.asarray(self._mean(np.array([self.metric.of_many(self.y[p], scores[:, p]) for p in self.parts()])))
+
+    def _mean(self, losses: Array) -> Array:
+        """Return the mean of what `parts` lose; of those of both tables by the share of each."""
+        if self.lent is None or self.lent.all() or not self.lent.any():
+            return np.asarray(losses.mean(axis=0))
+        lent = np.array([bool(self.lent[part.start]) for part in self.parts()])
+        return (1 - self.share) * losses[~lent].mean(axis=0) + self.share * losses[lent].mean(axis=0)
 
     def parts(self) -> list[slice]:
-        """Return the folds' rows, or all in one."""
-        if self.folds is None:
+        """Return the folds' rows, or all in one, and those of two tables apart."""
+        if self.folds is None and self.lent is None:
             return [slice(0, len(self.y))]
-        starts = np.flatnonzero(np.diff(self.folds, prepend=-1))
-        return [slice(start, end) for start, end in pairwise([*starts, len(self.folds)])]
+        changes = np.diff(self.folds, prepend=-1) != 0 if self.folds is not None else np.arange(len(self.y)) == 0
+        if self.lent is not None:
+            changes = changes | np.diff(self.lent, prepend=self.lent[0])
+        return [slice(start, end) for start, end in pairwise([*np.flatnonzero(changes), len(self.y)])]
+
+
+def _with_lent(truth: _Truth, oof: Array, lent: Lent | None) -> tuple[_Truth, Array]:
+    """Return what is judged, and predictions of it, with another table's rows behind one's own."""
+    if lent is None:
+        return truth, oof
+    n, m = len(truth.y), len(lent.y)
+    weight = None
+    if truth.weight is not None or lent.weight is not None:
+        weight = np.concatenate([np.ones(k) if w is None else w for k, w in ((n, truth.weight), (m, lent.weight))])
+    folds = None if truth.folds is None else np.concatenate([truth.folds, lent.folds])
+    both = _Truth(
+        np.concatenate([truth.y, lent.y]), weight, folds, truth.metric, np.repeat([False, True], [n, m]), lent.share
+    )
+    return both, np.concatenate([oof, lent.oof], axis=1)
 
 
 def complete_models(oof: Array) -> Array:

@@ -7,7 +7,7 @@ import shutil
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 from automl_cli.adapting import (
     all_rows,
     fold_rows,
+    lent_rows,
     offset_of,
     training_frame,
     training_targets,
@@ -40,6 +41,7 @@ from automl_cli.shared import with_columns
 from automl_cli.sourced import Offset, OffsetModel, find_encoding, save_model, source_files
 from automl_cli.transfer.adaptation import SELFTRAIN, rows_of, split_name
 from automl_cli.trial import Failure, Proposal, Success, Trial
+from automl_cli.trialfiles import LENT, OOF, fold_facts, part_bytes, trial_folder
 from automl_cli.unlabelled import drawn_unlabelled, fit_selftrained
 
 ENCODED_BYTES = 96 * 2**20  # per worker, most of it shared with the others; beyond it a fold is mapped again, cheaply
@@ -177,12 +179,8 @@ def _fit_fold(
     if offset is not None:
         model = OffsetModel(model, offset)
     predicting = time.process_time()
-    predictions = model.predict(encoded.valid, proposal.threads)
+    predictions = _said(model, encoded.valid, fold_data, proposal.threads)
     predicting = time.process_time() - predicting
-    if not np.isfinite(predictions).all():
-        raise ValueError("the model predicts values that are not finite")
-    if data.n_outputs > 1:
-        predictions = none_impossible(predictions, fold_data.y)
     weight = None if data.weight is None else data.weight[valid_rows]
     judged = at_thresholds(predictions, data.y[valid_rows], data.metric, weight)
     loss = float(data.metric.loss(data.y[valid_rows], judged, weight))
@@ -199,9 +197,19 @@ def _fit_fold(
     if fold == 0:
         known = predicting if alone() else 0.0  # else it holds what other threads did meanwhile
         facts["row_seconds"] = [encoded.row_seconds, _row_seconds(model, encoded.valid, known)]
+    others = encoded.others(len(lent_rows(run.folder, data, fold)) if fold < len(data.folds) else 0)
+    said = {OOF: predictions, **({LENT: _said(model, others, fold_data, proposal.threads)} if len(others.X) else {})}
     run.refuse_another()
-    _write_fold(folder / f"fold_{fold}", family, model, encoded.encoder, predictions, facts)
+    _write_fold(folder / f"fold_{fold}", family, model, encoded.encoder, said, facts)
     return loss
+
+
+def _said(model: Model, rows: Matrix, learned: FoldData, threads: int) -> Array:
+    """Return what a fold's model says of rows."""
+    predictions = model.predict(rows, threads)
+    if not np.isfinite(predictions).all():
+        raise ValueError("the model predicts values that are not finite")
+    return none_impossible(predictions, learned.y) if learned.n_outputs > 1 else predictions
 
 
 def _fit_model(
@@ -219,16 +227,17 @@ def _fold_data(run: OpenRun, encoded: Encoded, encoding: str, fold: int) -> tupl
     data, adaptation = run.data, split_name(encoding)[1]
     rows = fold_rows(data, fold, adaptation)
     y, y_valid = training_targets(data, rows), watched_targets(data, rows)
+    watched = encoded.held if len(rows.watched) else encoded.valid
     offset = offset_of(run.folder, data, rows.own, adaptation)
     if offset is not None:
-        y, y_valid = y - offset.of(encoded.train)[:, 0], y_valid - offset.of(encoded.watched)[:, 0]
+        y, y_valid = y - offset.of(encoded.train)[:, 0], y_valid - offset.of(watched)[:, 0]
     fold_data = FoldData(
         kind=data.kind,
         n_outputs=data.n_outputs,
         train=encoded.train,
         y=y,
         weight=training_weights(run.folder, data, rows, adaptation),
-        valid=encoded.watched,
+        valid=watched,
         y_valid=y_valid,
         weight_valid=watched_weights(run.folder, data, rows, adaptation),
         loss=data.metric.loss,
@@ -249,7 +258,7 @@ def _row_seconds(model: Model, valid: Matrix, took: float) -> float:
 
 
 def _write_fold(
-    folder: Path, family: Family, model: Any, encoder: Path, predictions: Array, facts: dict[str, Any]
+    folder: Path, family: Family, model: Any, encoder: Path, said: Mapping[str, Array], facts: dict[str, Any]
 ) -> None:
     """Write one finished fold; it is there whole or not at all."""
     draft = folder.with_suffix(".draft")
@@ -257,7 +266,8 @@ def _write_fold(
     (draft / "model").mkdir(parents=True)
     save_model(family, model, draft / "model")
     link_files(encoder, draft / "encoder")
-    np.save(draft / "oof.npy", predictions if predictions.shape[1] == 1 else predictions.astype(np.float32))
+    for name, predictions in said.items():
+        np.save(draft / f"{name}.npy", predictions if predictions.shape[1] == 1 else predictions.astype(np.float32))
     (draft / "fold.json").write_text(json.dumps(facts))
     draft.rename(folder)
 
@@ -287,45 +297,6 @@ def finished_trial(run_folder: Path, proposal: Proposal, seconds: float, n_folds
     )
 
 
-def part_bytes(fold: Path) -> dict[str, int]:
-    """Return how many bytes ``encoder/`` and ``model/`` of a fold hold."""
-    return {part: sum(file.stat().st_size for file in (fold / part).glob("*")) for part in ("encoder", "model")}
-
-
-def fold_facts(folder: Path, n_folds: int) -> list[dict[str, Any]]:
-    """Read the facts of the finished folds, from the first on without a gap."""
-    facts = []
-    for fold in range(n_folds):
-        path = folder / f"fold_{fold}" / "fold.json"
-        if not path.exists():
-            break
-        facts.append(json.loads(path.read_text()))
-    return facts
-
-
-def trial_folder(run_folder: Path, number: int) -> Path:
-    """Return where a trial keeps its folds."""
-    return run_folder / "trials" / f"{number:05d}"
-
-
-def read_oof(run_folder: Path, data: RunData, trial: Success) -> Array:
-    """Read a trial's out-of-fold predictions.
-
-    Returns
-    -------
-    ndarray of shape (n_valid, n_outputs)
-        Fold after fold; NaN for the folds that were not finished. Probabilities are float32, values float64: a target
-        may be large beside its spread.
-    """
-    oof = np.full((data.n_valid, data.n_outputs), np.nan, dtype=np.float64 if data.n_outputs == 1 else np.float32)
-    folder = trial_folder(run_folder, trial.proposal.number)
-    end = 0
-    for fold, (_, valid) in enumerate(data.folds[: len(trial.losses)]):
-        start, end = end, end + len(valid)
-        oof[start:end] = np.load(folder / f"fold_{fold}" / "oof.npy")
-    return oof
-
-
 def repeat_fold(trial: Success, run_folder: str, fold: int) -> None:
     """Fit a trial's pipeline on one of the plan's other folds too, and leave its model beside those that are there.
 
@@ -345,19 +316,6 @@ def repeat_fold(trial: Success, run_folder: str, fold: int) -> None:
     # chance of its own: a network begins elsewhere, a forest draws other rows
     again = replace(proposal, seed=(proposal.seed + fold) % 2**31)
     _fit_fold(run, family, again, fold, folder, limit)
-
-
-def fold_folders(run_folder: Path, trial: Success) -> tuple[Path, ...]:
-    """Return the folders of the folds that a trial has finished."""
-    folder = trial_folder(run_folder, trial.proposal.number)
-    return tuple(folder / f"fold_{fold}" for fold in range(len(trial.losses)))
-
-
-def repeated_folders(run_folder: Path, trial: Success, data: RunData) -> tuple[Path, ...]:
-    """Return the folders that `repeat_fold` left."""
-    folder = trial_folder(run_folder, trial.proposal.number)
-    others = (folder / f"fold_{fold}" for fold in range(len(data.folds), len(data.every_fold)))
-    return tuple(fold for fold in others if fold.exists())
 
 
 def course_of_refit(trial: Success, raised: Sequence[float]) -> tuple[Proposal, int | None]:

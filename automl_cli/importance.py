@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from automl_cli.calibration import decision_of_one
-from automl_cli.evaluate import open_run, trial_folder
+from automl_cli.evaluate import open_run
 from automl_cli.families import find_families
 from automl_cli.features.frame import Frame
 from automl_cli.features.matrix import Array
 from automl_cli.sourced import find_encoding, load_model
 from automl_cli.trial import Proposal
+from automl_cli.trialfiles import trial_folder
 
 MOST_ROWS = 1000
 LEAST_ROWS = 150

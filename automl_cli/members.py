@@ -2,20 +2,21 @@
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from automl_cli.calibration import PLAIN, Decision, Learned, learn_decision
-from automl_cli.ensemble import Gain, combine, complete_models, greedy_weights, measure_gain, steadied
-from automl_cli.evaluate import read_oof, trial_folder
+from automl_cli.ensemble import Gain, Lent, combine, complete_models, greedy_weights, measure_gain, steadied
 from automl_cli.families import find_families
 from automl_cli.features.matrix import Array
+from automl_cli.lending import read_lent
 from automl_cli.metrics import METRICS, Metric
 from automl_cli.rundata import RunData
 from automl_cli.stacking import MEAN, Greedy, Mixing, Rows, Stacked, stack
 from automl_cli.trial import Success, Trial
+from automl_cli.trialfiles import read_oof, trial_folder
 
 MOST_CANDIDATES = 40  # published ensembles look at 25 to 50; more overfits the validation rows
 PARTIAL_SHARE = 0.25  # of the candidates may be trials that have not finished all folds
@@ -110,6 +111,10 @@ class OofCache:
                 self.read[trial.proposal.number] = read_oof(self.run_folder, self.data, trial)
         return np.stack([self.read[trial.proposal.number] for trial in trials])
 
+    def lent(self, trials: Sequence[Success], oof: Array) -> Lent | None:
+        """Return the rows of a source that help to weigh these trials, whose predictions `stack` gave."""
+        return read_lent(self.run_folder, self.data, trials, oof)
+
     def has_models(self, trial: Success) -> bool:
         """Whether a trial's models are still there."""
         return trial.proposal.number not in self.pruned and self.model_bytes(trial) > 0
@@ -168,7 +173,8 @@ def choose_members(
     if not members_to_be:
         return None
     oof = cache.stack(members_to_be)
-    chosen = chosen_among(members_to_be, oof, cache.data, calibrate=calibrate, stacking=stacking)
+    lent = cache.lent(members_to_be, oof)
+    chosen = chosen_among(members_to_be, oof, cache.data, lent, calibrate=calibrate, stacking=stacking)
     families = find_families(include_missing=True)
     slow = {name for name, family in families.items() if family.slow_to_predict}
     quick = [k for k, trial in enumerate(members_to_be) if trial.proposal.pipeline.family not in slow]
@@ -176,21 +182,33 @@ def choose_members(
     if not used & slow or not any(members_to_be[k].complete for k in quick):
         return chosen
     others = [members_to_be[k] for k in quick]
-    without = chosen_among(others, oof[quick], cache.data, calibrate=calibrate, stacking=stacking)
+    lent = None if lent is None else replace(lent, oof=lent.oof[quick])
+    without = chosen_among(others, oof[quick], cache.data, lent, calibrate=calibrate, stacking=stacking)
     return chosen if chosen.mean_loss < (1 - WORTH) * without.mean_loss else without
 
 
 def chosen_among(
-    members_to_be: Sequence[Success], oof: Array, data: RunData, *, calibrate: bool, stacking: bool
+    members_to_be: Sequence[Success],
+    oof: Array,
+    data: RunData,
+    lent: Lent | None = None,
+    *,
+    calibrate: bool,
+    stacking: bool,
 ) -> Chosen:
-    """Weigh these trials by their out-of-fold predictions, shape (n_trials, n_rows, n_outputs)."""
+    """Weigh these trials by their out-of-fold predictions, shape (n_trials, n_rows, n_outputs).
+
+    Rows of a source help with the weights alone; everything that is said of the model is of the run's own rows.
+    """
     y, weight = data.validated()
     folds = np.repeat(np.arange(len(data.folds)), [len(valid) for _, valid in data.folds])
     rows = np.flatnonzero(np.isfinite(oof).all(axis=2).any(axis=0))
     if len(rows) < len(y):
         oof, y, folds = oof[:, rows], y[rows], folds[rows]
         weight = None if weight is None else weight[rows]
-    rows_known = _Known(y, weight, folds, parts_of(y, folds), data.metric)
+    if lent is not None and (finished := np.isfinite(lent.oof).all(axis=2).any(axis=0)).sum() < len(lent.y):
+        lent = lent.take(np.flatnonzero(finished))
+    rows_known = _Known(y, weight, folds, parts_of(y, folds), data.metric, lent)
     weights, learned, gain = _mix(oof, rows_known, calibrate=calibrate)
     together = combine(oof[weights > 0], weights[weights > 0])
     loss = _decided_loss(together, rows_known, learned.decision)
@@ -203,8 +221,8 @@ def chosen_among(
         crossed=_crossed(oof, rows_known, learned, gain, data),
     )
     # Under a time order the members are fitted again on all rows: weights learned on what they got wrong before would
-    # correct what is no longer wrong.
-    if gain is None or not stacking or data.plan.refit:
+    # correct what is no longer wrong. Where a source has more of a say than the run's own rows, these are too few.
+    if gain is None or not stacking or data.plan.refit or (lent is not None and lent.share > 0.5):
         return by_mean
     stacked = _stacked(members_to_be, oof, rows_known, weights, learned, gain)
     if stacked is None:
@@ -291,6 +309,8 @@ class _Known:
     ----------
     folds, parts : ndarray of shape (n_rows,)
         Whose models predicted a row; which rows are judged by what is learned on the others.
+    lent : Lent or None
+        Rows of a source that help to weigh.
     """
 
     y: Array
@@ -298,6 +318,11 @@ class _Known:
     folds: Array
     parts: Array
     metric: Metric
+    lent: Lent | None = None
+
+    def at_thresholds(self, multipliers: Array) -> "_Known":
+        """Return the same with what is said of lent rows multiplied, as what is said of the run's own is."""
+        return self if self.lent is None else replace(self, lent=replace(self.lent, oof=self.lent.oof * multipliers))
 
 
 def _mix(oof: Array, known: _Known, *, calibrate: bool) -> tuple[Array, Learned, Gain | None]:
@@ -310,11 +335,11 @@ def _mix(oof: Array, known: _Known, *, calibrate: bool) -> tuple[Array, Learned,
         weights, gain = _weigh(oof, known)
         return weights, plain, gain
     if known.metric.needs == "labels":
-        first = greedy_weights(oof, known.y, METRICS["log_loss"], known.weight, n_picks=FIRST_PICKS)
+        first = greedy_weights(oof, known.y, METRICS["log_loss"], known.weight, n_picks=FIRST_PICKS, lent=known.lent)
         thresholds = _learn(combine(oof, first), known).decision
         if thresholds != PLAIN:
-            at_thresholds = oof * np.asarray(thresholds.multipliers, dtype=oof.dtype)
-            weights, gain = _weigh(at_thresholds, known)
+            multipliers = np.asarray(thresholds.multipliers, dtype=oof.dtype)
+            weights, gain = _weigh(oof * multipliers, known.at_thresholds(multipliers))
             together = combine(oof, weights)
             learned = _learn(together, known)
             complete = np.flatnonzero(complete_models(oof))
@@ -338,10 +363,10 @@ def _weigh(oof: Array, known: _Known) -> tuple[Array, Gain | None]:
     """Weigh models, and measure what the weights gain on rows they were not chosen on."""
     y, metric, weight = known.y, known.metric, known.weight
     scales = known.folds if metric.name in BY_FOLD else None
-    gain = measure_gain(oof, y, metric, weight, parts=known.parts, folds=scales)
-    weights = greedy_weights(oof, y, metric, weight, folds=scales)
+    gain = measure_gain(oof, y, metric, weight, parts=known.parts, folds=scales, lent=known.lent)
+    weights = greedy_weights(oof, y, metric, weight, folds=scales, lent=known.lent)
     if gain is not None and not gain.sampled and len(y) <= FEW_ROWS:
-        weights = steadied(weights, gain, oof, y, metric, weight, folds=scales)
+        weights = steadied(weights, gain, oof, y, metric, weight, folds=scales, lent=known.lent)
     return weights, gain
 
 

@@ -18,12 +18,12 @@ import numpy as np
 from automl_cli.artifact import packed_bytes
 from automl_cli.calibration import Decision, spread_rows
 from automl_cli.ensemble import combine
-from automl_cli.evaluate import fold_folders, part_bytes
 from automl_cli.features.matrix import Array
 from automl_cli.members import Chosen, OofCache, choose_members
 from automl_cli.metrics import Metric
 from automl_cli.stacking import MEAN, Rows
 from automl_cli.trial import Success, Trial
+from automl_cli.trialfiles import fold_folders, part_bytes
 
 __all__ = ["NO_CEILING", "Ceiling", "Cost", "Costs", "Footprint", "Small", "Unlimited", "choose_small"]
 

@@ -11,13 +11,13 @@ import numpy as np
 
 from automl_cli.artifact import Member
 from automl_cli.clock import Clock, Deadline
-from automl_cli.evaluate import fold_folders
 from automl_cli.members import Chosen
 from automl_cli.metrics import naive
 from automl_cli.rundata import RunData
 from automl_cli.small import Footprint
 from automl_cli.table import Notice
 from automl_cli.trial import Failure, Success, Trial
+from automl_cli.trialfiles import fold_folders
 
 LEADERBOARD = 50
 TEXT_OF_MATTERED = 8

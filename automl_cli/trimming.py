@@ -42,7 +42,9 @@ def trimmed(
         others = [trial for trial in trials if trial.proposal.number != dearest]
         if not any(trial.complete for trial in others):
             continue
-        without = chosen_among(others, cache.stack(others), cache.data, calibrate=calibrate, stacking=stacking)
+        oof = cache.stack(others)
+        lent = cache.lent(others, oof)
+        without = chosen_among(others, oof, cache.data, lent, calibrate=calibrate, stacking=stacking)
         if without.mean_loss <= (1 + NOTHING) * chosen.mean_loss:
             kept = without
     return kept

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from automl_cli.evaluate import evaluate, fold_folders
+from automl_cli.evaluate import evaluate
 from automl_cli.families import find_families
 from automl_cli.features.frame import Frame, frame_from_table
 from automl_cli.job import Job, choose_families, prepare
@@ -32,6 +32,7 @@ from automl_cli.space import default_pipelines, ways_of
 from automl_cli.table import read_with_schema
 from automl_cli.transfer.adaptation import encoder_of
 from automl_cli.trial import Proposal, Trial
+from automl_cli.trialfiles import fold_folders
 
 KINDS = ("none", "covariate", "label", "concept", "scale", "unrelated")
 N_TEST = 2_000

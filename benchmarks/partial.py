@@ -18,7 +18,6 @@ import numpy as np
 
 from automl_cli.artifact import open_artifact
 from automl_cli.ensemble import combine, greedy_weights
-from automl_cli.evaluate import trial_folder
 from automl_cli.families import find_families
 from automl_cli.features.encodings import ENCODINGS
 from automl_cli.features.frame import frame_from_table
@@ -29,6 +28,7 @@ from automl_cli.racing import should_stop
 from automl_cli.rundata import open_rundata
 from automl_cli.table import read_with_schema
 from automl_cli.trial import Success, read_journal
+from automl_cli.trialfiles import trial_folder
 
 WAYS = ("any fold, as chosen", "any fold, by share", "half the folds, as chosen", "half the folds, by share")
 

@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 
 from automl_cli.artifact import open_artifact
-from automl_cli.evaluate import trial_folder
 from automl_cli.families import find_families
 from automl_cli.families.family import FoldData, Limits
 from automl_cli.features.encodings import ENCODINGS
@@ -25,6 +24,7 @@ from automl_cli.metrics import Array
 from automl_cli.rundata import RunData, open_rundata
 from automl_cli.table import read_with_schema
 from automl_cli.trial import Pipeline, read_journal
+from automl_cli.trialfiles import trial_folder
 
 HEAD = ("run", "rows", "members", "loss", "with repeats", "ratio", "share of seconds")
 

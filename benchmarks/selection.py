@@ -23,7 +23,6 @@ import pandas as pd
 
 from automl_cli.artifact import open_artifact
 from automl_cli.ensemble import combine, greedy_weights, measure_gain, steadied
-from automl_cli.evaluate import trial_folder
 from automl_cli.families import find_families
 from automl_cli.features.encodings import ENCODINGS
 from automl_cli.features.frame import frame_from_table
@@ -33,6 +32,7 @@ from automl_cli.metrics import METRICS, Array
 from automl_cli.rundata import open_rundata
 from automl_cli.table import read_with_schema
 from automl_cli.trial import read_journal
+from automl_cli.trialfiles import trial_folder
 from benchmarks.tables import Dataset, find_datasets
 
 SCORED = 1_500

@@ -10,7 +10,7 @@ import pytest
 from automl_cli.anytime import ModelSoFar
 from automl_cli.artifact import open_artifact
 from automl_cli.clock import Deadline
-from automl_cli.evaluate import evaluate, open_run, trial_folder
+from automl_cli.evaluate import evaluate, open_run
 from automl_cli.families import find_families
 from automl_cli.features.encodings import ENCODINGS
 from automl_cli.features.frame import Frame, FrameSchema
@@ -21,6 +21,7 @@ from automl_cli.splits import plan_folds
 from automl_cli.table import Column, Kind, Schema
 from automl_cli.task import make_task
 from automl_cli.trial import Failure, Pipeline, Proposal, Success, Trial
+from automl_cli.trialfiles import trial_folder
 
 N_ROWS = 80
 FRAME = FrameSchema(numeric=("a",))

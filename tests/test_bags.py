@@ -10,7 +10,6 @@ import pytest
 from sklearn.ensemble import ExtraTreesRegressor
 
 from automl_cli.bags import thinned_bags
-from automl_cli.evaluate import trial_folder
 from automl_cli.families import find_families
 from automl_cli.families.target_scale import Rescaled
 from automl_cli.families.trees import Trees, from_scikit_learn, join
@@ -18,6 +17,7 @@ from automl_cli.features.matrix import Matrix
 from automl_cli.members import Chosen
 from automl_cli.sourced import Offset, OffsetModel, load_model, save_model
 from automl_cli.trial import Pipeline, Proposal, Success
+from automl_cli.trialfiles import trial_folder
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 FAMILY = find_families()["extra_trees"]

@@ -13,7 +13,7 @@ import pytest
 from automl_cli import encoded
 from automl_cli.adapting import fold_rows, training_frame
 from automl_cli.encoded import awaits_texts, open_encoded
-from automl_cli.evaluate import evaluate, trial_folder
+from automl_cli.evaluate import evaluate
 from automl_cli.features.encodings import ENCODINGS
 from automl_cli.features.frame import Frame, FrameSchema
 from automl_cli.files import link_files, once
@@ -21,6 +21,7 @@ from automl_cli.rundata import RunData, open_rundata, renew, save_rundata
 from automl_cli.splits import plan_folds
 from automl_cli.task import make_task
 from automl_cli.trial import Pipeline, Proposal, Success
+from automl_cli.trialfiles import trial_folder
 
 N_ROWS = 120
 LINEAR = Pipeline("linear", "one_hot", {"C": 1.0, "elastic_net": False})

@@ -9,7 +9,7 @@ import pytest
 
 from automl_cli.clock import Deadline
 from automl_cli.ending import Ending, repeat_members, what_mattered
-from automl_cli.evaluate import evaluate, open_run, trial_folder
+from automl_cli.evaluate import evaluate, open_run
 from automl_cli.executors import SerialExecutor
 from automl_cli.features.frame import Frame, FrameSchema
 from automl_cli.members import Chosen
@@ -17,6 +17,7 @@ from automl_cli.rundata import save_rundata
 from automl_cli.splits import plan_folds
 from automl_cli.task import make_task
 from automl_cli.trial import Pipeline, Proposal, Success
+from automl_cli.trialfiles import trial_folder
 
 N_ROWS, N_FOLDS = 90, 3
 

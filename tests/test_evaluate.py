@@ -13,23 +13,14 @@ import numpy as np
 import pytest
 
 import automl_cli.evaluate
-from automl_cli.evaluate import (
-    course_of_refit,
-    evaluate,
-    finished_trial,
-    open_run,
-    read_oof,
-    refit,
-    repeat_fold,
-    repeated_folders,
-    trial_folder,
-)
+from automl_cli.evaluate import course_of_refit, evaluate, finished_trial, open_run, refit, repeat_fold
 from automl_cli.features.frame import Frame, FrameSchema
 from automl_cli.rowtime import seconds_of
 from automl_cli.rundata import renew, save_rundata
 from automl_cli.splits import plan_folds
 from automl_cli.task import make_task
 from automl_cli.trial import Failure, Pipeline, Proposal, Success
+from automl_cli.trialfiles import read_oof, repeated_folders, trial_folder
 
 N_ROWS, N_FOLDS = 150, 3
 LINEAR = Pipeline("linear", "one_hot", {"C": 1.0, "elastic_net": False})

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from automl_cli.ensemble import greedy_weights, measure_gain, steadied
-from automl_cli.evaluate import trial_folder
 from automl_cli.features.frame import Frame, FrameSchema
 from automl_cli.features.matrix import Array
 from automl_cli.members import MOST_CANDIDATES, Chosen, OofCache, candidates, choose_members
@@ -20,6 +19,7 @@ from automl_cli.splits import ValidationPlan
 from automl_cli.stacking import MEAN
 from automl_cli.task import TaskKind
 from automl_cli.trial import Failure, Pipeline, Proposal, Success, Trial
+from automl_cli.trialfiles import trial_folder
 from automl_cli.trimming import trimmed
 
 N_ROWS = 40

@@ -15,13 +15,13 @@ import pytest
 from automl_cli.cli.settings import parse_latency, parse_size
 from automl_cli.delivery import save
 from automl_cli.errors import TooLarge, UsageError
-from automl_cli.evaluate import trial_folder
 from automl_cli.members import OofCache
 from automl_cli.options import FitOptions
 from automl_cli.runs import list_runs
 from automl_cli.seen import SeenRows
 from automl_cli.small import Ceiling, Costs, Small, choose_small
 from automl_cli.trial import Success
+from automl_cli.trialfiles import trial_folder
 from tests.test_members import finished, noisy, run_data
 
 Command = Callable[..., subprocess.CompletedProcess[str]]

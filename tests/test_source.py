@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from automl_cli.adapting import WATCHED_WEIGHT, all_rows, fold_rows, watched_weights
+from automl_cli.adapting import WATCHED_WEIGHT, all_rows, fold_rows, lent_rows, watched_weights
 from automl_cli.candidates import USUAL
 from automl_cli.encoded import open_encoded
 from automl_cli.evaluate import open_run
@@ -122,16 +122,35 @@ def test_training_stops_by_rows_of_the_source_too_that_it_has_not_seen(folder: P
     for fold in range(len(data.folds)):
         made, rows = open_encoded(folder / "run", data, "native:pooled", fold), fold_rows(data, fold, "pooled")
         assert len(made.train.X) == len(rows.own) + len(rows.source)
-        assert len(made.watched.X) == len(rows.valid) + len(rows.watched)
+        assert len(made.held.X) == len(rows.valid) + len(rows.watched)
         assert sorted([*rows.source, *rows.watched]) == list(range(1500))
         assert len(rows.watched) == 1500 // 8
         weights = watched_weights(folder / "run", data, rows, "pooled")
         assert weights is not None
         assert (weights[: len(rows.valid)] == 1).all()
         assert weights[len(rows.valid) :].sum() == pytest.approx(WATCHED_WEIGHT)
-    alone = open_encoded(folder / "run", data, "native", 0)
-    assert len(alone.watched.X) == len(data.folds[0][1])
     assert len(all_rows(data, "pooled").source) == 1500
+
+
+def test_every_model_says_what_it_thinks_of_the_same_rows_of_the_source(folder: Path, fitted: dict[str, Any]) -> None:
+    del fitted
+    run = folder / "run"
+    data, trials = open_run(str(run)).data, sorted((run / "trials").iterdir())
+    lent = [lent_rows(run, data, fold) for fold in range(len(data.folds))]
+    assert len(np.unique(np.concatenate(lent))) == sum(map(len, lent)) > 500, "each row is lent to one fold"
+    asked = set()
+    for trial in trials:
+        encoding = json.loads((trial / "proposal.json").read_text())["encoding"]
+        for fold, rows in enumerate(lent):
+            if not (trial / f"fold_{fold}").exists():
+                continue
+            learned = fold_rows(data, fold, encoding.partition(":")[2])
+            assert not np.isin(rows, learned.source).any()
+            said = np.load(trial / f"fold_{fold}" / "lent.npy")
+            assert said.shape == (len(rows), 1)
+            assert np.corrcoef(said[:, 0], np.asarray(data.source.y)[rows])[0, 1] > 0.5, encoding  # type: ignore[union-attr]
+            asked.add(encoding.partition(":")[2])
+    assert asked >= {"", "pooled", "feature", "offset"}
 
 
 def test_the_same_command_gives_the_same_model(command: Command, folder: Path, fitted: dict[str, Any]) -> None:
