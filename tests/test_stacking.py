@@ -72,6 +72,18 @@ def test_what_is_chance_is_left_alone() -> None:
     assert max(costs, default=1.0) < 1.02
 
 
+@pytest.mark.parametrize(("n_rare", "stacks"), [(12, False), (60, True)])
+def test_a_dozen_rows_of_a_class_are_too_few_to_learn_weights_from(n_rare: int, stacks: bool) -> None:
+    """The timid members would gain by being surer, whatever the number; with a dozen rows that is told by chance."""
+    rng = np.random.default_rng(4)
+    y = np.zeros(N_ROWS, dtype=np.int64)
+    y[rng.permutation(N_ROWS)[:n_rare]] = 1
+    scores = 3.0 * (2 * y - 1) + rng.normal(size=(3, N_ROWS))
+    p = 1 / (1 + np.exp(-0.4 * scores))
+    found, _ = stacked(np.stack([1 - p, p], axis=2), y, "log_loss")
+    assert (found is not None) == stacks
+
+
 def test_identical_members_of_a_constant_target_change_nothing() -> None:
     y = np.full(N_ROWS, 0.1)
     found, _ = stacked(np.full((3, N_ROWS, 1), 0.1), y, "rmse")
