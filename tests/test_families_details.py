@@ -292,6 +292,31 @@ def test_percentages_of_zero_do_not_break_the_fit(name):
     assert np.isfinite(fit(name, data, Limits(1, 0, rounds=20)).predict(data.valid, 1)).all()
 
 
+@pytest.mark.parametrize("sentinel", [1e9, -1e300])
+@pytest.mark.parametrize("metric", ["rmse", "mae"])
+@pytest.mark.parametrize("name", [*BOOSTERS, "extra_trees", "linear", "mlp"])
+def test_a_target_of_rows_that_weigh_nothing_changes_nothing(name, metric, sentinel):
+    rng = np.random.default_rng(4)
+    X = rng.normal(size=(600, 2))
+    y = 50 + 20 * X[:, 0] + rng.normal(size=600)
+    counted = np.arange(600) % 10 > 0
+    data = halves(X, np.where(counted, y, sentinel), REGRESSION, metric=metric, weight=counted.astype(float))
+    predictions = fit(name, data, Limits(1, 0, rounds=60 if name in BOOSTERS else None)).predict(plain(X), 1)
+    assert np.abs(predictions[:, 0] - y)[counted].mean() < 0.4 * y.std()
+    assert np.abs(predictions - 50).max() < 200
+
+
+def test_rows_that_weigh_next_to_nothing_do_not_set_the_scale_of_the_target():
+    rng = np.random.default_rng(4)
+    X = rng.normal(size=(600, 2))
+    y = 50 + 20 * X[:, 0] + rng.normal(size=600)
+    known = np.arange(600) % 10 > 0
+    # the others are rough guesses, and weigh accordingly
+    data = halves(X, np.where(known, y, 1e5), REGRESSION, metric="rmse", weight=np.where(known, 1.0, 1e-12))
+    predictions = fit("lightgbm", data, Limits(1, 0, rounds=60), lambda_l1=0.5).predict(plain(X), 1)
+    assert np.abs(predictions[:, 0] - y)[known].mean() < 0.4 * y.std()
+
+
 @pytest.mark.parametrize("name", BOOSTERS)
 def test_without_a_feature_absolute_errors_give_the_median(name):
     _, y = skewed()
