@@ -317,6 +317,32 @@ def test_rows_that_weigh_next_to_nothing_do_not_set_the_scale_of_the_target():
     assert np.abs(predictions[:, 0] - y)[known].mean() < 0.4 * y.std()
 
 
+@pytest.mark.parametrize("n_outputs", [2, 3])
+@pytest.mark.parametrize("name", BOOSTERS)
+def test_without_a_feature_the_shares_of_the_classes_are_predicted(name, n_outputs, tmp_path):
+    y = np.where(np.arange(600) % 10 > 0, 0, n_outputs - 1)
+    y[::200] = 1
+    data = halves(np.zeros((600, 1)), y, BINARY if n_outputs == 2 else MULTICLASS, n_outputs=n_outputs)
+    model = fit(name, data, Limits(1, 0, rounds=20), learning_rate=0.3)
+    predictions = model.predict(data.valid, 1)
+    shares = np.bincount(data.y, minlength=n_outputs) / len(data.y)
+    np.testing.assert_allclose(predictions, np.tile(shares, (300, 1)), atol=0.03)
+    FAMILIES[name].save(model, tmp_path)
+    loaded = FAMILIES[name].load(tmp_path)
+    np.testing.assert_array_equal(loaded.predict(data.valid, 1), predictions)
+    raw = FAMILIES[name].contributions(loaded, data.valid, 1).sum(axis=1)
+    raw = np.hstack([np.zeros_like(raw), raw]) if n_outputs == 2 else raw
+    np.testing.assert_allclose(np.exp(raw) / np.exp(raw).sum(axis=1, keepdims=True), predictions, atol=1e-4)
+
+
+def test_a_constant_catboost_of_an_older_version_is_read(tmp_path):
+    pytest.importorskip("catboost", reason="extra: catboost")
+    data = halves(np.zeros((600, 1)), np.arange(600) % 2, BINARY, n_outputs=2)
+    FAMILIES["catboost"].save(fit("catboost", data), tmp_path)
+    (tmp_path / "shares.npz").unlink()
+    np.testing.assert_array_equal(FAMILIES["catboost"].load(tmp_path).predict(data.valid, 1), 0.5)
+
+
 @pytest.mark.parametrize("name", BOOSTERS)
 def test_without_a_feature_absolute_errors_give_the_median(name):
     _, y = skewed()
