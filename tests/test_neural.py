@@ -2,6 +2,7 @@
 
 import json
 import time
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +19,7 @@ from automl_cli.errors import BadArtifact  # noqa: E402
 from automl_cli.families import find_families  # noqa: E402
 from automl_cli.families.arrays import save_native  # noqa: E402
 from automl_cli.families.family import FoldData, Limits, Shape  # noqa: E402
+from automl_cli.families.net_inputs import NetInputs  # noqa: E402
 from automl_cli.families.neural import NETWORKS, prepare, recipe_of  # noqa: E402
 from automl_cli.features.matrix import Matrix  # noqa: E402
 from automl_cli.metrics import METRICS  # noqa: E402
@@ -298,6 +300,51 @@ def test_steps_that_had_to_wait_do_not_shorten_what_there_is_time_for():
     )
     assert len(trained.losses) == 30
     assert not trained.cut
+
+
+WIDE = {
+    "embedded numbers of members": ("pwl16 cat8 k16 | dense32 relu none d0", InputShape(100, (), 2)),
+    "many classes": ("none cat8 k8 | dense16 relu none d0", InputShape(3, (), 1_000)),
+    "waves": ("pbld1 cat8 k1 | dense32 relu none d0", InputShape(1_000, (), 2)),
+    "attention": ("none cat8 k8 | attention16 relu none d0", InputShape(400, (), 2)),
+}
+
+
+@pytest.mark.parametrize(("text", "shape"), WIDE.values(), ids=list(WIDE))
+def test_memory_of_a_prediction_is_bounded_whatever_is_wide(text, shape):
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Largest(TorchDispatchMode):
+        numbers = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            found = function(*args, **(kwargs or {}))
+            if isinstance(found, torch.Tensor):
+                self.numbers = max(self.numbers, found.numel())
+            return found
+
+    architecture = parse_architecture(text)
+    weights = new_network(architecture, shape).weights()
+    with Largest() as largest:
+        predict(architecture, shape, weights, rows_for(shape, 700), classify=True)
+    assert largest.numbers <= 2**22
+
+
+def test_memory_of_scaling_does_not_grow_with_the_table():
+    rng = np.random.default_rng(0)
+    X = rng.lognormal(size=(40_000, 50)).astype(np.float32)
+    X[rng.random(X.shape) < 0.05] = np.nan
+    rows = Matrix(X, (), tuple(f"f{i}" for i in range(50)))
+    inputs = NetInputs.fit(Matrix(X[:1_000], (), rows.names), 0)
+    tracemalloc.start()
+    columns = inputs.transform(rows)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * X.nbytes
+    for part in (slice(0, 1), slice(5_000, 5_300), slice(39_990, None)):
+        alone = inputs.transform(Matrix(X[part], (), rows.names))
+        assert alone.numbers.tobytes() == columns.numbers[part].tobytes()
+        assert alone.flags.tobytes() == columns.flags[part].tobytes()
 
 
 def test_the_optimizer_reaches_the_minimum_of_a_quadratic():

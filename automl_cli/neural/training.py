@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from automl_cli.features.matrix import Array
 from automl_cli.neural.architecture import Architecture
-from automl_cli.neural.counts import InputShape, cost
+from automl_cli.neural.counts import InputShape, cost, widest
 from automl_cli.neural.counts import Tensor as Spec
 from automl_cli.neural.modules import Network, loaded_network, new_network
 from automl_cli.neural.recipe import SCHEDULES, Columns, Examples, Means, Recipe, Trained, flat_cos, settled_loss
@@ -28,7 +28,7 @@ _OTHER_RATE = 0.1
 _DECAYING = ("weight", "project", "head")
 _WORTH_A_GPU = 2e10
 """Multiply-adds of an epoch below which moving to a graphics card is not worth it."""
-_BLOCK_NUMBERS = 2**22  # of one layer's output at a time, when predicting
+_BLOCK_NUMBERS = 2**22  # of the largest array at a time, when predicting
 
 
 @contextlib.contextmanager
@@ -178,8 +178,9 @@ class _Training:
         assert self.valid is not None
         self.network.eval()
         total, whole = 0.0, 0.0
-        for start in range(0, len(self.valid.y), _block(self.network.architecture)):
-            inputs, y, weight = self.valid.batch(slice(start, start + _block(self.network.architecture)))
+        block = _block(self.network.architecture, self.network.shape)
+        for start in range(0, len(self.valid.y), block):
+            inputs, y, weight = self.valid.batch(slice(start, start + block))
             answers = _answers(self.network(*inputs), classify=not y.is_floating_point()).double()
             if y.is_floating_point():
                 error = answers[:, 0] - y
@@ -291,10 +292,9 @@ def _answers(scores: Tensor, *, classify: bool) -> Tensor:
     return (torch.softmax(scores, dim=2) if classify else scores).mean(dim=1)
 
 
-def _block(architecture: Architecture) -> int:
-    """Return how many rows are predicted at a time."""
-    widest = max(block.width for block in architecture.blocks)
-    return max(64, min(8192, _BLOCK_NUMBERS // (widest * architecture.members)))
+def _block(architecture: Architecture, shape: InputShape) -> int:
+    """Return how many rows are predicted at a time: a multiple of 64, at all of which products were seen to agree."""
+    return max(64, min(8192, _BLOCK_NUMBERS // widest(architecture, shape) // 64 * 64))
 
 
 @torch.no_grad()
@@ -306,10 +306,10 @@ def predict(
     On one thread, whatever there are: products that are split between threads differ in their last bits.
     """
     with _threads(1):
-        network = loaded_network(architecture, shape, weights)
+        network, block = loaded_network(architecture, shape, weights), _block(architecture, shape)
         answers = []
-        for start in range(0, max(len(columns), 1), _block(architecture)):
-            part = columns.take(slice(start, start + _block(architecture)))  # type: ignore[arg-type]
+        for start in range(0, max(len(columns), 1), block):
+            part = columns.take(slice(start, start + block))  # type: ignore[arg-type]
             inputs = (torch.as_tensor(np.ascontiguousarray(x)) for x in (part.numbers, part.flags, part.codes))
             answers.append(_answers(network(*inputs), classify=classify).double().numpy())
     return np.concatenate(answers)
