@@ -23,6 +23,7 @@ from automl_cli.families.net_inputs import NetInputs  # noqa: E402
 from automl_cli.families.neural import NETWORKS, prepare, recipe_of  # noqa: E402
 from automl_cli.features.matrix import Matrix  # noqa: E402
 from automl_cli.metrics import METRICS  # noqa: E402
+from automl_cli.neural import training  # noqa: E402
 from automl_cli.neural.architecture import ACTIVATIONS, KINDS, NORMS, Architecture, Block, parse_architecture  # noqa: E402
 from automl_cli.neural.counts import InputShape, cost, parameters, tensors  # noqa: E402
 from automl_cli.neural.modules import loaded_network, new_network  # noqa: E402
@@ -300,6 +301,44 @@ def test_steps_that_had_to_wait_do_not_shorten_what_there_is_time_for():
     )
     assert len(trained.losses) == 30
     assert not trained.cut
+
+
+def paced(monkeypatch, seconds_per_step):
+    """Let a clock count steps, however busy the machine is; returns it, and the rates of the steps so far."""
+    rates, step = [], training._AdamW.step
+
+    def recorded(self, rate, weight_decay):
+        rates.append(rate)
+        step(self, rate, weight_decay)
+
+    monkeypatch.setattr(training._AdamW, "step", recorded)
+    return lambda: sum(map(seconds_per_step, range(len(rates)))), rates
+
+
+def trained_within(data, seconds, clock, **hyperparameters):
+    fold = prepare(data, 0)
+    defaults = NEURAL.defaults(Shape(data.kind, len(data.y), data.train.X.shape[1], 1, 2))[0]
+    recipe = recipe_of(data, {**defaults, **hyperparameters})
+    means = Means(0, 1, Deadline(seconds, 0.0, clock))
+    return train(parse_architecture(SMALL), fold.shape, recipe, fold.train, fold.valid, means)
+
+
+def test_the_rate_has_fallen_where_an_epoch_is_long_and_slower_than_it_began(monkeypatch):
+    clock, rates = paced(monkeypatch, lambda step: 0.01 if step < 40 else 0.02)
+    trained = trained_within(crossed(4_000), 4.4, clock, batch_size=4, schedule="cosine")
+    assert trained.cut
+    assert 200 < len(rates) < 250  # an epoch has 500
+    assert rates[-1] < 0.05 * max(rates)
+
+
+def test_of_few_epochs_that_there_is_time_for_the_best_is_kept(monkeypatch):
+    clock, _ = paced(monkeypatch, lambda step: 0.1)
+    rng = np.random.default_rng(0)
+    X = np.hstack([rng.normal(size=(400, 2)), rng.integers(0, 3, (400, 1))])
+    noise = fold(X, rng.integers(0, 2, 400), TaskKind.BINARY, 2, "log_loss", (2,))
+    trained = trained_within(noise, 12.0, clock, batch_size=32, epochs=150)
+    assert 10 < len(trained.losses) < 30
+    assert trained.epoch == int(np.argmin(trained.losses)) + 1
 
 
 WIDE = {

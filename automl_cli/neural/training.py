@@ -22,6 +22,7 @@ _LONGEST_GRADIENT = 1.0
 _FIRST_LOOK = 8  # steps after which, and seconds, those of one are known well enough: the first ones warm up
 _FIRST_SECONDS = 0.2
 _STEPS_BETWEEN_LOOKS = 8
+_SHARE_BETWEEN_PLANS = 0.05  # of the seconds, after which the schedule is drawn again within an epoch
 # what each role's rate is multiplied by; weights are divided by the root of their inputs instead
 _RATES = {"scale": 0.6, "table": 0.3}
 _OTHER_RATE = 0.1
@@ -122,7 +123,8 @@ class _Training:
         self.steps_per_epoch = max(1, len(rows.y) // self.batch_size)  # the rest of an order waits for the next one
         whole = recipe.epochs * self.steps_per_epoch
         self.wanted = whole, min(means.exactly or recipe.epochs, recipe.epochs) * self.steps_per_epoch
-        self.steps, self.looked = 0, False
+        self.steps = 0
+        self.looked: float | None = None  # seconds on the deadline's clock at which the schedule was last drawn
         self.planned, self.last = self.wanted  # where the schedule and where the training end
         self.cut = False
         self.started = means.deadline.elapsed()
@@ -132,22 +134,27 @@ class _Training:
     def run(self) -> Trained:
         """Train to the end, to the end of the patience, or to that of the seconds."""
         losses: list[float] = []
-        best, kept, epoch = math.inf, self.network.weights(), 0
+        kept, epoch = self.network.weights(), 0
         while self.steps < self.last and not self._late():
             self._epoch()
             loss = self._validation() if self.valid is not None else -float(len(losses))
             if not math.isfinite(loss):
                 break  # it diverged: the best epoch so far is kept
             losses.append(loss)
-            settled = settled_loss(losses, self.recipe.epochs) if self.valid is not None else loss
-            if settled < best:
-                best, kept, epoch = settled, self.network.weights(), len(losses)
+            if not epoch or self._settled(losses) < self._settled(losses[:epoch]):
+                kept, epoch = self.network.weights(), len(losses)
             if len(losses) - epoch >= self.recipe.patience:
                 break
             self._plan_again()
         if not losses:
             raise ValueError("the network diverged")
         return Trained(kept, epoch, tuple(losses) if self.valid is not None else (), self.cut)
+
+    def _settled(self, losses: list[float]) -> float:
+        """Return what the last of some epochs is chosen by, under the schedule as it is drawn now."""
+        if self.valid is None:
+            return losses[-1]
+        return settled_loss(losses, round(self.planned / self.steps_per_epoch))
 
     def _epoch(self) -> None:
         """Go over the rows once in a new order, or until the plan or the seconds end."""
@@ -158,7 +165,7 @@ class _Training:
             self.steps += 1
             if self.steps == 1:
                 self.started = self.means.deadline.elapsed()  # the first one also wakes the library
-            if not self.looked and self.steps >= _FIRST_LOOK and self._taken() >= _FIRST_SECONDS:
+            if self._time_to_look():
                 self._plan_again()
             if self.steps >= self.last or (step % _STEPS_BETWEEN_LOOKS == 0 and self._late()):
                 return
@@ -201,6 +208,17 @@ class _Training:
         """Return the seconds of all steps but the first."""
         return self.means.deadline.elapsed() - self.started
 
+    def _time_to_look(self) -> bool:
+        """Whether to draw the schedule within an epoch: first early, then by and by, for it may be a long one."""
+        deadline = self.means.deadline
+        if not deadline.limited:
+            return False
+        if self.looked is None:
+            return self.steps >= _FIRST_LOOK and self._taken() >= _FIRST_SECONDS
+        if self.steps % _STEPS_BETWEEN_LOOKS:
+            return False
+        return deadline.elapsed() - self.looked >= _SHARE_BETWEEN_PLANS * deadline.total
+
     def _plan_again(self) -> None:
         """Draw the schedule together where the rest of it does not fit into the seconds, or apart again where it does.
 
@@ -209,7 +227,7 @@ class _Training:
         deadline = self.means.deadline
         if not deadline.limited:
             return
-        self.looked = True
+        self.looked = deadline.elapsed()
         per_step = self._taken() / max(self.steps - 1, 1)
         if self.steps < self.steps_per_epoch and self.valid is not None:  # a validation is still to come
             per_step *= 1 + len(self.valid.y) / (3 * len(self.rows.y))
