@@ -341,6 +341,21 @@ def test_of_few_epochs_that_there_is_time_for_the_best_is_kept(monkeypatch):
     assert trained.epoch == int(np.argmin(trained.losses)) + 1
 
 
+def test_a_graphics_card_that_fails_leaves_the_processor(monkeypatch):
+    data = crossed(300)
+    expected = fit(data, epochs=3)
+    monkeypatch.setattr(training, "_WORTH_A_GPU", 0)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # though there is none
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    if torch.cuda.device_count():
+        pytest.skip("there is a card")
+    model = fit(data, epochs=3)
+    assert model.losses == expected.losses
+    assert {name: array.tobytes() for name, array in model.weights.items()} == {
+        name: array.tobytes() for name, array in expected.weights.items()
+    }
+
+
 WIDE = {
     "embedded numbers of members": ("pwl16 cat8 k16 | dense32 relu none d0", InputShape(100, (), 2)),
     "many classes": ("none cat8 k8 | dense16 relu none d0", InputShape(3, (), 1_000)),

@@ -71,13 +71,22 @@ def train(
     ValueError
         Not one epoch ended with a finite loss.
     """
-    device = "cuda" if torch.cuda.is_available() and cost(architecture, shape) * len(rows.y) > _WORTH_A_GPU else "cpu"
-    with _threads(means.threads):
+
+    def trained_on(device: str) -> Trained:
         network = new_network(architecture, shape, device=device, seed=means.seed)
         _fit_to_rows(network, rows)
         if initial:
             network.take({name: array for name, array in initial.items() if name != "numbers/edges"})
         return _Training(network, recipe, means, _on(rows, device), _on(valid, device) if valid else None).run()
+
+    with _threads(means.threads):
+        if torch.cuda.is_available() and cost(architecture, shape) * len(rows.y) > _WORTH_A_GPU:
+            # the card may be too small, shared with others, or not what this torch was built for
+            with contextlib.suppress(RuntimeError):
+                return trained_on("cuda")
+            with contextlib.suppress(RuntimeError):
+                torch.cuda.empty_cache()
+        return trained_on("cpu")
 
 
 @torch.no_grad()
