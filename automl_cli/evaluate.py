@@ -321,6 +321,9 @@ def repeat_fold(trial: Success, run_folder: str, fold: int) -> None:
 def course_of_refit(trial: Success, raised: Sequence[float]) -> tuple[Proposal, int | None]:
     """Return what a fit on all rows is asked for, and its rounds: those that the folds stopped at, in the mean.
 
+    Of networks it is an epoch that a fold has kept, the middle one: between two of them may lie one at which the rate
+    is at its highest.
+
     Fits that their seconds cut short went another way than their hyperparameters say: a network's rate fell to zero
     over the epochs that there was time for, a booster's was raised. The refit follows them. Through more epochs a
     network would be stopped at its highest rate, and a booster at its own rate needs as many times the rounds, for
@@ -338,6 +341,8 @@ def course_of_refit(trial: Success, raised: Sequence[float]) -> tuple[Proposal, 
     values = dict(pipeline.hyperparameters)
     if trial.cut and "epochs" in values:
         values["epochs"] = round(rounds)
+    elif "epochs" in values:
+        rounds = sorted(kept)[len(kept) // 2]
     elif (factor := sum(raised) / len(raised)) > 1.0:
         values["learning_rate"] = factor * float(values["learning_rate"])
         rounds /= factor

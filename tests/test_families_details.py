@@ -292,6 +292,57 @@ def test_percentages_of_zero_do_not_break_the_fit(name):
     assert np.isfinite(fit(name, data, Limits(1, 0, rounds=20)).predict(data.valid, 1)).all()
 
 
+@pytest.mark.parametrize("sentinel", [1e9, -1e300])
+@pytest.mark.parametrize("metric", ["rmse", "mae"])
+@pytest.mark.parametrize("name", [*BOOSTERS, "extra_trees", "linear", "mlp"])
+def test_a_target_of_rows_that_weigh_nothing_changes_nothing(name, metric, sentinel):
+    rng = np.random.default_rng(4)
+    X = rng.normal(size=(600, 2))
+    y = 50 + 20 * X[:, 0] + rng.normal(size=600)
+    counted = np.arange(600) % 10 > 0
+    data = halves(X, np.where(counted, y, sentinel), REGRESSION, metric=metric, weight=counted.astype(float))
+    predictions = fit(name, data, Limits(1, 0, rounds=60 if name in BOOSTERS else None)).predict(plain(X), 1)
+    assert np.abs(predictions[:, 0] - y)[counted].mean() < 0.4 * y.std()
+    assert np.abs(predictions - 50).max() < 200
+
+
+def test_rows_that_weigh_next_to_nothing_do_not_set_the_scale_of_the_target():
+    rng = np.random.default_rng(4)
+    X = rng.normal(size=(600, 2))
+    y = 50 + 20 * X[:, 0] + rng.normal(size=600)
+    known = np.arange(600) % 10 > 0
+    # the others are rough guesses, and weigh accordingly
+    data = halves(X, np.where(known, y, 1e5), REGRESSION, metric="rmse", weight=np.where(known, 1.0, 1e-12))
+    predictions = fit("lightgbm", data, Limits(1, 0, rounds=60), lambda_l1=0.5).predict(plain(X), 1)
+    assert np.abs(predictions[:, 0] - y)[known].mean() < 0.4 * y.std()
+
+
+@pytest.mark.parametrize("n_outputs", [2, 3])
+@pytest.mark.parametrize("name", BOOSTERS)
+def test_without_a_feature_the_shares_of_the_classes_are_predicted(name, n_outputs, tmp_path):
+    y = np.where(np.arange(600) % 10 > 0, 0, n_outputs - 1)
+    y[::200] = 1
+    data = halves(np.zeros((600, 1)), y, BINARY if n_outputs == 2 else MULTICLASS, n_outputs=n_outputs)
+    model = fit(name, data, Limits(1, 0, rounds=20), learning_rate=0.3)
+    predictions = model.predict(data.valid, 1)
+    shares = np.bincount(data.y, minlength=n_outputs) / len(data.y)
+    np.testing.assert_allclose(predictions, np.tile(shares, (300, 1)), atol=0.03)
+    FAMILIES[name].save(model, tmp_path)
+    loaded = FAMILIES[name].load(tmp_path)
+    np.testing.assert_array_equal(loaded.predict(data.valid, 1), predictions)
+    raw = FAMILIES[name].contributions(loaded, data.valid, 1).sum(axis=1)
+    raw = np.hstack([np.zeros_like(raw), raw]) if n_outputs == 2 else raw
+    np.testing.assert_allclose(np.exp(raw) / np.exp(raw).sum(axis=1, keepdims=True), predictions, atol=1e-4)
+
+
+def test_a_constant_catboost_of_an_older_version_is_read(tmp_path):
+    pytest.importorskip("catboost", reason="extra: catboost")
+    data = halves(np.zeros((600, 1)), np.arange(600) % 2, BINARY, n_outputs=2)
+    FAMILIES["catboost"].save(fit("catboost", data), tmp_path)
+    (tmp_path / "shares.npz").unlink()
+    np.testing.assert_array_equal(FAMILIES["catboost"].load(tmp_path).predict(data.valid, 1), 0.5)
+
+
 @pytest.mark.parametrize("name", BOOSTERS)
 def test_without_a_feature_absolute_errors_give_the_median(name):
     _, y = skewed()

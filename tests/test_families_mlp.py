@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from automl_cli.clock import Deadline
-from automl_cli.families import find_families
+from automl_cli.families import find_families, mlp
 from automl_cli.families.dense import AdamW, activate, activated, new_net
 from automl_cli.families.family import FoldData, Limits, Shape
 from automl_cli.features.matrix import Matrix
@@ -147,6 +147,19 @@ def test_the_rate_has_fallen_when_the_seconds_do_not_hold_an_epoch(monkeypatch):
     assert 50 < len(rates) < 20_000 // 32
     assert rates[-1] < 0.1 * max(rates)
     assert METRICS["rmse"].loss(data.y_valid, model.predict(data.valid, 1), None) < 0.2
+
+
+def test_of_few_epochs_that_there_is_time_for_the_best_is_kept(monkeypatch):
+    paced(monkeypatch, 0.1)
+    rng = np.random.default_rng(7)
+    X = rng.normal(size=(400, 5))
+    data = fold(X, rng.normal(size=400), TaskKind.REGRESSION, 1, "rmse")
+    losses, loss_of = [], mlp._Rows.loss
+    monkeypatch.setattr(mlp._Rows, "loss", lambda self, model: losses.append(loss_of(self, model)) or losses[-1])
+    model = fit(data, Limits(1, 0, seconds=12.0), batch_size=10, epochs=120, learning_rate=0.03, dropout=0.0)
+    assert model.cut
+    assert 4 < len(losses) < 15
+    assert model.rounds == int(np.argmin(losses)) + 1
 
 
 def test_a_refit_trains_as_many_epochs_as_it_is_told():

@@ -31,10 +31,10 @@ WITH_TORCH = find_families(include_missing=True)["neural"].installed()
 needs_torch = pytest.mark.skipif(not WITH_TORCH, reason="extra: neural")
 
 
-def search(strategy: str, *, seconds: Callable[[], float] | None = None):
+def search(strategy: str, *, shape: Shape = SHAPE, seconds: Callable[[], float] | None = None):
     family = find_families(include_missing=True)["neural"]
     make = lambda space, fits: make_strategy(strategy, space, seed=1, fits=fits)  # noqa: E731
-    return network_search(family, SHAPE, make, n_folds=5, seconds=seconds)
+    return network_search(family, shape, make, n_folds=5, seconds=seconds)
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -100,6 +100,19 @@ def test_counted_trials_give_the_same_networks_whatever_they_took() -> None:
         assert pipeline == fast.ask()[0]
         slow.tell(pipeline, 0.4 - 0.01 * (number % 7), 50.0 / (1 + number))
         fast.tell(pipeline, 0.4 - 0.01 * (number % 7), 0.1)
+
+
+def test_counted_trials_take_minutes_a_fold_not_hours() -> None:
+    shape = Shape(TaskKind.BINARY, 100_000, 40, 0, 2, n_numeric=40)
+    for strategy in ("random", "reinforce"):
+        optimizer = search(strategy, shape=shape)
+        for _ in range(25):
+            whole = {**optimizer.ask()[0].hyperparameters, "epochs": FAMILY.defaults(shape)[0]["epochs"]}
+            assert FAMILY.seconds(shape, whole) < 1.5 * 600  # of all rows, a fold has four fifths of them
+
+
+def test_a_table_that_is_too_large_for_any_network_has_the_smallest_ones_tried() -> None:
+    assert search("random", shape=Shape(TaskKind.BINARY, 50_000_000, 10, 0, 2, n_numeric=10)).ask()
 
 
 def test_short_trainings_are_known_again_after_a_resume() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import time
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -18,9 +19,11 @@ from automl_cli.errors import BadArtifact  # noqa: E402
 from automl_cli.families import find_families  # noqa: E402
 from automl_cli.families.arrays import save_native  # noqa: E402
 from automl_cli.families.family import FoldData, Limits, Shape  # noqa: E402
+from automl_cli.families.net_inputs import NetInputs  # noqa: E402
 from automl_cli.families.neural import NETWORKS, prepare, recipe_of  # noqa: E402
 from automl_cli.features.matrix import Matrix  # noqa: E402
 from automl_cli.metrics import METRICS  # noqa: E402
+from automl_cli.neural import training  # noqa: E402
 from automl_cli.neural.architecture import ACTIVATIONS, KINDS, NORMS, Architecture, Block, parse_architecture  # noqa: E402
 from automl_cli.neural.counts import InputShape, cost, parameters, tensors  # noqa: E402
 from automl_cli.neural.modules import loaded_network, new_network  # noqa: E402
@@ -298,6 +301,104 @@ def test_steps_that_had_to_wait_do_not_shorten_what_there_is_time_for():
     )
     assert len(trained.losses) == 30
     assert not trained.cut
+
+
+def paced(monkeypatch, seconds_per_step):
+    """Let a clock count steps, however busy the machine is; returns it, and the rates of the steps so far."""
+    rates, step = [], training._AdamW.step
+
+    def recorded(self, rate, weight_decay):
+        rates.append(rate)
+        step(self, rate, weight_decay)
+
+    monkeypatch.setattr(training._AdamW, "step", recorded)
+    return lambda: sum(map(seconds_per_step, range(len(rates)))), rates
+
+
+def trained_within(data, seconds, clock, **hyperparameters):
+    fold = prepare(data, 0)
+    defaults = NEURAL.defaults(Shape(data.kind, len(data.y), data.train.X.shape[1], 1, 2))[0]
+    recipe = recipe_of(data, {**defaults, **hyperparameters})
+    means = Means(0, 1, Deadline(seconds, 0.0, clock))
+    return train(parse_architecture(SMALL), fold.shape, recipe, fold.train, fold.valid, means)
+
+
+def test_the_rate_has_fallen_where_an_epoch_is_long_and_slower_than_it_began(monkeypatch):
+    clock, rates = paced(monkeypatch, lambda step: 0.01 if step < 40 else 0.02)
+    trained = trained_within(crossed(4_000), 4.4, clock, batch_size=4, schedule="cosine")
+    assert trained.cut
+    assert 200 < len(rates) < 250  # an epoch has 500
+    assert rates[-1] < 0.05 * max(rates)
+
+
+def test_of_few_epochs_that_there_is_time_for_the_best_is_kept(monkeypatch):
+    clock, _ = paced(monkeypatch, lambda step: 0.1)
+    rng = np.random.default_rng(0)
+    X = np.hstack([rng.normal(size=(400, 2)), rng.integers(0, 3, (400, 1))])
+    noise = fold(X, rng.integers(0, 2, 400), TaskKind.BINARY, 2, "log_loss", (2,))
+    trained = trained_within(noise, 12.0, clock, batch_size=32, epochs=150)
+    assert 10 < len(trained.losses) < 30
+    assert trained.epoch == int(np.argmin(trained.losses)) + 1
+
+
+def test_a_graphics_card_that_fails_leaves_the_processor(monkeypatch):
+    data = crossed(300)
+    expected = fit(data, epochs=3)
+    monkeypatch.setattr(training, "_WORTH_A_GPU", 0)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # though there is none
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    if torch.cuda.device_count():
+        pytest.skip("there is a card")
+    model = fit(data, epochs=3)
+    assert model.losses == expected.losses
+    assert {name: array.tobytes() for name, array in model.weights.items()} == {
+        name: array.tobytes() for name, array in expected.weights.items()
+    }
+
+
+WIDE = {
+    "embedded numbers of members": ("pwl16 cat8 k16 | dense32 relu none d0", InputShape(100, (), 2)),
+    "many classes": ("none cat8 k8 | dense16 relu none d0", InputShape(3, (), 1_000)),
+    "waves": ("pbld1 cat8 k1 | dense32 relu none d0", InputShape(1_000, (), 2)),
+    "attention": ("none cat8 k8 | attention16 relu none d0", InputShape(400, (), 2)),
+}
+
+
+@pytest.mark.parametrize(("text", "shape"), WIDE.values(), ids=list(WIDE))
+def test_memory_of_a_prediction_is_bounded_whatever_is_wide(text, shape):
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Largest(TorchDispatchMode):
+        numbers = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            found = function(*args, **(kwargs or {}))
+            if isinstance(found, torch.Tensor):
+                self.numbers = max(self.numbers, found.numel())
+            return found
+
+    architecture = parse_architecture(text)
+    weights = new_network(architecture, shape).weights()
+    with Largest() as largest:
+        predict(architecture, shape, weights, rows_for(shape, 700), classify=True)
+    assert largest.numbers <= 2**22
+
+
+def test_memory_of_scaling_does_not_grow_with_the_table():
+    rng = np.random.default_rng(0)
+    X = rng.lognormal(size=(40_000, 50)).astype(np.float32)
+    X[rng.random(X.shape) < 0.05] = np.nan
+    rows = Matrix(X, (), tuple(f"f{i}" for i in range(50)))
+    inputs = NetInputs.fit(Matrix(X[:1_000], (), rows.names), 0)
+    tracemalloc.start()
+    columns = inputs.transform(rows)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * X.nbytes
+    for part in (slice(0, 1), slice(5_000, 5_300), slice(39_990, None)):
+        alone = inputs.transform(Matrix(X[part], (), rows.names))
+        assert alone.numbers.tobytes() == columns.numbers[part].tobytes()
+        assert alone.flags.tobytes() == columns.flags[part].tobytes()
 
 
 def test_the_optimizer_reaches_the_minimum_of_a_quadratic():

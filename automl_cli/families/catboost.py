@@ -30,6 +30,7 @@ from automl_cli.families.family import (
     is_absolute,
     median,
     present_classes,
+    smoothing_prior,
     spread,
 )
 from automl_cli.families.target_scale import standardised
@@ -41,12 +42,12 @@ _BORDERS = 254  # CatBoost's own
 _FEW_BORDERS = 64
 _FEWEST_BORDERS = 16
 _RARE = 0.015  # share of a class; with more of it little regularisation is no worse
-_MODEL, _CODES, _OUTPUTS = "model.cbm", "codes.npz", "outputs.npz"
+_MODEL, _CODES, _OUTPUTS, _SHARES = "model.cbm", "codes.npz", "outputs.npz", "shares.npz"
 
 
 @dataclass(frozen=True)
 class CatBoostModel:
-    """A booster, or a constant where the training rows had one value only, which CatBoost refuses.
+    """A booster, or a constant where the training rows or their targets are all alike, which CatBoost refuses.
 
     Attributes
     ----------
@@ -56,6 +57,8 @@ class CatBoostModel:
         Classes that occurred in training; empty for a regression.
     constant : float
         The prediction of a regression without a booster.
+    shares : float64 (n_present,)
+        What a classifier without a booster predicts, up to a factor; empty with one and for a regression.
     """
 
     booster: Any
@@ -63,6 +66,7 @@ class CatBoostModel:
     classes: Array
     n_outputs: int
     constant: float
+    shares: Array
     rounds: int
     cut: bool = False
     raised: float = 1.0
@@ -70,7 +74,7 @@ class CatBoostModel:
     def predict(self, data: Matrix, threads: int) -> Array:
         """Return float64 of shape (n_rows, n_outputs)."""
         if self.booster is None:
-            raw = np.full((len(data.X), 1), 1.0 if len(self.classes) else self.constant)
+            raw = np.tile(self.shares if len(self.classes) else [self.constant], (len(data.X), 1))
         else:
             form = "Probability" if len(self.classes) else "RawFormulaVal"
             raw = self.booster.predict(_pool(data, self.codes), prediction_type=form, thread_count=threads)
@@ -129,7 +133,7 @@ def contributions(model: CatBoostModel, data: Matrix, threads: int) -> Array:
     n_rows, n_features = data.X.shape
     whole = np.zeros((n_rows, n_features + 1, model.n_outputs if model.n_outputs > 2 else 1))
     if model.booster is None:
-        whole[:, -1] = 0.0 if len(model.classes) else model.constant
+        whole[:, -1] = _base(model, whole.shape[2])
         return whole
     pool = _pool(data, model.codes)
     values = model.booster.get_feature_importance(pool, type="ShapValues", thread_count=threads)
@@ -139,6 +143,18 @@ def contributions(model: CatBoostModel, data: Matrix, threads: int) -> Array:
     outputs = model.classes if whole.shape[2] > 1 else np.zeros(1, dtype=np.int64)
     whole[:, order.astype(np.int64)[:, None], outputs] = by_output.transpose(0, 2, 1)
     return whole
+
+
+def _base(model: CatBoostModel, n_raw: int) -> Array:
+    """Return the raw prediction of a model without a booster, of shape (n_raw,)."""
+    base = np.full(n_raw, model.constant)
+    if len(model.classes) > 1:
+        raw = np.log(model.shares)
+        if n_raw == 1:
+            base[0] = raw[1] - raw[0]
+        else:
+            base[model.classes] = raw
+    return base
 
 
 def explains(hyperparameters: Hyperparameters) -> bool:
@@ -240,8 +256,9 @@ def fit(data: FoldData, hyperparameters: Hyperparameters, limits: Limits) -> Cat
     booster, stopping = _boosted(pools, params, stopping_for(data, deadline, limits))
     # as many as the unchanged rate would need
     rounds = max(1, round(int(booster.tree_count_) * stopping.raised))
+    none = np.zeros(0)
     return CatBoostModel(
-        booster, codes, classes, data.n_outputs, 0.0, rounds, stopping.shortened, raised=stopping.raised
+        booster, codes, classes, data.n_outputs, 0.0, none, rounds, stopping.shortened, raised=stopping.raised
     )
 
 
@@ -277,7 +294,8 @@ def _constant(data: FoldData, codes: SeenCodes, classes: Array, y: Array) -> Cat
         constant = median(data.y, data.weight)
     else:
         constant = float(np.average(data.y, weights=data.weight))
-    return CatBoostModel(None, codes, classes, data.n_outputs, constant, rounds=0)
+    shares = smoothing_prior(data)[classes]
+    return CatBoostModel(None, codes, classes, data.n_outputs, constant, shares, rounds=0)
 
 
 def _params(shape: Shape, hyperparameters: Hyperparameters, limits: Limits, loss: str) -> dict[str, Any]:
@@ -324,6 +342,8 @@ def save(model: CatBoostModel, folder: Path) -> None:
             "rounds": np.array(model.rounds),
         },
     )
+    if len(model.shares):
+        save_arrays(folder / _SHARES, {"shares": model.shares})
 
 
 def load(folder: Path) -> CatBoostModel:
@@ -341,9 +361,19 @@ def load(folder: Path) -> CatBoostModel:
     if len(classes) and (classes.min() < 0 or classes.max() >= n_outputs or (np.diff(classes) <= 0).any()):
         raise bad_model(path, "a class is out of range")
     booster = _load_booster(folder / _MODEL) if rounds else None
-    return CatBoostModel(
-        booster, SeenCodes.load(folder / _CODES), classes, n_outputs, float(arrays["constant"]), rounds=rounds
-    )
+    shares = _load_shares(folder / _SHARES, len(classes)) if booster is None and len(classes) else np.zeros(0)
+    codes = SeenCodes.load(folder / _CODES)
+    return CatBoostModel(booster, codes, classes, n_outputs, float(arrays["constant"]), shares, rounds=rounds)
+
+
+def _load_shares(path: Path, n_classes: int) -> Array:
+    """Read the shares of the classes; the same for all in older models, which have none."""
+    if not path.exists():
+        return np.ones(n_classes)
+    shares = load_arrays(path, {"shares": Expected("f", 1)})["shares"]
+    if len(shares) != n_classes or not (shares > 0).all():
+        raise bad_model(path, "the shares do not add up")
+    return shares
 
 
 def _load_booster(path: Path) -> Any:

@@ -230,8 +230,16 @@ class _Training:
         now.waves.frequency[:] *= now.scale[net.embedded][:, None, None]
         return replace(self.empty, weights=now.weights, biases=now.biases, waves=now.waves, rounds=epoch)
 
-    def epoch(self, adam: AdamW, course: _Course, number: int, gradient: Array) -> bool:
-        """Go over the rows once, in a new order; False where the seconds were used up on the way."""
+    def epoch(self, adam: AdamW, course: _Course, number: int, gradient: Array) -> tuple[bool, float]:
+        """Go over the rows once, in a new order.
+
+        Returns
+        -------
+        bool
+            False where the seconds were used up on the way.
+        float
+            The epochs over which the rate falls, as the seconds hold them.
+        """
         n_rows = len(self.train.X)
         steps = max(1, n_rows // course.batch)  # the rest of the order waits for the next epoch
         order = self.rng.permutation(n_rows)
@@ -245,32 +253,36 @@ class _Training:
                 done += 1 / steps
                 plan = course.drawn_together(done) if step else plan  # the first one also wakes the library
                 if course.deadline.passed() or (plan.last < course.last and done >= plan.last):
-                    return False
-        return True
+                    return False, plan.epochs
+        return True, plan.epochs
 
 
 def _train(training: _Training, course: _Course, validate: Callable[[MlpModel], float] | None) -> MlpModel:
     """Go over the rows epoch by epoch, until the end of the course or of the seconds."""
     adam, gradient = AdamW.of(training.net, course.weight_decay), np.empty_like(training.net.flat)
-    best, kept, cut = math.inf, training.model(0), False
+    kept, cut = training.model(0), False
     course = replace(course, started=course.deadline.elapsed())
     losses: list[float] = []
     epoch = 0
     while epoch < course.last:
         epoch += 1
-        whole = training.epoch(adam, course, epoch - 1, gradient)
+        whole, planned = training.epoch(adam, course, epoch - 1, gradient)
         model = training.model(epoch)
         loss = validate(model) if validate else -float(epoch)
         losses.append(loss)
-        settled = settled_loss(losses, round(course.epochs)) if validate else loss
-        if settled < best:
-            best, kept = settled, model
+        if math.isfinite(loss) and (not kept.rounds or _better(losses, kept.rounds, planned if validate else 1.0)):
+            kept = model
         cut = cut or not whole
         if not (whole and math.isfinite(loss)):
             break  # out of time, or it diverged: the best epoch so far is kept
-    if not math.isfinite(best):
+    if not kept.rounds:
         raise ValueError("the network diverged")
     return replace(kept, cut=cut)
+
+
+def _better(losses: list[float], kept: int, epochs: float) -> bool:
+    """Whether the last epoch is better than the one that is kept so far, for a schedule of so many."""
+    return settled_loss(losses, round(epochs)) < settled_loss(losses[:kept], round(epochs))
 
 
 def seconds(shape: Shape, hyperparameters: Hyperparameters) -> float:

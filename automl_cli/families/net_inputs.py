@@ -16,6 +16,7 @@ _INPUTS, _CODES = "inputs.npz", "codes.npz"
 _SAMPLE_ROWS = 50_000
 _LARGEST = 30.0  # what a shift brings beyond the range of training must not blow the network up
 _MOST_COLUMNS = 100_000
+_BLOCK_CELLS = 2**18  # scaled at a time: what lies between the matrix and the inputs is float64, several times
 _FLOATS, _INDICES, _ROWS = Expected("f", 1), Expected("i", 1), Expected("f", 2)
 _EXPECTED = {
     **dict.fromkeys(("median", "scale"), _FLOATS),
@@ -70,16 +71,26 @@ class NetInputs:
         """Scale and look up; raises `BadArtifact` for a matrix of another width."""
         if matrix.X.shape[1] != self.n_features:
             raise bad_model(Path(_INPUTS), "it was fitted on another number of features")
-        numbers = _numbers(matrix.X[:, self.numeric])
+        n_rows, n_numbers = len(matrix.X), len(self.numeric)
+        numbers = np.empty((n_rows, n_numbers), dtype=np.float32)
+        flags = np.empty((n_rows, len(self.scaling.flagged)), dtype=np.float32)
+        step = max(1, _BLOCK_CELLS // max(n_numbers, 1))
+        for start in range(0, n_rows, step):
+            rows = slice(start, start + step)
+            scaled = self._scaled(matrix.X[rows])
+            numbers[rows], flags[rows] = scaled[:, :n_numbers], scaled[:, n_numbers:]
+        codes = np.empty((n_rows, len(self.codes.features)), dtype=np.int64)
+        for position in range(codes.shape[1]):
+            codes[:, position] = self.codes.codes(matrix.X, position) + 1
+        return Columns(numbers, flags, codes)
+
+    def _scaled(self, X: Array) -> Array:
+        """Return the numbers and then the flags of some rows, float64."""
+        numbers = _numbers(X[:, self.numeric])
         scaled = self.scaling.transform(numbers)
         for i, column in enumerate(self.scaling.skewed):
             scaled[:, column] = self.scaling.normal_scores(i, numbers[:, column])
-        scaled = np.clip(scaled, -_LARGEST, _LARGEST).astype(np.float32)
-        n_numbers = len(self.numeric)
-        codes = np.empty((len(scaled), len(self.codes.features)), dtype=np.int64)
-        for position in range(codes.shape[1]):
-            codes[:, position] = self.codes.codes(matrix.X, position) + 1
-        return Columns(np.ascontiguousarray(scaled[:, :n_numbers]), np.ascontiguousarray(scaled[:, n_numbers:]), codes)
+        return np.clip(scaled, -_LARGEST, _LARGEST)
 
     def save(self, folder: Path) -> None:
         """Write two files of arrays."""

@@ -30,7 +30,8 @@ class Rescaled:
     Attributes
     ----------
     centre, spread : float
-        Mean and standard deviation of the target, or of its logarithm; for absolute errors see `middle_and_width`.
+        Mean and standard deviation of the target, or of its logarithm, by weight; for absolute errors see
+        `middle_and_width`.
     logarithm : bool
         Whether the model is of log(1 + y).
     """
@@ -91,12 +92,15 @@ def standardised(family: Family) -> Family:
     leaf thresholds have the target's units: the same hyperparameters would mean another thing for each target.
     scikit-learn's trees stop splitting where the variance is below 2e-16, whatever the units.
 
-    For ``rmsle`` the target's logarithm is learnt; for ``mape`` rows weigh as much as the metric lets them.
+    For ``rmsle`` the target's logarithm is learnt; for ``mape`` rows weigh as much as the metric lets them. Rows count
+    for the scale by the user's weight, those of weight 0 not at all.
     """
 
     def fit(data: FoldData, hyperparameters: Hyperparameters, limits: Limits) -> Model:
         if data.kind is not TaskKind.REGRESSION:
             return family.fit(data, hyperparameters, limits)
+        data = _among_those_that_count(data)
+        given = data.weight if data.weight is not None and data.weight.sum() > 0 else None
         logarithm = data.metric == "rmsle" and min(data.y.min(), data.y_valid.min(initial=0.0)) > -1
         if logarithm:
             data = replace(data, y=np.log1p(data.y), y_valid=np.log1p(data.y_valid))
@@ -105,7 +109,7 @@ def standardised(family: Family) -> Family:
             data = replace(data, weight=weight, weight_valid=weight_valid)
         exponent = power_of_two(data.y)
         y = np.ldexp(data.y, -exponent)
-        centre, spread = middle_and_width(y, None) if is_absolute(data) else (float(np.mean(y)), float(np.std(y)))
+        centre, spread = middle_and_width(y, given) if is_absolute(data) else _mean_and_deviation(y, given)
         if not (spread > 0 and np.ldexp(spread, exponent) > 0):
             spread = 0.5
         y_valid = (np.ldexp(data.y_valid, -exponent) - centre) / spread
@@ -149,6 +153,32 @@ def standardised(family: Family) -> Family:
         contributions=contributions,
         thinned=None if family.thinned is None else thinned,
     )
+
+
+def _mean_and_deviation(y: Array, weight: Array | None) -> tuple[float, float]:
+    if weight is None:
+        return float(np.mean(y)), float(np.std(y))
+    mean = float(np.average(y, weights=weight))
+    return mean, float(np.sqrt(np.average((y - mean) ** 2, weights=weight)))
+
+
+def _among_those_that_count(data: FoldData) -> FoldData:
+    """Return the fold with targets of rows that weigh nothing brought into the range of the others.
+
+    No loss sees them, but their size would: a sentinel of 1e9 opens the bounds of predictions, and squared it is no
+    float32.
+    """
+    if data.weight is None or not data.weight.sum() > 0:
+        return data
+    counted = data.y[data.weight > 0]
+    low, high = counted.min(), counted.max()
+
+    def within(y: Array, weight: Array | None) -> Array:
+        if weight is None or not weight.sum() > 0:
+            return y
+        return np.where(weight > 0, y, np.clip(y, low, high))
+
+    return replace(data, y=within(data.y, data.weight), y_valid=within(data.y_valid, data.weight_valid))
 
 
 def _rescaled(contributions: Callable[[Any, Matrix, int], Array]) -> Callable[[Any, Matrix, int], Array]:

@@ -16,6 +16,7 @@ from automl_cli.neural.counts import InputShape, cost
 from automl_cli.trial import Pipeline, Value
 
 _LEVELS = 20  # of a category, where nobody has counted yet
+MOST_COUNTED = 600.0  # guessed seconds of a fold's network where trials are counted: boosters end there as well
 MOST_DRAWN_TOGETHER = 2.0  # of a trial's limit that a network may take: half of the epochs lose 2 %, see docs/nas.md
 
 
@@ -136,7 +137,9 @@ def network_search(
     strategy : callable
         ``strategy(space, fits)`` makes one.
     seconds : callable or None
-        What the next trial may take at most, all its folds together; None: as long as it takes.
+        What the next trial may take at most, all its folds together; None where trials are counted: then a guess that
+        depends on the table and the network alone is bounded by `MOST_COUNTED` a fold, or by what the smallest fixed
+        network takes where that is more.
     """
     numeric = shape.n_columns - shape.n_categorical
     space = space_of_table(numbers=numeric > 0, categories=shape.n_categorical > 0, classify=shape.n_outputs > 1)
@@ -149,10 +152,14 @@ def network_search(
         once = work_of(candidate, cost(candidate.architecture, inputs), rows=rows, epochs=epochs)
         return Work(n_folds * once.steps, n_folds * once.operations)
 
-    costs = None if seconds is None else Costs(work)
+    costs = Costs(work)
+    smallest = min(costs.seconds(candidate) for candidate, _ in known_networks(fixed))
+    most_counted = max(n_folds * MOST_COUNTED, smallest)
 
     def fits(candidate: Candidate) -> bool:
         # its schedule is drawn together where it does not end in time: half of it is worth more than a tiny network's
-        return costs is None or seconds is None or costs.seconds(candidate) <= MOST_DRAWN_TOGETHER * seconds()
+        most = most_counted if seconds is None else MOST_DRAWN_TOGETHER * seconds()
+        return costs.seconds(candidate) <= most
 
-    return NetworkSearch(strategy(space, fits), space, fixed, family.encodings[0], costs, limit=seconds)
+    learned = None if seconds is None else costs
+    return NetworkSearch(strategy(space, fits), space, fixed, family.encodings[0], learned, limit=seconds)

@@ -106,6 +106,21 @@ def input_width(architecture: Architecture, shape: InputShape) -> int:
     return numbers + shape.n_flags + sum(category_sizes(architecture, shape))
 
 
+def widest(architecture: Architecture, shape: InputShape) -> int:
+    """Count the numbers of about the largest array that a prediction makes of one row.
+
+    >>> widest(Architecture((Block("dense", 4),), members=8), InputShape(n_numbers=3, levels=(), n_outputs=2))
+    32
+    """
+    of_a_member = [input_width(architecture, shape), shape.n_outputs, *(block.width for block in architecture.blocks)]
+    of_all = [N_WAVES * shape.n_numbers] if architecture.numbers == "pbld" else []
+    if any(block.kind == "attention" for block in architecture.blocks):
+        n_columns = shape.n_numbers + len(shape.levels)
+        of_a_member.append(N_LOOKS * max(TOKEN, n_columns))
+        of_all.append(TOKEN * n_columns)
+    return max([architecture.members * max(of_a_member), *of_all])
+
+
 def tensors(architecture: Architecture, shape: InputShape) -> Tensors:
     """Return all tensors by name, in a fixed order."""
     width = input_width(architecture, shape)

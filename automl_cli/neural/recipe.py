@@ -58,7 +58,7 @@ def settled_loss(losses: Sequence[float], epochs: int) -> float:
     losses : sequence of float
         After each epoch so far.
     epochs : int
-        Of the whole schedule.
+        Of the whole schedule, as it is drawn together.
 
     Examples
     --------

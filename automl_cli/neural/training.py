@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from automl_cli.features.matrix import Array
 from automl_cli.neural.architecture import Architecture
-from automl_cli.neural.counts import InputShape, cost
+from automl_cli.neural.counts import InputShape, cost, widest
 from automl_cli.neural.counts import Tensor as Spec
 from automl_cli.neural.modules import Network, loaded_network, new_network
 from automl_cli.neural.recipe import SCHEDULES, Columns, Examples, Means, Recipe, Trained, flat_cos, settled_loss
@@ -22,13 +22,14 @@ _LONGEST_GRADIENT = 1.0
 _FIRST_LOOK = 8  # steps after which, and seconds, those of one are known well enough: the first ones warm up
 _FIRST_SECONDS = 0.2
 _STEPS_BETWEEN_LOOKS = 8
+_SHARE_BETWEEN_PLANS = 0.05  # of the seconds, after which the schedule is drawn again within an epoch
 # what each role's rate is multiplied by; weights are divided by the root of their inputs instead
 _RATES = {"scale": 0.6, "table": 0.3}
 _OTHER_RATE = 0.1
 _DECAYING = ("weight", "project", "head")
 _WORTH_A_GPU = 2e10
 """Multiply-adds of an epoch below which moving to a graphics card is not worth it."""
-_BLOCK_NUMBERS = 2**22  # of one layer's output at a time, when predicting
+_BLOCK_NUMBERS = 2**22  # of the largest array at a time, when predicting
 
 
 @contextlib.contextmanager
@@ -70,13 +71,22 @@ def train(
     ValueError
         Not one epoch ended with a finite loss.
     """
-    device = "cuda" if torch.cuda.is_available() and cost(architecture, shape) * len(rows.y) > _WORTH_A_GPU else "cpu"
-    with _threads(means.threads):
+
+    def trained_on(device: str) -> Trained:
         network = new_network(architecture, shape, device=device, seed=means.seed)
         _fit_to_rows(network, rows)
         if initial:
             network.take({name: array for name, array in initial.items() if name != "numbers/edges"})
         return _Training(network, recipe, means, _on(rows, device), _on(valid, device) if valid else None).run()
+
+    with _threads(means.threads):
+        if torch.cuda.is_available() and cost(architecture, shape) * len(rows.y) > _WORTH_A_GPU:
+            # the card may be too small, shared with others, or not what this torch was built for
+            with contextlib.suppress(RuntimeError):
+                return trained_on("cuda")
+            with contextlib.suppress(RuntimeError):
+                torch.cuda.empty_cache()
+        return trained_on("cpu")
 
 
 @torch.no_grad()
@@ -122,7 +132,8 @@ class _Training:
         self.steps_per_epoch = max(1, len(rows.y) // self.batch_size)  # the rest of an order waits for the next one
         whole = recipe.epochs * self.steps_per_epoch
         self.wanted = whole, min(means.exactly or recipe.epochs, recipe.epochs) * self.steps_per_epoch
-        self.steps, self.looked = 0, False
+        self.steps = 0
+        self.looked: float | None = None  # seconds on the deadline's clock at which the schedule was last drawn
         self.planned, self.last = self.wanted  # where the schedule and where the training end
         self.cut = False
         self.started = means.deadline.elapsed()
@@ -132,22 +143,27 @@ class _Training:
     def run(self) -> Trained:
         """Train to the end, to the end of the patience, or to that of the seconds."""
         losses: list[float] = []
-        best, kept, epoch = math.inf, self.network.weights(), 0
+        kept, epoch = self.network.weights(), 0
         while self.steps < self.last and not self._late():
             self._epoch()
             loss = self._validation() if self.valid is not None else -float(len(losses))
             if not math.isfinite(loss):
                 break  # it diverged: the best epoch so far is kept
             losses.append(loss)
-            settled = settled_loss(losses, self.recipe.epochs) if self.valid is not None else loss
-            if settled < best:
-                best, kept, epoch = settled, self.network.weights(), len(losses)
+            if not epoch or self._settled(losses) < self._settled(losses[:epoch]):
+                kept, epoch = self.network.weights(), len(losses)
             if len(losses) - epoch >= self.recipe.patience:
                 break
             self._plan_again()
         if not losses:
             raise ValueError("the network diverged")
         return Trained(kept, epoch, tuple(losses) if self.valid is not None else (), self.cut)
+
+    def _settled(self, losses: list[float]) -> float:
+        """Return what the last of some epochs is chosen by, under the schedule as it is drawn now."""
+        if self.valid is None:
+            return losses[-1]
+        return settled_loss(losses, round(self.planned / self.steps_per_epoch))
 
     def _epoch(self) -> None:
         """Go over the rows once in a new order, or until the plan or the seconds end."""
@@ -158,7 +174,7 @@ class _Training:
             self.steps += 1
             if self.steps == 1:
                 self.started = self.means.deadline.elapsed()  # the first one also wakes the library
-            if not self.looked and self.steps >= _FIRST_LOOK and self._taken() >= _FIRST_SECONDS:
+            if self._time_to_look():
                 self._plan_again()
             if self.steps >= self.last or (step % _STEPS_BETWEEN_LOOKS == 0 and self._late()):
                 return
@@ -178,8 +194,9 @@ class _Training:
         assert self.valid is not None
         self.network.eval()
         total, whole = 0.0, 0.0
-        for start in range(0, len(self.valid.y), _block(self.network.architecture)):
-            inputs, y, weight = self.valid.batch(slice(start, start + _block(self.network.architecture)))
+        block = _block(self.network.architecture, self.network.shape)
+        for start in range(0, len(self.valid.y), block):
+            inputs, y, weight = self.valid.batch(slice(start, start + block))
             answers = _answers(self.network(*inputs), classify=not y.is_floating_point()).double()
             if y.is_floating_point():
                 error = answers[:, 0] - y
@@ -200,6 +217,17 @@ class _Training:
         """Return the seconds of all steps but the first."""
         return self.means.deadline.elapsed() - self.started
 
+    def _time_to_look(self) -> bool:
+        """Whether to draw the schedule within an epoch: first early, then by and by, for it may be a long one."""
+        deadline = self.means.deadline
+        if not deadline.limited:
+            return False
+        if self.looked is None:
+            return self.steps >= _FIRST_LOOK and self._taken() >= _FIRST_SECONDS
+        if self.steps % _STEPS_BETWEEN_LOOKS:
+            return False
+        return deadline.elapsed() - self.looked >= _SHARE_BETWEEN_PLANS * deadline.total
+
     def _plan_again(self) -> None:
         """Draw the schedule together where the rest of it does not fit into the seconds, or apart again where it does.
 
@@ -208,7 +236,7 @@ class _Training:
         deadline = self.means.deadline
         if not deadline.limited:
             return
-        self.looked = True
+        self.looked = deadline.elapsed()
         per_step = self._taken() / max(self.steps - 1, 1)
         if self.steps < self.steps_per_epoch and self.valid is not None:  # a validation is still to come
             per_step *= 1 + len(self.valid.y) / (3 * len(self.rows.y))
@@ -291,10 +319,9 @@ def _answers(scores: Tensor, *, classify: bool) -> Tensor:
     return (torch.softmax(scores, dim=2) if classify else scores).mean(dim=1)
 
 
-def _block(architecture: Architecture) -> int:
-    """Return how many rows are predicted at a time."""
-    widest = max(block.width for block in architecture.blocks)
-    return max(64, min(8192, _BLOCK_NUMBERS // (widest * architecture.members)))
+def _block(architecture: Architecture, shape: InputShape) -> int:
+    """Return how many rows are predicted at a time: a multiple of 64, at all of which products were seen to agree."""
+    return max(64, min(8192, _BLOCK_NUMBERS // widest(architecture, shape) // 64 * 64))
 
 
 @torch.no_grad()
@@ -306,10 +333,10 @@ def predict(
     On one thread, whatever there are: products that are split between threads differ in their last bits.
     """
     with _threads(1):
-        network = loaded_network(architecture, shape, weights)
+        network, block = loaded_network(architecture, shape, weights), _block(architecture, shape)
         answers = []
-        for start in range(0, max(len(columns), 1), _block(architecture)):
-            part = columns.take(slice(start, start + _block(architecture)))  # type: ignore[arg-type]
+        for start in range(0, max(len(columns), 1), block):
+            part = columns.take(slice(start, start + block))  # type: ignore[arg-type]
             inputs = (torch.as_tensor(np.ascontiguousarray(x)) for x in (part.numbers, part.flags, part.codes))
             answers.append(_answers(network(*inputs), classify=classify).double().numpy())
     return np.concatenate(answers)
