@@ -17,6 +17,7 @@ from automl_cli.encoded import open_encoded
 from automl_cli.evaluate import open_run
 from automl_cli.families import find_families
 from automl_cli.features.frame import frame_from_table, frame_schema
+from automl_cli.members import OofCache, choose_members, out_of_fold
 from automl_cli.metrics import TaskKind
 from automl_cli.optimizer import Ways
 from automl_cli.proposing import way_of
@@ -25,6 +26,7 @@ from automl_cli.sources import thinned
 from automl_cli.space import default_pipelines, ways_of
 from automl_cli.table import read_tables
 from automl_cli.transfer.adaptation import adaptations, encoder_of, rows_of
+from automl_cli.trial import Success, read_journal
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 FEW = ("--folds", "3", "--include", "lightgbm", "--include", "linear")
@@ -151,6 +153,19 @@ def test_every_model_says_what_it_thinks_of_the_same_rows_of_the_source(folder: 
             assert np.corrcoef(said[:, 0], np.asarray(data.source.y)[rows])[0, 1] > 0.5, encoding  # type: ignore[union-attr]
             asked.add(encoding.partition(":")[2])
     assert asked >= {"", "pooled", "feature", "offset"}
+
+
+def test_what_is_said_of_the_model_is_of_the_targets_rows_alone(folder: Path, fitted: dict[str, Any]) -> None:
+    data, run = open_run(str(folder / "run")).data, folder / "run"
+    cache, trials = OofCache(run, data), read_journal(run / "journal.jsonl")
+    among = [trial for trial in trials if isinstance(trial, Success) and trial.complete]
+    assert cache.lent(among, cache.stack(among)) is not None, "the source's rows have a say"
+    chosen = choose_members(trials, cache)
+    assert chosen is not None
+    said, (y, _) = out_of_fold(chosen, cache), data.validated()
+    assert len(said) == 60
+    assert chosen.loss == pytest.approx(data.metric.loss(y, said, None))
+    assert fitted["score"] == pytest.approx(chosen.shown_loss)
 
 
 def test_the_same_command_gives_the_same_model(command: Command, folder: Path, fitted: dict[str, Any]) -> None:
