@@ -6,13 +6,16 @@ those of its family: names that share their first word), by its normalised regre
 seconds of one core: (best so far - best known) / (LightGBM's default - best known), clipped to 0..1, 1 before the
 first result.
 
-usage: python benchmarks/similarity.py STORE [--first 1 3 5 10] [--seconds 5 20] [--only NAME ...]
+usage: python benchmarks/similarity.py STORE [--first 1 3 5 10] [--seconds 5 20] [--only NAME ...] [--plot FILE.svg]
+
+The plot shows the same after each of the first trials and after 1 to 60 seconds, of a few lists.
 """
 
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 from scipy.optimize import nnls
@@ -31,6 +34,15 @@ from automl_cli.trial import Pipeline
 from benchmarks.recall import Measured, measured
 
 MOST = 16
+SHIPPED = "ten features, to default"
+DRAWN = {
+    "fixed": "fixed portfolio",
+    "random": "random pipelines of the list",
+    "global": "best list for all",
+    SHIPPED: "neighbours by ten features (shipped)",
+}
+FIRST_DRAWN = tuple(range(1, 17))
+SECONDS_DRAWN = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 14.0, 20.0, 30.0, 40.0, 60.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,6 +223,54 @@ def chosen(archive: Archive, i: int, variant: tuple[Similarity, str, float]) -> 
     return [*(int(here[p]) for p in found.order), *archive.fixed]
 
 
+def judged_all(
+    archives: Sequence[Archive], first: Sequence[int], seconds: Sequence[float], variants: Sequence[str], seeds: int
+) -> dict[str, list[Array]]:
+    """Return what `judged` says of each dataset, by list: the fixed portfolio, random orders, and variants."""
+    rows: dict[str, list[Array]] = {"fixed": [], "random": []}
+    rng = np.random.default_rng(0)
+    for one in archives:
+        for i in range(len(one.names)):
+            rows["fixed"].append(judged(one, i, one.fixed, first, seconds))
+            orders = [rng.permutation(len(one.pipelines)) for _ in range(seeds)]
+            rows["random"].append(np.mean([judged(one, i, order.tolist(), first, seconds) for order in orders], axis=0))
+            for name in variants:
+                if name in VARIANTS:
+                    rows.setdefault(name, []).append(judged(one, i, chosen(one, i, VARIANTS[name]), first, seconds))
+    return rows
+
+
+def draw(rows: dict[str, list[Array]], path: Path) -> None:
+    """Draw mean regrets, with the standard error of what is shipped as a band."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context({"svg.hashsalt": "similarity", "svg.fonttype": "none", "font.size": 9}):
+        figure = Figure(figsize=(9, 3.6), layout="constrained")
+        for axes, x, label in zip(
+            figure.subplots(1, 2, sharey=True),
+            (FIRST_DRAWN, SECONDS_DRAWN),
+            ("trials", "seconds of one core"),
+            strict=True,
+        ):
+            part = slice(0, len(FIRST_DRAWN)) if x is FIRST_DRAWN else slice(len(FIRST_DRAWN), None)
+            for name, title in DRAWN.items():
+                values = np.array(rows[name])[:, part]
+                mean, error = values.mean(axis=0), values.std(axis=0) / np.sqrt(len(values))
+                axes.plot(x, mean, label=title)
+                if name == SHIPPED:
+                    axes.fill_between(x, mean - error, mean + error, alpha=0.2, color="C3")
+            axes.set_xscale("log")
+            axes.set_xticks([1, 3, 10, *([30, 60] if x is SECONDS_DRAWN else [])])
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.minorticks_off()
+            axes.set_xlabel(label)
+        figure.axes[0].set_ylabel("mean normalised regret")
+        figure.axes[0].set_ylim(0, 1)
+        figure.axes[1].legend()
+        figure.savefig(path, metadata={"Date": None})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("store")
@@ -218,21 +278,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, nargs="+", default=[5.0, 20.0])
     parser.add_argument("--only", nargs="+")
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--plot", type=Path)
     arguments = parser.parse_args()
     items = measured(open_store(f"sqlite:///{arguments.store}", create_missing=False))
     archives = [archive(items, kind) for kind in TaskKind if sum(i.dataset.kind is kind for i in items) > 3]
     first, seconds = arguments.first, arguments.seconds
-    rows: dict[str, list[Array]] = {"fixed": [], "random": []}
-    rng = np.random.default_rng(0)
-    for one in archives:
-        for i in range(len(one.names)):
-            rows["fixed"].append(judged(one, i, one.fixed, first, seconds))
-            orders = [rng.permutation(len(one.pipelines)) for _ in range(arguments.seeds)]
-            rows["random"].append(np.mean([judged(one, i, order.tolist(), first, seconds) for order in orders], axis=0))
-            for name, variant in VARIANTS.items():
-                if not arguments.only or name in arguments.only:
-                    order = chosen(one, i, variant)
-                    rows.setdefault(name, []).append(judged(one, i, order, first, seconds))
+    if arguments.plot is not None:
+        draw(judged_all(archives, FIRST_DRAWN, SECONDS_DRAWN, list(DRAWN), arguments.seeds), arguments.plot)
+        return
+    rows = judged_all(archives, first, seconds, arguments.only or list(VARIANTS), arguments.seeds)
     sizes = ", ".join(f"{len(one.names)} of {len(one.pipelines)} pipelines" for one in archives)
     print(f"datasets of each kind: {sizes}; mean normalised regret (standard error against global)")
     head = [f"k = {k}" for k in first] + [f"{s:g} s" for s in seconds]
