@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 
 from automl_cli.errors import BadData
 from automl_cli.metrics import Array
+from automl_cli.table.markers import meant_labels
 from automl_cli.table.notation import PLAIN, Notation, notations, numbers_of
-from automl_cli.table.reading import meant_labels
 
 # texts that mean: not known (compared without blanks around them)
 MISSING_LABELS = ("", "?", "-", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NaT", "NULL", "null", "None", "<NA>", "\\N")

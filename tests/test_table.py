@@ -306,7 +306,7 @@ cell = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]) | s
 def test_any_text_comes_back_as_written(tmp_path_factory, cells):
     import csv
 
-    from automl_cli.table.reading import MISSING
+    from automl_cli.table.markers import MISSING
 
     path = tmp_path_factory.mktemp("cells") / "data.csv"
     with path.open("w", newline="", encoding="utf-8") as file:

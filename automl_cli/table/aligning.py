@@ -13,7 +13,8 @@ from automl_cli.table.blocks import read_blocks
 from automl_cli.table.columns import Table, coded, to_numbers, to_times
 from automl_cli.table.fitting import AS_TEXT, near_names, short_name
 from automl_cli.table.layout import Layout
-from automl_cli.table.reading import layout_of, meant_markers, read_raw, without_markers
+from automl_cli.table.markers import meant_markers, without_markers
+from automl_cli.table.reading import layout_of, read_raw
 from automl_cli.table.schema import CODED, UNUSED, Column, Kind, Notice, Remark, Schema, gather
 from automl_cli.table.source import Content, open_content
 
