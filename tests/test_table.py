@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from automl_cli.errors import BadData, SchemaMismatch, TargetNotFound, UsageError
-from automl_cli.table import Column, Kind, Schema, read_table, read_with_schema
+from automl_cli.table import Column, Kind, Schema, align, read_table, read_tables, read_with_schema
 
 PLAIN = "x,color,y\n1,red,a\n2.5,blue,b\n,red,a\n"
 
@@ -204,16 +204,37 @@ def test_parquet_reads_like_csv(csv_file, tmp_path):
 
 
 def test_durations_of_parquet_are_seconds(tmp_path):
-    """As pandas writes the difference of two dates; also where the column is the target."""
-    seconds = [*range(0, 90_000, 1_500), None]
+    """As pandas writes the difference of two dates, of more than 104 days too; also where the column is the target."""
+    seconds = [*range(0, 40_000_000, 700_000), None]
     for unit, factor in (("s", 1), ("ms", 10**3), ("us", 10**6), ("ns", 10**9)):
         spans = pa.array([None if s is None else s * factor for s in seconds], pa.duration(unit))
         pyarrow.parquet.write_table(pa.table({"span": spans, "y": range(len(seconds))}), tmp_path / "t.parquet")
         table = read_table(tmp_path / "t.parquet")
         assert table.schema.column("span").kind is Kind.NUMERIC
         np.testing.assert_array_equal(table.numbers("span"), [*seconds[:-1], np.nan])
+        (block,) = align(tmp_path / "t.parquet", table.schema).blocks(1 << 20)
+        np.testing.assert_array_equal(block.table.numbers("span"), table.numbers("span"))
         labels = read_table(tmp_path / "t.parquet", target="span").texts("span")
         assert [float(label) for label in labels[:-1]] == seconds[:-1]
+
+
+@pytest.mark.parametrize("name", ["uuid", "json_"])
+def test_uuids_and_json_of_parquet_are_bytes_and_texts_by_another_name(tmp_path, name):
+    stored = [bytes([0xF0 + i % 3]) * 16 if name == "uuid" else f'{{"a":{i % 3}}}' for i in range(30)]
+    cells = [cell.hex() if name == "uuid" else cell for cell in stored]
+    path = tmp_path / "t.parquet"
+    pyarrow.parquet.write_table(pa.table({"c": pa.array(stored, getattr(pa, name)()), "x": range(30)}), path)
+    table = read_table(path)
+    assert table.schema.column("c").categories == tuple(sorted(set(cells)))
+    assert read_with_schema(path, table.schema, verbatim=["c"]).texts("c") == cells
+
+
+def test_long_ids_of_two_tables_are_joined_where_one_lacks_a_cell(csv_file):
+    ids = [2**60 + 37 * i for i in range(30)]
+    first = csv_file("account,y\n" + rows(30, lambda i: f"{ids[i]},{i % 2}"), "a.csv")
+    second = csv_file("account,y\n" + rows(30, lambda i: f"{ids[i] if i else ''},{i % 2}"), "b.csv")
+    for k, table in enumerate(read_tables(first, [second], target="y")):
+        np.testing.assert_allclose(table.numbers("account"), [np.nan if k else ids[0], *ids[1:]])
 
 
 def test_a_target_of_numbers_is_not_called_text(csv_file):
@@ -462,6 +483,33 @@ def test_dates_are_read_as_what_they_are(csv_file, case):
     np.testing.assert_array_equal(read_with_schema(path, table.schema).days("d"), table.days("d"))
 
 
+CLOCK_WAYS = {
+    "9:05:30": "{h}:{m:02d}:{s:02d}",
+    "09:05:30": "{h:02d}:{m:02d}:{s:02d}",
+    "9:05": "{h}:{m:02d}",
+    "9:05 AM": "{half}:{m:02d} {side}",
+    "9:05:30AM": "{half}:{m:02d}:{s:02d}{side}",
+}
+
+
+@pytest.mark.parametrize("way", CLOCK_WAYS)
+def test_times_of_day_are_read_however_a_clock_writes_them(csv_file, way):
+    days = np.round(np.random.default_rng(0).random(300) * 86_400) / 86_400
+    if way.count(":") == 1:
+        days = np.floor(days * 1440) / 1440
+    cells = []
+    for minute, second in (divmod(round(day * 86_400), 60) for day in days):
+        h, m = divmod(minute, 60)
+        cells.append(CLOCK_WAYS[way].format(h=h, m=m, s=second, half=(h - 1) % 12 + 1, side="PM" if h > 11 else "AM"))
+    path = csv_file("t,x\n" + rows(300, lambda i: f"{cells[i]},{i % 7}") + "unknown,1\n")
+    table = read_table(path)
+    assert table.schema.column("t").kind is Kind.DATETIME
+    np.testing.assert_allclose(table.days("t"), [*days, np.nan], atol=1e-9)
+    np.testing.assert_array_equal(read_with_schema(path, table.schema).days("t"), table.days("t"))
+    other = read_with_schema(csv_file("t,x\n21:30:00,1\nunknown,1\n9:30 PM,2\n"), table.schema)
+    np.testing.assert_allclose(other.days("t"), [21.5 / 24, np.nan, 21.5 / 24])
+
+
 def test_one_odd_cell_does_not_change_how_the_other_dates_are_read(csv_file):
     stamps = [f"2024-01-{i % 28 + 1:02d}T{i % 24:02d}:00:00.250-05:00" for i in range(300)]
     plain = read_table(csv_file("d\n" + "\n".join(stamps) + "\n"))
@@ -526,6 +574,15 @@ def test_kinds_can_be_chosen(zoo):
     assert "uuid" not in table.schema
     with pytest.raises(UsageError, match="a boolean has two"):
         read_table(zoo, kinds={"color": Kind.BOOLEAN})
+
+
+@pytest.mark.parametrize("per_second", [1, 10**3, 10**6, 10**9])
+def test_numbers_that_count_from_1970_are_read_in_the_unit_that_fits(csv_file, per_second):
+    start, step = 1_700_000_000 * per_second, 86_400 * per_second
+    path = csv_file("t,x\n" + rows(40, lambda i: f"{start + i * step},{i % 7}"))
+    table = read_table(path, kinds={"t": Kind.DATETIME})
+    np.testing.assert_allclose(table.days("t"), 1_700_000_000 / 86_400 + np.arange(40), rtol=1e-12)
+    np.testing.assert_array_equal(read_with_schema(path, table.schema).days("t"), table.days("t"))
 
 
 def test_schema_survives_json(zoo):

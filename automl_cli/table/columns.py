@@ -13,8 +13,7 @@ from automl_cli.table.kinds import Facts, Verdict
 from automl_cli.table.notation import PLAIN, Notation, numbers_of
 from automl_cli.table.schema import CODED, Column, Kind, Notice, Remark, Schema
 from automl_cli.table.values import (
-    CLOCK,
-    SHORT_CLOCK,
+    CLOCKS,
     Array,
     days_of,
     each_distinct,
@@ -239,8 +238,8 @@ def to_times(name: str, column: pa.ChunkedArray, form: str) -> tuple[pa.ChunkedA
             return pa.chunked_array([epoch_times(chunk, form) for chunk in column.chunks], pa.timestamp("us")), []
         column = (column.cast(pa.int64(), safe=False) if pa.types.is_floating(kind) else column).cast(pa.string())
     read = each_distinct(column, lambda texts: times_of(texts, form))
-    # The same dates in the unmistakable format are as good, and so are times of day without seconds.
-    others = ("", SHORT_CLOCK) if form == CLOCK else ("",) if form else ()
+    # The same dates in the unmistakable format are as good, and so are times of day in another one.
+    others = ("", *CLOCKS) if form in CLOCKS else ("",) if form else ()
     for other in (*others, *([form.replace("%y", "%Y")] if "%y" in form else ())):
         if read.null_count > column.null_count:
             read = pc.coalesce(read, each_distinct(column, partial(times_of, form=other)))

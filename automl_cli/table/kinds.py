@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from automl_cli.table.notation import PLAIN, Notation, notations, numbers_of
 from automl_cli.table.schema import Kind
-from automl_cli.table.values import CLOCK, DATETIME_FORMATS, LONG_FORMATS, SHORT_FORMATS, times_of
+from automl_cli.table.values import CLOCK, DATETIME_FORMATS, LONG_FORMATS, SHORT_FORMATS, epoch_unit, times_of
 
 MANY = 50
 """More distinct values than this make a category a high-cardinality one."""
@@ -412,8 +412,7 @@ def chosen(facts: Facts, kind: Kind) -> Verdict:
     if kind is Kind.DATETIME:
         if facts.is_number and facts.n_filled:
             compact = compact_dates(facts)
-            # 100 billion seconds after 1970 is the year 5138: larger numbers count milliseconds.
-            epoch = "epoch_ms" if max(abs(v) for v in facts.bounds) > 1e11 else "epoch_s"
+            epoch = epoch_unit(max(abs(v) for v in facts.bounds))
             return Verdict(kind, reason, datetime_format=compact.datetime_format if compact else epoch)
         if facts.is_text:
             return Verdict(kind, reason, datetime_format=facts.datetime_format or "")

@@ -353,12 +353,15 @@ def plain_types(table: pa.Table, text: Collection[str], file: str, *, raw: bool)
 
 
 def _plain(column: pa.ChunkedArray, as_text: bool, file: str, name: str, *, raw: bool) -> pa.ChunkedArray:
+    if isinstance(column.type, pa.BaseExtensionType):  # UUIDs, JSON: bytes and texts by another name
+        column = column.cast(column.type.storage_type)
     kind = column.type
     if pa.types.is_dictionary(kind):
         column = column.cast(kind.value_type)
         kind = column.type
     if pa.types.is_duration(kind):
-        column = pc.divide(column.cast(pa.int64()).cast(pa.float64()), PER_SECOND[kind.unit])
+        # Not safe: arrow refuses integers beyond 2**53, which are 104 days in nanoseconds.
+        column = pc.divide(column.cast(pa.int64()).cast(pa.float64(), safe=False), PER_SECOND[kind.unit])
     if pa.types.is_fixed_size_binary(kind):
         column = _of_fixed_size(column)
     elif pa.types.is_binary_view(kind) or pa.types.is_large_binary(kind):

@@ -43,8 +43,8 @@ class Column:
     decimal : str
         ``,`` where numbers are written with a decimal comma.
     datetime_format : str
-        How points in time are written, as for ``strptime``; ``epoch_s`` and ``epoch_ms`` count from 1970;
-        empty for ISO 8601.
+        How points in time are written, as for ``strptime``; ``epoch_s``, ``_ms``, ``_us`` and ``_ns`` count from
+        1970; empty for ISO 8601.
     grouping, prefix, suffix : str
         What stands between the thousands of numbers and beside them; see `Notation`.
     """
