@@ -548,6 +548,31 @@ def test_an_index_may_be_a_measurement(csv_file, name, make, kind):
     )
 
 
+@pytest.mark.parametrize("name", ["", '""', "Unnamed: 0", "Unnamed: 0.1", "__index_level_0__"])
+def test_the_index_that_pandas_writes_beside_a_part_of_its_rows_is_not_learned_from(csv_file, name):
+    rng = np.random.default_rng(0)
+    index, x = rng.choice(900, 500, replace=False), rng.random(500)
+    table = read_table(csv_file(f"{name},x\n" + rows(500, lambda i: f"{index[i]},{x[i]}")))
+    assert table.schema.columns[0].kind is Kind.ID
+    assert "row index" in table.schema.columns[0].reason
+    assert read_with_schema(csv_file("x\n0.5\n0.25\n"), table.schema).n_rows == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("column_1", lambda i: i * i * 37 % 100_003),  # a name in the file
+        ("x1", lambda i: i * i * 37 % 100_003),
+        ("", lambda i: i * i * 37 % 100_003 + 0.5),
+        ("", lambda i: i * i % 40),
+        ("", lambda i: i * i * 37 % 100_003 - 40),
+    ],
+)
+def test_numbers_are_no_index_unless_all_says_so(csv_file, name, make):
+    path = csv_file(f"{name},y\n" + rows(60, lambda i: f"{make(i)},{i % 5}"))
+    assert read_table(path).schema.columns[0].kind is Kind.NUMERIC
+
+
 def test_year_is_not_an_id(csv_file):
     table = read_table(csv_file("year,x\n" + rows(40, lambda i: f"{1980 + i},{i % 5}")))
     assert table.schema.column("year").kind is Kind.NUMERIC

@@ -1,9 +1,9 @@
 """CSV or Parquet to a table of columns, each with a kind and the reason for it.
 
 Reading order: ``schema`` (the words), ``source`` (bytes), ``layout`` (separator, header), ``markers`` (missing cells),
-``reading`` (cells), ``notation`` (numbers from texts), ``values`` (dates), ``kinds`` (the routes), ``columns``
-(`Table`), ``fitting`` (`read_table`), ``joining`` (`read_tables`), ``blocks`` (cells piece by piece), ``aligning``
-(`read_with_schema`, `align`).
+``reading`` (cells), ``notation`` (numbers from texts), ``values`` (dates), ``facts`` (what may be asked of a column),
+``kinds`` (the routes), ``columns`` (`Table`), ``fitting`` (`read_table`), ``joining`` (`read_tables`), ``blocks``
+(cells piece by piece), ``aligning`` (`read_with_schema`, `align`).
 """
 
 from automl_cli.table.aligning import Aligned, Block, align, read_with_schema

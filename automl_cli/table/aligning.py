@@ -242,7 +242,7 @@ def _with_decimal(layout: Layout, used: Sequence[Column]) -> Layout:
     """Where a short file does not tell its decimal mark, it is the training's."""
     if layout.decimal or not any(column.decimal == "," for column in used):
         return layout
-    return Layout(layout.names, layout.separator, layout.offset, layout.lines, ",", layout.notices)
+    return replace(layout, decimal=",")
 
 
 def _extra(layout: Layout, known: set[str], kept: Iterable[str]) -> list[Notice]:

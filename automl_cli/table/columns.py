@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from automl_cli.table.kinds import Facts, Verdict
+from automl_cli.table.facts import Facts
+from automl_cli.table.kinds import Verdict
 from automl_cli.table.notation import PLAIN, Notation, numbers_of
 from automl_cli.table.schema import CODED, Column, Kind, Notice, Remark, Schema
 from automl_cli.table.values import (

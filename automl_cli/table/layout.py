@@ -32,6 +32,8 @@ class Layout:
         Lines before the first row.
     decimal : str
         ``,`` or ``.``; empty where the first lines do not tell.
+    unnamed : bool
+        Whether the first column has no name in the file.
     """
 
     names: tuple[str, ...]
@@ -40,6 +42,7 @@ class Layout:
     lines: int = 0
     decimal: str = ""
     notices: tuple[Notice, ...] = ()
+    unnamed: bool = False
 
 
 def sniff(content: Content) -> Layout:
@@ -54,7 +57,8 @@ def sniff(content: Content) -> Layout:
     if len(rows[0]) > 1 and all(NUMBER.fullmatch(cell) for cell in rows[0]):
         message = f"the first line of {content.name} holds numbers only, yet it is taken for the header"
         notices.append(Notice("header", message))
-    return Layout(names, separator, offset, lines, _decimal(rows[1:], separator), tuple(notices))
+    decimal, unnamed = _decimal(rows[1:], separator), not rows[0][0].strip()
+    return Layout(names, separator, offset, lines, decimal, tuple(notices), unnamed)
 
 
 def unique_names(cells: list[str]) -> tuple[tuple[str, ...], list[Notice]]:

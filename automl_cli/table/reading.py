@@ -56,7 +56,7 @@ def layout_of(content: Content) -> Layout:
         except (pa.ArrowException, OSError) as error:
             raise BadData(f"{content.name} is a damaged Parquet file", hint="get the file again") from error
     names, notices = unique_names(schema.names)
-    return Layout(names, notices=tuple(notices))
+    return Layout(names, notices=tuple(notices), unnamed=bool(names) and not schema.names[0].strip())
 
 
 def read_cells(
