@@ -68,6 +68,59 @@ def test_numbers_are_read_as_what_they_are(tmp_path: Path, case: str) -> None:
     np.testing.assert_array_equal(read_with_schema(path, schema).numbers("x"), table.numbers("x"))
 
 
+EUROPEAN = [f"{v:,}".replace(",", ".") for v in MANY]
+
+
+def in_columns(path: Path, **columns: list[str]) -> Path:
+    lines = [";".join(columns), *(";".join(cells) for cells in zip(*columns.values(), strict=True))]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        {},
+        {"year": [str(1990 + i) for i in range(len(MANY))]},
+        {"price": [f"{v},5" for v in MANY], "again": EUROPEAN, "more": EUROPEAN},
+    ],
+)
+def test_points_between_thousands_in_a_file_without_or_with_few_decimals(
+    tmp_path: Path, others: dict[str, list[str]]
+) -> None:
+    path = in_columns(tmp_path / "d.csv", x=EUROPEAN, y=EUROPEAN, **others)
+    table = read_table(path, target="y")
+    assert table.numbers("x").tolist() == MANY
+    assert table.numbers("y").tolist() == MANY
+    assert make_task(table.texts("y"), target="y", notation=table.schema.column("y").notation)[0].y.tolist() == MANY
+    assert read_with_schema(path, table.schema).numbers("x").tolist() == MANY
+    few = in_columns(tmp_path / "few.csv", x=["950", "1.234"], **{name: cells[:2] for name, cells in others.items()})
+    assert read_with_schema(few, table.schema, optional=["y"]).numbers("x").tolist() == [950, 1234]
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["1.234", "950", "2.5", "812", "777"] * 9,
+        ["1.234", "950", "0.125", "812", "777"] * 9,
+        ["1.234", "950", "1250", "812", "777"] * 9,
+        ["1.234", "950", "2.5e-1", "812", "777"] * 9,
+        ["1.234", "2.345", "95", "812", "3.456"] * 9,
+    ],
+)
+def test_real_decimals_stay_what_they_are(tmp_path: Path, cells: list[str]) -> None:
+    assert read_table(in_columns(tmp_path / "d.csv", x=cells, y=cells)).numbers("x").tolist() == [
+        float(c) for c in cells
+    ]
+
+
+def test_decimals_beside_a_column_of_thousands_stay_decimals(tmp_path: Path) -> None:
+    decimals = [f"{1 + i % 9}.{125 + i * i % 800}" for i in range(len(MANY))]
+    table = read_table(in_columns(tmp_path / "d.csv", x=EUROPEAN, share=decimals))
+    assert table.numbers("x").tolist() == MANY
+    assert table.numbers("share").tolist() == [float(cell) for cell in decimals]
+
+
 NAMES = {
     "codes after a letter": ["C85", "A101", "B20", "C7", "D33"] * 9,
     "kinds of drive": ["2WD", "4WD"] * 20,
