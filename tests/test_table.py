@@ -84,6 +84,35 @@ def test_encodings(csv_file, encoding):
     assert table.texts("stadt") == ["Köln", "Málaga", "Köln"]
 
 
+@pytest.mark.parametrize("chunk", [1 << 20, 7, 1])
+@pytest.mark.parametrize("cut", ["1,M\xc3\n", "1,M\xfcnchen\n", "1,M\xc3"])
+def test_a_letter_that_was_cut_does_not_change_all_others(csv_file, monkeypatch, chunk, cut):
+    monkeypatch.setattr("automl_cli.table.source.CHUNK", chunk)
+    text = "x,größe\n" + "1,Köln\n2,Málaga\ufffd\n" * 15
+    table = read_table(csv_file(text.encode() + cut.encode("latin-1")))
+    assert table.schema.names == ("x", "größe")
+    assert table.texts("größe")[:2] == ["Köln", "Málaga\ufffd"]
+    assert table.texts("größe")[-1][:2] == "M\ufffd"
+    (notice,) = table.notices
+    assert "1 place of data.csv cannot be read as UTF-8" in notice.message
+
+
+@pytest.mark.parametrize("chunk", [1 << 20, 7])
+def test_latin_1_stays_what_it_is(csv_file, monkeypatch, chunk):
+    monkeypatch.setattr("automl_cli.table.source.CHUNK", chunk)
+    words = ["Köln", "Málaga", "Ærø", "Ã¼", "São Tomé"]
+    table = read_table(csv_file(("c,x\n" + rows(100, lambda i: f"{words[i % 5]},{i}")).encode("latin-1")))
+    assert table.texts("c")[:5] == words
+    assert "Latin-1" in table.notices[0].message
+
+
+def test_signs_for_what_could_not_be_read_are_letters_like_others(csv_file, monkeypatch):
+    monkeypatch.setattr("automl_cli.table.source.CHUNK", 7)
+    table = read_table(csv_file("c,x\n" + rows(50, lambda i: f"a{'b' * (i % 5)}\ufffd,{i}")))
+    assert table.texts("c")[:2] == ["a\ufffd", "ab\ufffd"]
+    assert table.notices == ()
+
+
 def test_quotes_separators_and_line_breaks_in_cells(csv_file):
     table = read_table(csv_file('a,"b\nc"\n1,"x, ""y""\nz"\n2,w\n3,\n'), verbatim=["b\nc"])
     assert table.texts("b\nc") == ['x, "y"\nz', "w", None]
