@@ -10,6 +10,7 @@ from automl_cli.table.aligning import Aligned, Block, align, read_with_schema
 from automl_cli.table.columns import Table
 from automl_cli.table.fitting import column_names, read_table
 from automl_cli.table.joining import read_tables, under
+from automl_cli.table.kinds import is_id_name
 from automl_cli.table.schema import CODED, UNUSED, Column, Kind, Notice, Remark, Schema, added_up, gather
 from automl_cli.table.writing import csv_writer, write_csv
 
@@ -29,6 +30,7 @@ __all__ = [
     "column_names",
     "csv_writer",
     "gather",
+    "is_id_name",
     "read_table",
     "read_tables",
     "read_with_schema",

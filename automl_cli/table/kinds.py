@@ -256,13 +256,13 @@ def chosen(facts: Facts, kind: Kind) -> Verdict:
     return Verdict(kind, reason)
 
 
-def is_id_name(name: str) -> bool:
-    """Whether a column's name says that it holds an identifier.
+def is_id_name(name: str, *, measured: bool = True) -> bool:
+    """Whether a column's name says that it holds an identifier; one that ends in ``_index`` may be ``measured``.
 
     >>> [is_id_name(name) for name in ("customer_id", "PassengerId", "ID", "humid", "paid")]
     [True, True, True, False, False]
     """
-    return bool(ID_NAME.search(name) or CAMEL_ID.search(name))
+    return bool(ID_NAME.search(name) or CAMEL_ID.search(name)) and (measured or not MEASURED_INDEX.search(name))
 
 
 def _short(value: object) -> str:
