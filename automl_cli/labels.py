@@ -9,11 +9,11 @@ import pyarrow.compute as pc
 
 from automl_cli.errors import BadData
 from automl_cli.metrics import Array
-from automl_cli.table.markers import meant_labels
-from automl_cli.table.notation import PLAIN, Notation, notations, numbers_of
+from automl_cli.table.markers import MARKERS, meant_labels
+from automl_cli.table.notation import PLAIN, Notation, notations, numbers_of, trimmed_numbers
 
 # texts that mean: not known (compared without blanks around them)
-MISSING_LABELS = ("", "?", "-", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NaT", "NULL", "null", "None", "<NA>", "\\N")
+MISSING_LABELS = ("", *MARKERS)
 
 
 def read_truth(labels: Any, target: str, classes: Sequence[str], notation: Notation = PLAIN) -> tuple[Array, Array]:
@@ -168,6 +168,6 @@ def values_of(texts: Any, written: Notation) -> Array:
 
 def _cast(texts: Any) -> Any:
     try:
-        return pc.cast(pc.utf8_trim_whitespace(texts), pa.float64())
+        return pc.cast(trimmed_numbers(texts), pa.float64())
     except pa.ArrowInvalid:
         return None

@@ -137,7 +137,27 @@ def test_decimal_comma(csv_file, separator):
 
 @pytest.mark.parametrize(
     "marker",
-    ["?", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NaT", "<NA>", "\\N", "null", "NULL", "None", "-", "", " ", " ?"],
+    [
+        "?",
+        "NA",
+        "N/A",
+        "n/a",
+        "#N/A",
+        "NaN",
+        "nan",
+        "NaT",
+        "<NA>",
+        "\\N",
+        "null",
+        "NULL",
+        "None",
+        "-",
+        "",
+        " ",
+        " ?",
+        "#DIV/0!",
+        "#NAME?",
+    ],
 )
 def test_missing_markers(csv_file, marker):
     table = read_table(csv_file(f"x,c\n1,red\n{marker},{marker}\n2,blue\n3,red\n"))

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from automl_cli.table.facts import Facts
 from automl_cli.table.kinds import Verdict
-from automl_cli.table.notation import PLAIN, Notation, numbers_of
+from automl_cli.table.notation import PLAIN, Notation, limits_of, numbers_of
 from automl_cli.table.schema import CODED, Column, Kind, Notice, Remark, Schema
 from automl_cli.table.values import (
     CLOCKS,
@@ -206,6 +206,7 @@ def to_numbers(name: str, column: pa.ChunkedArray, notation: Notation) -> tuple[
         read = _plain_numbers(column) if notation == PLAIN else None
         if read is None:
             read = each_distinct(column, lambda texts: numbers_of(texts, notation))
+            read, remarks = _with_limits(name, column, read, notation)
         remarks += _unread(name, column, read, "a number")
         column = read
     if pa.types.is_floating(column.type):
@@ -216,6 +217,21 @@ def to_numbers(name: str, column: pa.ChunkedArray, notation: Notation) -> tuple[
             column = pc.if_else(finite, column, None)
             remarks.append(Remark("infinities", name, ", taken for missing", n_infinite, "infinite number"))
     return column, remarks
+
+
+def _with_limits(
+    name: str, column: pa.ChunkedArray, read: pa.ChunkedArray, notation: Notation
+) -> tuple[pa.ChunkedArray, list[Remark]]:
+    """Read what says that a number is below or above another, such as ``<0.01``, as this one, with a remark."""
+    if read.null_count == column.null_count:
+        return read, []
+    more = pc.coalesce(read, each_distinct(column, lambda texts: limits_of(texts, notation)))
+    n_limits = read.null_count - more.null_count
+    if not n_limits:
+        return read, []
+    example = column.filter(pc.and_(pc.is_null(read), pc.is_valid(more)))[0].as_py()
+    text = f" with a limit in place of a number, such as {example[:40]!r}; read as that number"
+    return more, [Remark("limits", name, text, n_limits)]
 
 
 def _plain_numbers(texts: pa.ChunkedArray) -> pa.ChunkedArray | None:

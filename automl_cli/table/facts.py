@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from automl_cli.table.notation import Notation, notations, numbers_of
+from automl_cli.table.notation import Notation, limits_of, notations, numbers_of
 from automl_cli.table.values import DATETIME_FORMATS, LONG_FORMATS, SHORT_FORMATS, times_of
 
 ENOUGH_ROWS = 20
@@ -146,6 +146,9 @@ class Facts:
         if not len(cells):
             return False
         numbers = numbers_of(cells, notation)
+        limits = limits_of(cells, notation)  # <0.01 among numbers is nearly one
+        if ENOUGH_ROWS <= len(cells) - numbers.null_count >= len(cells) - limits.null_count:
+            numbers = pc.coalesce(numbers, limits)
         n_others = int(numbers.null_count)
         if not n_others:
             return True

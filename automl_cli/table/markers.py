@@ -7,7 +7,9 @@ import pyarrow.compute as pc
 
 from automl_cli.table.notation import numbers_of
 
-MARKERS = ("?", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NaT", "null", "NULL", "None", "<NA>", "\\N", "-")
+FAILED = ("#DIV/0!", "#VALUE!", "#REF!", "#NUM!", "#NAME?", "#NULL!")
+"""What a spreadsheet shows in place of a result."""
+MARKERS = ("?", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NaT", "null", "NULL", "None", "<NA>", "\\N", "-", *FAILED)
 # A blank after the separator is common; numbers are trimmed by arrow, markers are not.
 MISSING = ("", " ", "  ", *MARKERS, *(f" {marker}" for marker in MARKERS), *(f"{marker} " for marker in MARKERS))
 ANSWERS = {"yes", "no", "y", "n", "true", "false", "t", "f"}
