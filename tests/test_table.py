@@ -622,6 +622,12 @@ def test_numbers_are_no_index_unless_all_says_so(csv_file, name, make):
     assert read_table(path).schema.columns[0].kind is Kind.NUMERIC
 
 
+def test_hexadecimal_ids_that_look_like_endless_numbers_are_ids(csv_file):
+    cells = [f"{i:02d}e45678" if i % 10 == 0 else f"{i:02d}ab45{i:02d}" for i in range(90)]
+    table = read_table(csv_file("code,x\n" + rows(90, lambda i: f"{cells[i]},{i % 7}")))
+    assert table.schema.column("code").kind is Kind.ID
+
+
 def test_year_is_not_an_id(csv_file):
     table = read_table(csv_file("year,x\n" + rows(40, lambda i: f"{1980 + i},{i % 5}")))
     assert table.schema.column("year").kind is Kind.NUMERIC
