@@ -9,11 +9,11 @@ import pyarrow.compute as pc
 
 from automl_cli.errors import BadData
 from automl_cli.metrics import Array
-from automl_cli.table.notation import PLAIN, Notation, notations, numbers_of
-from automl_cli.table.reading import meant_labels
+from automl_cli.table.markers import MARKERS, meant_labels
+from automl_cli.table.notation import PLAIN, Notation, notations, numbers_of, trimmed_numbers
 
 # texts that mean: not known (compared without blanks around them)
-MISSING_LABELS = ("", "?", "-", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NaT", "NULL", "null", "None", "<NA>", "\\N")
+MISSING_LABELS = ("", *MARKERS)
 
 
 def read_truth(labels: Any, target: str, classes: Sequence[str], notation: Notation = PLAIN) -> tuple[Array, Array]:
@@ -39,8 +39,8 @@ def read_truth(labels: Any, target: str, classes: Sequence[str], notation: Notat
     BadData
         No row has a target, or one has a label that the model does not know, or that is no number.
     """
-    cells = cells_of(labels)
-    absent = pa.array(sorted(set(MISSING_LABELS) - set(classes)), pa.string())
+    cells = _spelt_as(cells_of(labels), classes)
+    absent = _absent(classes)
     kept = _known(cells, absent)
     cells = cells.take(pa.array(kept))
     if not len(kept):
@@ -70,7 +70,7 @@ def known_labels(labels: Any, classes: Sequence[str], notation: Notation = PLAIN
     labels, classes, notation : as for `read_truth`
         Of a regression labels that are no numbers are null.
     """
-    cells = cells_of(labels)
+    cells = _spelt_as(cells_of(labels), classes)
     if classes:
         usual = pa.array([*classes, *sorted(set(MISSING_LABELS) - set(classes))], pa.string())
         strange = pc.and_kleene(pc.is_valid(cells), pc.invert(pc.is_in(cells, value_set=usual)))
@@ -103,6 +103,27 @@ def label_codes(labels: Any, classes: Sequence[str]) -> Array:
     """Return the positions of labels among the classes, int64, -1 where one is none of them."""
     found = pc.index_in(cells_of(labels), value_set=pa.array(classes, pa.string()))
     return np.asarray(found.fill_null(-1).to_numpy(), dtype=np.int64)
+
+
+def _spelt_as(cells: Any, classes: Sequence[str]) -> Any:
+    """Return labels as the classes are written where both are numbers: a file with a missing cell writes 1 as 1.0.
+
+    Only where not one of them is written like a class: beside 1, 1.0 may be another.
+    """
+    texts = pc.unique(cells)
+    texts = texts.take(pa.array(_known(texts, _absent(classes))))
+    if not classes or not len(texts) or pc.any(pc.is_in(texts, value_set=pa.array(classes, pa.string()))).as_py():
+        return cells
+    ours, theirs = label_numbers(classes), label_numbers(texts)
+    if ours is None or theirs is None or len(np.unique(ours)) < len(classes):
+        return cells
+    written = dict(zip(ours.tolist(), classes, strict=True))
+    known = pa.array([written.get(number) for number in theirs.tolist()], pa.string())
+    return pc.coalesce(known.take(pc.index_in(cells, value_set=texts)), cells)
+
+
+def _absent(classes: Sequence[str]) -> Any:
+    return pa.array(sorted(set(MISSING_LABELS) - set(classes)), pa.string())
 
 
 def label_numbers(labels: Any, notation: Notation | None = None) -> Array | None:
@@ -147,6 +168,6 @@ def values_of(texts: Any, written: Notation) -> Array:
 
 def _cast(texts: Any) -> Any:
     try:
-        return pc.cast(pc.utf8_trim_whitespace(texts), pa.float64())
+        return pc.cast(trimmed_numbers(texts), pa.float64())
     except pa.ArrowInvalid:
         return None

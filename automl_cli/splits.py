@@ -135,7 +135,10 @@ def plan_folds(
         how = f"each predicted from the rows before it{others}"
     elif task.groups is not None:
         count = _within_groups(task.groups, count, folds)
-        made = _apart(_spread_groups(task, task.groups, count.parts, rng), count)
+        part = _spread_groups(task, task.groups, count.parts, rng)
+        if count.validated < count.parts:
+            part = (part - _held_out(task, task.groups, part, count.parts, rng)) % count.parts
+        made = _apart(part, count)
         what, how = str(count), f"{len(np.unique(task.groups)):,} groups never split"
     else:
         spread, how = _spread(task)
@@ -287,6 +290,29 @@ def _spread_groups(task: Task, groups: Array, parts: int, rng: np.random.Generat
         load[k] += shares[group]
         rows[k] += sizes[group]
     return part[codes]
+
+
+def _held_out(task: Task, groups: Array, part: Array, parts: int, rng: np.random.Generator) -> int:
+    """Choose the part of whole groups that is held out: of about the size that was meant, of several groups, by chance.
+
+    The first part holds the largest group, which may be a large share of all rows and unlike the others. Both sides are
+    to have two classes, and lack as few of the others as can be.
+    """
+    rows = np.bincount(part, minlength=parts)
+    # A part that is too large takes rows from the training; one that is too small just judges less surely.
+    excess = rows * parts / task.n_rows - 1
+    off = np.where(excess > 0, 2 * excess, -excess)
+    y = task.y if task.kind is not TaskKind.REGRESSION else np.zeros(task.n_rows, dtype=np.int64)
+    held = np.bincount(part * task.n_outputs + y, minlength=parts * task.n_outputs).reshape(parts, -1)
+    left = held.sum(axis=0) - held
+    n_held, n_left = (held > 0).sum(axis=1), (left > 0).sum(axis=1)
+    fits = np.minimum(n_held, n_left) >= min(2, task.n_outputs)
+    fits = fits if fits.any() else np.ones(parts, dtype=bool)
+    near = fits & (off <= off[fits].min() + 0.2)
+    near &= (n_held + n_left) == (n_held + n_left)[near].max()
+    _, first = np.unique(groups, return_index=True)
+    several = near & (np.bincount(part[first], minlength=parts) > 1)
+    return int(rng.choice(np.flatnonzero(several if several.any() else near)))
 
 
 def _in_time(task: Task, order: Array, count: _Count, *, blocks: int) -> list[Fold]:

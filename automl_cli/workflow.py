@@ -435,7 +435,8 @@ def _oddities(job: Job, found: Background[Profile], deadline: Deadline, options:
         logger.warning("the table could not be profiled", exc_info=True)
         return known
     # what the user has already seen to needs no remark
-    return *known, *(notice for notice in warnings if notice.topic != "time_order" or options.time_column is None)
+    seen_to = {"time_order": options.time_column, "repeated_ids": options.group_column}
+    return *known, *(notice for notice in warnings if seen_to.get(notice.topic) is None)
 
 
 def _no_model(trials: list[Trial], options: FitOptions, journal: Journal) -> AutomlError:

@@ -198,15 +198,17 @@ def test_groups_are_not_split(command: Command, tmp_path: Path) -> None:
     # All rows of a customer share a number and an answer, and the number says nothing about other customers.
     chance = random.Random(0)
     people = [(f"g{k}", f"{chance.random():.6f}", chance.choice(["yes", "no"])) for k in range(40)]
-    write(tmp_path / "d.csv", [["g", "x", "y"], *(person for person in people for _ in range(6))])
-    trees = ("--trials", "1", "--folds", "4", "--include", "xgboost", "-q")
-    fit(command, tmp_path, "d.csv", "-t", "y", *trees, "--ignore", "g", "-o", "split.automl")
-    fit(command, tmp_path, "d.csv", "-t", "y", *trees, "--group-column", "g", "-o", "whole.automl")
+    write(tmp_path / "d.csv", [["person_id", "x", "y"], *(person for person in people for _ in range(6))])
+    trees, groups = ("--trials", "1", "--folds", "4", "--include", "xgboost"), ("--group-column", "person_id")
+    fit(command, tmp_path, "d.csv", "-t", "y", *trees, "--ignore", "person_id", "-o", "split.automl")
+    told = fit(command, tmp_path, "d.csv", "-t", "y", *trees, *groups, "-o", "whole.automl").stderr
+    assert " ".join(groups) not in told
+    assert f"add {' '.join(groups)}" in fit(command, tmp_path, "d.csv", "-t", "y", *ONE, "-o", "known.automl").stderr
     split, whole = (inspect(command, tmp_path, name) for name in ("split.automl", "whole.automl"))
     assert split["score"] > 0.95
     assert whole["score"] < 0.8
     assert "40 groups never split" in whole["validation"]
-    assert "g" not in whole["frame"]["categorical"]
+    assert "person_id" not in whole["frame"]["categorical"]
     # a column that was left out on purpose is not unlike the training
     strictly = command("predict", "split.automl", "d.csv", "--strict", "-o", "p.csv", cwd=tmp_path)
     assert strictly.returncode == 0, strictly.stderr

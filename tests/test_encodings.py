@@ -1,5 +1,6 @@
 """What each encoding does with its columns."""
 
+import tracemalloc
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -143,6 +144,18 @@ class TestText:
     def test_unknown_words_say_nothing(self) -> None:
         X = encode("native", frame_of(texts=[self.REVIEWS]), frame_of(texts=[["xyzzy"]])).X
         np.testing.assert_array_equal(X[0, :-2], 0)
+
+    def test_the_memory_for_words_does_not_grow_with_the_rows(self) -> None:
+        parts = text.TextParts.fit((pa.array(self.REVIEWS, pa.large_string()),), 0)
+        peaks, made = [], []
+        for n_rows in (50_000, 150_000):
+            texts = pa.array(self.REVIEWS * (n_rows // len(self.REVIEWS)), pa.large_string())
+            tracemalloc.start()
+            made.append(parts.transform((texts,), n_rows))
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+        assert peaks[1] < 2 * peaks[0]
+        np.testing.assert_array_equal(made[1], np.tile(made[0], (3, 1)))
 
     @pytest.mark.parametrize("n_rows", [100, 1_000])
     def test_texts_of_long_tables_are_read_less_far(

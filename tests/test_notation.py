@@ -51,6 +51,26 @@ READ = {
     "degrees": (",", [f"{v - 800}°C" for v in MANY], [v - 800 for v in MANY]),
     "decimals below 1 beside a comma": (",", ["0,125", "0,250", "1,250"] * 9, [0.125, 0.25, 1.25] * 9),
     "a decimal comma": (",", ["1,5", "2,25", "1,036"] * 9, [1.5, 2.25, 1.036] * 9),
+    "losses in parentheses": (
+        ",",
+        [f"{v:,}" if v % 3 else f"({v:,})" for v in MANY],
+        [v if v % 3 else -v for v in MANY],
+    ),
+    "dollars in parentheses": (
+        ",",
+        [f"$ ({v}.50)" if v % 2 else f"$ {v}.50" for v in MANY],
+        [(-v if v % 2 else v) + (-0.5 if v % 2 else 0.5) for v in MANY],
+    ),
+    "a minus behind": (
+        ";",
+        [grouped(v, ".") + (",25-" if v % 2 else ",25") for v in MANY],
+        [-v - 0.25 if v % 2 else v + 0.25 for v in MANY],
+    ),
+    "a long minus": (
+        ",",
+        [f"\u2212{v}.5" if v % 2 else f"{v}.5" for v in MANY],
+        [-v - 0.5 if v % 2 else v + 0.5 for v in MANY],
+    ),
     "three decimals in a file of decimal commas": (";", [f"{v},125" for v in MANY], [v + 0.125 for v in MANY]),
 }
 
@@ -68,6 +88,59 @@ def test_numbers_are_read_as_what_they_are(tmp_path: Path, case: str) -> None:
     np.testing.assert_array_equal(read_with_schema(path, schema).numbers("x"), table.numbers("x"))
 
 
+EUROPEAN = [f"{v:,}".replace(",", ".") for v in MANY]
+
+
+def in_columns(path: Path, **columns: list[str]) -> Path:
+    lines = [";".join(columns), *(";".join(cells) for cells in zip(*columns.values(), strict=True))]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        {},
+        {"year": [str(1990 + i) for i in range(len(MANY))]},
+        {"price": [f"{v},5" for v in MANY], "again": EUROPEAN, "more": EUROPEAN},
+    ],
+)
+def test_points_between_thousands_in_a_file_without_or_with_few_decimals(
+    tmp_path: Path, others: dict[str, list[str]]
+) -> None:
+    path = in_columns(tmp_path / "d.csv", x=EUROPEAN, y=EUROPEAN, **others)
+    table = read_table(path, target="y")
+    assert table.numbers("x").tolist() == MANY
+    assert table.numbers("y").tolist() == MANY
+    assert make_task(table.texts("y"), target="y", notation=table.schema.column("y").notation)[0].y.tolist() == MANY
+    assert read_with_schema(path, table.schema).numbers("x").tolist() == MANY
+    few = in_columns(tmp_path / "few.csv", x=["950", "1.234"], **{name: cells[:2] for name, cells in others.items()})
+    assert read_with_schema(few, table.schema, optional=["y"]).numbers("x").tolist() == [950, 1234]
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["1.234", "950", "2.5", "812", "777"] * 9,
+        ["1.234", "950", "0.125", "812", "777"] * 9,
+        ["1.234", "950", "1250", "812", "777"] * 9,
+        ["1.234", "950", "2.5e-1", "812", "777"] * 9,
+        ["1.234", "2.345", "95", "812", "3.456"] * 9,
+    ],
+)
+def test_real_decimals_stay_what_they_are(tmp_path: Path, cells: list[str]) -> None:
+    assert read_table(in_columns(tmp_path / "d.csv", x=cells, y=cells)).numbers("x").tolist() == [
+        float(c) for c in cells
+    ]
+
+
+def test_decimals_beside_a_column_of_thousands_stay_decimals(tmp_path: Path) -> None:
+    decimals = [f"{1 + i % 9}.{125 + i * i % 800}" for i in range(len(MANY))]
+    table = read_table(in_columns(tmp_path / "d.csv", x=EUROPEAN, share=decimals))
+    assert table.numbers("x").tolist() == MANY
+    assert table.numbers("share").tolist() == [float(cell) for cell in decimals]
+
+
 NAMES = {
     "codes after a letter": ["C85", "A101", "B20", "C7", "D33"] * 9,
     "kinds of drive": ["2WD", "4WD"] * 20,
@@ -77,6 +150,11 @@ NAMES = {
     "numbers of telephones": [f"171 234 {i}" for i in range(501, 541)],
     "addresses of machines": [f"10.10.10.{i}" for i in range(100, 140)],
     "codes of one length": [f"{i}X" for i in range(10_023, 10_063)],
+    "doubtful years": [f"{1900 + i}" if i % 3 else f"({1900 + i})" for i in range(60)],
+    "years all doubtful": [f"({1900 + i})" for i in range(60)],
+    "marks at school": ["1", "1-", "2", "3", "3-", "4"] * 9,
+    "a sign in front as well": [f"({i}.5)" if i % 2 else f"-{i}.5" for i in range(60)],
+    "bands": ["<30", ">30", "NO"] * 20,
     "lists": ["1,2", "1,2,3", "2,3", "1,3,4"] * 9,
 }
 
@@ -91,11 +169,21 @@ def test_what_only_looks_like_numbers_stays_a_name(tmp_path: Path, case: str) ->
     [
         ([f"${grouped(v)}" for v in MANY], "numbers in $ with , between thousands"),
         ([f"{v}%" for v in range(30)], "numbers in %"),
+        ([f"{v}.5" if v % 3 else f"({v}.5)" for v in MANY], "numbers and negative ones in parentheses"),
         ([grouped(v, "\u202f") for v in MANY], "numbers with blanks between thousands"),
     ],
 )
 def test_the_reason_says_how_they_are_written(tmp_path: Path, cells: list[str], says: str) -> None:
     assert says in read_table(write(tmp_path / "d.csv", cells)).schema.column("x").reason
+
+
+def test_limits_among_numbers_are_read_as_these_and_told(tmp_path: Path) -> None:
+    cells = [f"{v / 100}" if v % 3 else f"{'<>'[v % 2]} {v / 100}" for v in range(5, 95)]
+    path = write(tmp_path / "d.csv", cells)
+    table = read_table(path)
+    assert table.numbers("x").tolist() == [v / 100 for v in range(5, 95)]
+    assert "30 cells with a limit in place of a number, such as '< 0.06'" in table.notices[0].message
+    assert read_with_schema(path, table.schema).numbers("x").tolist() == table.numbers("x").tolist()
 
 
 SCHEMA = Schema((Column("x", Kind.NUMERIC, "", grouping=",", prefix="$"),))
@@ -158,6 +246,7 @@ def test_a_chosen_kind_reads_what_it_can(tmp_path: Path) -> None:
         {"suffix": "k" * 100},
         {"suffix": "5"},
         {"suffix": None},
+        {"negative": "("},
         {"decimal": ";"},
     ],
 )
@@ -225,6 +314,21 @@ def test_targets_are_the_amounts_that_they_say(labels: list[str], decimal: str) 
     y, kept = read_truth([*labels[:3], None, "1036"], "y", (), notation)
     assert y.tolist() == [*MANY[:3], 1036]
     assert kept.tolist() == [0, 1, 2, 4]
+
+
+@pytest.mark.parametrize(
+    ("cells", "loss"),
+    [
+        ([f"{v:,}" if v % 3 else f"({v:,})" for v in MANY], "(25)"),
+        ([str(v) if v % 3 else f"\u2212{v}" for v in MANY], "\u221225"),
+    ],
+)
+def test_targets_may_be_losses(tmp_path: Path, cells: list[str], loss: str) -> None:
+    table = read_table(write(tmp_path / "d.csv", cells), target="x")
+    notation = table.schema.column("x").notation
+    task, _ = make_task(table.texts("x"), target="x", notation=notation)
+    assert task.y.tolist() == [v if v % 3 else -v for v in MANY]
+    assert read_truth([loss, "37"], "x", (), notation)[0].tolist() == [-25, 37]
 
 
 def test_a_few_units_are_classes_until_they_are_said_to_be_amounts() -> None:

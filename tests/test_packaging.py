@@ -27,7 +27,7 @@ def distribution(requirement: str) -> str:
 
 
 def lower_bound(requirement: str) -> str | None:
-    found = re.fullmatch(r"[\w.-]+(?:\[[\w,]+\])?>=([\d.]+)", requirement)
+    found = re.fullmatch(r"[\w.-]+(?:\[[\w,]+\])?>=([\d.]+)(?:,!=[\d.]+)*", requirement)  # broken releases aside
     return found[1] if found else None
 
 

@@ -149,6 +149,22 @@ def test_imbalance(make, rng):
     assert "'rare'" in messages[0]
 
 
+def test_ids_of_persons_with_several_rows_call_for_groups(make, rng):
+    person, x = rng.integers(0, 120, N), rng.normal(size=N)
+    path = make(
+        patient_id=person,
+        customerId=[f"K{p}" for p in person],
+        late_id=[None, *person[1:]],
+        visits=person,
+        price_index=person,
+        shop_id=rng.integers(0, 5, N),
+        x=x,
+    )
+    messages = found(path, topic="repeated_ids")
+    assert [m.split("--group-column ")[1] for m in messages] == ["patient_id", "customerId", "late_id"]
+    assert found(make(patient_id=rng.permutation(N), x=x), topic="repeated_ids") == []
+
+
 def test_dates_out_of_order(make, rng):
     start = np.datetime64("2020-01-01") + np.arange(N)
     end = start + rng.integers(1, 9, N)

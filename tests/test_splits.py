@@ -151,6 +151,29 @@ def test_rows_without_a_time_are_only_learned_from():
     assert all(set(range(10, 80)) <= set(train) for train, _ in plan.folds)
 
 
+@pytest.mark.parametrize("values", [True, False])
+def test_a_holdout_of_groups_is_neither_the_largest_group_nor_any_other_alone(values):
+    groups = np.repeat(np.arange(901), [120_000] + [200] * 900)
+    y = np.random.default_rng(0).integers(0, 2, len(groups))
+    task = _values(y, groups=groups) if values else _classes(y, groups=groups)
+    held = []
+    for seed in range(3):
+        ((train, valid),) = _plan(task, seed=seed).folds
+        assert not np.intersect1d(groups[train], groups[valid]).size
+        assert 0.03 < len(valid) / len(groups) < 0.1
+        assert len(np.unique(groups[valid])) > 10
+        held.append(set(groups[valid]))
+    assert held[0] != held[1] != held[2]
+
+
+def test_a_holdout_of_groups_has_both_classes():
+    sizes = np.array([100_000] * 2 + [20_000] * 8)  # only the two largest hold the rare class
+    groups = np.repeat(np.arange(10), sizes)
+    y = (np.arange(len(groups)) % 50 == 0) & (groups < 2)
+    ((train, valid),) = _plan(_classes(y, groups=groups)).folds
+    assert set(y[valid]) == set(y[train]) == {False, True}
+
+
 def test_time_and_groups_together_keep_both_promises():
     rng = np.random.default_rng(0)
     order, groups = np.arange(300.0), rng.integers(0, 4, 300) + 10 * (np.arange(300) // 60)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from automl_cli.errors import BadData, SchemaMismatch, TargetNotFound, UsageError
-from automl_cli.table import Column, Kind, Schema, read_table, read_with_schema
+from automl_cli.table import Column, Kind, Schema, align, read_table, read_tables, read_with_schema
 
 PLAIN = "x,color,y\n1,red,a\n2.5,blue,b\n,red,a\n"
 
@@ -84,6 +84,35 @@ def test_encodings(csv_file, encoding):
     assert table.texts("stadt") == ["Köln", "Málaga", "Köln"]
 
 
+@pytest.mark.parametrize("chunk", [1 << 20, 7, 1])
+@pytest.mark.parametrize("cut", ["1,M\xc3\n", "1,M\xfcnchen\n", "1,M\xc3"])
+def test_a_letter_that_was_cut_does_not_change_all_others(csv_file, monkeypatch, chunk, cut):
+    monkeypatch.setattr("automl_cli.table.source.CHUNK", chunk)
+    text = "x,größe\n" + "1,Köln\n2,Málaga\ufffd\n" * 15
+    table = read_table(csv_file(text.encode() + cut.encode("latin-1")))
+    assert table.schema.names == ("x", "größe")
+    assert table.texts("größe")[:2] == ["Köln", "Málaga\ufffd"]
+    assert table.texts("größe")[-1][:2] == "M\ufffd"
+    (notice,) = table.notices
+    assert "1 place of data.csv cannot be read as UTF-8" in notice.message
+
+
+@pytest.mark.parametrize("chunk", [1 << 20, 7])
+def test_latin_1_stays_what_it_is(csv_file, monkeypatch, chunk):
+    monkeypatch.setattr("automl_cli.table.source.CHUNK", chunk)
+    words = ["Köln", "Málaga", "Ærø", "Ã¼", "São Tomé"]
+    table = read_table(csv_file(("c,x\n" + rows(100, lambda i: f"{words[i % 5]},{i}")).encode("latin-1")))
+    assert table.texts("c")[:5] == words
+    assert "Latin-1" in table.notices[0].message
+
+
+def test_signs_for_what_could_not_be_read_are_letters_like_others(csv_file, monkeypatch):
+    monkeypatch.setattr("automl_cli.table.source.CHUNK", 7)
+    table = read_table(csv_file("c,x\n" + rows(50, lambda i: f"a{'b' * (i % 5)}\ufffd,{i}")))
+    assert table.texts("c")[:2] == ["a\ufffd", "ab\ufffd"]
+    assert table.notices == ()
+
+
 def test_quotes_separators_and_line_breaks_in_cells(csv_file):
     table = read_table(csv_file('a,"b\nc"\n1,"x, ""y""\nz"\n2,w\n3,\n'), verbatim=["b\nc"])
     assert table.texts("b\nc") == ['x, "y"\nz', "w", None]
@@ -108,7 +137,27 @@ def test_decimal_comma(csv_file, separator):
 
 @pytest.mark.parametrize(
     "marker",
-    ["?", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NaT", "<NA>", "\\N", "null", "NULL", "None", "-", "", " ", " ?"],
+    [
+        "?",
+        "NA",
+        "N/A",
+        "n/a",
+        "#N/A",
+        "NaN",
+        "nan",
+        "NaT",
+        "<NA>",
+        "\\N",
+        "null",
+        "NULL",
+        "None",
+        "-",
+        "",
+        " ",
+        " ?",
+        "#DIV/0!",
+        "#NAME?",
+    ],
 )
 def test_missing_markers(csv_file, marker):
     table = read_table(csv_file(f"x,c\n1,red\n{marker},{marker}\n2,blue\n3,red\n"))
@@ -204,16 +253,37 @@ def test_parquet_reads_like_csv(csv_file, tmp_path):
 
 
 def test_durations_of_parquet_are_seconds(tmp_path):
-    """As pandas writes the difference of two dates; also where the column is the target."""
-    seconds = [*range(0, 90_000, 1_500), None]
+    """As pandas writes the difference of two dates, of more than 104 days too; also where the column is the target."""
+    seconds = [*range(0, 40_000_000, 700_000), None]
     for unit, factor in (("s", 1), ("ms", 10**3), ("us", 10**6), ("ns", 10**9)):
         spans = pa.array([None if s is None else s * factor for s in seconds], pa.duration(unit))
         pyarrow.parquet.write_table(pa.table({"span": spans, "y": range(len(seconds))}), tmp_path / "t.parquet")
         table = read_table(tmp_path / "t.parquet")
         assert table.schema.column("span").kind is Kind.NUMERIC
         np.testing.assert_array_equal(table.numbers("span"), [*seconds[:-1], np.nan])
+        (block,) = align(tmp_path / "t.parquet", table.schema).blocks(1 << 20)
+        np.testing.assert_array_equal(block.table.numbers("span"), table.numbers("span"))
         labels = read_table(tmp_path / "t.parquet", target="span").texts("span")
         assert [float(label) for label in labels[:-1]] == seconds[:-1]
+
+
+@pytest.mark.parametrize("name", ["uuid", "json_"])
+def test_uuids_and_json_of_parquet_are_bytes_and_texts_by_another_name(tmp_path, name):
+    stored = [bytes([0xF0 + i % 3]) * 16 if name == "uuid" else f'{{"a":{i % 3}}}' for i in range(30)]
+    cells = [cell.hex() if name == "uuid" else cell for cell in stored]
+    path = tmp_path / "t.parquet"
+    pyarrow.parquet.write_table(pa.table({"c": pa.array(stored, getattr(pa, name)()), "x": range(30)}), path)
+    table = read_table(path)
+    assert table.schema.column("c").categories == tuple(sorted(set(cells)))
+    assert read_with_schema(path, table.schema, verbatim=["c"]).texts("c") == cells
+
+
+def test_long_ids_of_two_tables_are_joined_where_one_lacks_a_cell(csv_file):
+    ids = [2**60 + 37 * i for i in range(30)]
+    first = csv_file("account,y\n" + rows(30, lambda i: f"{ids[i]},{i % 2}"), "a.csv")
+    second = csv_file("account,y\n" + rows(30, lambda i: f"{ids[i]}.0,{i % 2}" if i else ",0"), "b.csv")  # as pandas
+    for k, table in enumerate(read_tables(first, [second], target="y")):
+        np.testing.assert_allclose(table.numbers("account"), [np.nan if k else ids[0], *ids[1:]])
 
 
 def test_a_target_of_numbers_is_not_called_text(csv_file):
@@ -306,7 +376,7 @@ cell = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]) | s
 def test_any_text_comes_back_as_written(tmp_path_factory, cells):
     import csv
 
-    from automl_cli.table.reading import MISSING
+    from automl_cli.table.markers import MISSING
 
     path = tmp_path_factory.mktemp("cells") / "data.csv"
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -462,6 +532,33 @@ def test_dates_are_read_as_what_they_are(csv_file, case):
     np.testing.assert_array_equal(read_with_schema(path, table.schema).days("d"), table.days("d"))
 
 
+CLOCK_WAYS = {
+    "9:05:30": "{h}:{m:02d}:{s:02d}",
+    "09:05:30": "{h:02d}:{m:02d}:{s:02d}",
+    "9:05": "{h}:{m:02d}",
+    "9:05 AM": "{half}:{m:02d} {side}",
+    "9:05:30AM": "{half}:{m:02d}:{s:02d}{side}",
+}
+
+
+@pytest.mark.parametrize("way", CLOCK_WAYS)
+def test_times_of_day_are_read_however_a_clock_writes_them(csv_file, way):
+    days = np.round(np.random.default_rng(0).random(300) * 86_400) / 86_400
+    if way.count(":") == 1:
+        days = np.floor(days * 1440) / 1440
+    cells = []
+    for minute, second in (divmod(round(day * 86_400), 60) for day in days):
+        h, m = divmod(minute, 60)
+        cells.append(CLOCK_WAYS[way].format(h=h, m=m, s=second, half=(h - 1) % 12 + 1, side="PM" if h > 11 else "AM"))
+    path = csv_file("t,x\n" + rows(300, lambda i: f"{cells[i]},{i % 7}") + "unknown,1\n")
+    table = read_table(path)
+    assert table.schema.column("t").kind is Kind.DATETIME
+    np.testing.assert_allclose(table.days("t"), [*days, np.nan], atol=1e-9)
+    np.testing.assert_array_equal(read_with_schema(path, table.schema).days("t"), table.days("t"))
+    other = read_with_schema(csv_file("t,x\n21:30:00,1\nunknown,1\n9:30 PM,2\n"), table.schema)
+    np.testing.assert_allclose(other.days("t"), [21.5 / 24, np.nan, 21.5 / 24])
+
+
 def test_one_odd_cell_does_not_change_how_the_other_dates_are_read(csv_file):
     stamps = [f"2024-01-{i % 28 + 1:02d}T{i % 24:02d}:00:00.250-05:00" for i in range(300)]
     plain = read_table(csv_file("d\n" + "\n".join(stamps) + "\n"))
@@ -500,6 +597,37 @@ def test_an_index_may_be_a_measurement(csv_file, name, make, kind):
     )
 
 
+@pytest.mark.parametrize("name", ["", '""', "Unnamed: 0", "Unnamed: 0.1", "__index_level_0__"])
+def test_the_index_that_pandas_writes_beside_a_part_of_its_rows_is_not_learned_from(csv_file, name):
+    rng = np.random.default_rng(0)
+    index, x = rng.choice(900, 500, replace=False), rng.random(500)
+    table = read_table(csv_file(f"{name},x\n" + rows(500, lambda i: f"{index[i]},{x[i]}")))
+    assert table.schema.columns[0].kind is Kind.ID
+    assert "row index" in table.schema.columns[0].reason
+    assert read_with_schema(csv_file("x\n0.5\n0.25\n"), table.schema).n_rows == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("column_1", lambda i: i * i * 37 % 100_003),  # a name in the file
+        ("x1", lambda i: i * i * 37 % 100_003),
+        ("", lambda i: i * i * 37 % 100_003 + 0.5),
+        ("", lambda i: i * i % 40),
+        ("", lambda i: i * i * 37 % 100_003 - 40),
+    ],
+)
+def test_numbers_are_no_index_unless_all_says_so(csv_file, name, make):
+    path = csv_file(f"{name},y\n" + rows(60, lambda i: f"{make(i)},{i % 5}"))
+    assert read_table(path).schema.columns[0].kind is Kind.NUMERIC
+
+
+def test_hexadecimal_ids_that_look_like_endless_numbers_are_ids(csv_file):
+    cells = [f"{i:02d}e45678" if i % 10 == 0 else f"{i:02d}ab45{i:02d}" for i in range(90)]
+    table = read_table(csv_file("code,x\n" + rows(90, lambda i: f"{cells[i]},{i % 7}")))
+    assert table.schema.column("code").kind is Kind.ID
+
+
 def test_year_is_not_an_id(csv_file):
     table = read_table(csv_file("year,x\n" + rows(40, lambda i: f"{1980 + i},{i % 5}")))
     assert table.schema.column("year").kind is Kind.NUMERIC
@@ -526,6 +654,15 @@ def test_kinds_can_be_chosen(zoo):
     assert "uuid" not in table.schema
     with pytest.raises(UsageError, match="a boolean has two"):
         read_table(zoo, kinds={"color": Kind.BOOLEAN})
+
+
+@pytest.mark.parametrize("per_second", [1, 10**3, 10**6, 10**9])
+def test_numbers_that_count_from_1970_are_read_in_the_unit_that_fits(csv_file, per_second):
+    start, step = 1_700_000_000 * per_second, 86_400 * per_second
+    path = csv_file("t,x\n" + rows(40, lambda i: f"{start + i * step},{i % 7}"))
+    table = read_table(path, kinds={"t": Kind.DATETIME})
+    np.testing.assert_allclose(table.days("t"), 1_700_000_000 / 86_400 + np.arange(40), rtol=1e-12)
+    np.testing.assert_array_equal(read_with_schema(path, table.schema).days("t"), table.days("t"))
 
 
 def test_schema_survives_json(zoo):

@@ -215,6 +215,38 @@ def test_a_label_that_the_model_does_not_know_is_named_with_its_row():
     assert "not trained on in 2 of 5 rows, the first 'maybe' in data row 4" in caught.value.problem
 
 
+@pytest.mark.parametrize(
+    ("classes", "cells"),
+    [
+        (("0", "1"), ["1.0", None, "0.0", "1.0"]),
+        (("0.0", "1.0"), ["1", "", "0", "1"]),
+        (("07", "10"), ["10.0", "?", "7", "10.0"]),
+    ],
+)
+def test_classes_that_are_numbers_are_known_in_another_spelling(classes, cells):
+    """A file with a missing cell says 1.0 where another says 1."""
+    labels, strange = known_labels(cells, classes)
+    assert strange == {}
+    for texts in (cells, labels):
+        y, kept = read_truth(texts, "y", classes)
+        assert (y.tolist(), kept.tolist()) == ([1, 0, 1], [0, 2, 3])
+
+
+@pytest.mark.parametrize(
+    ("classes", "cells", "foreign"),
+    [
+        (("1", "2"), ["1", "1.0", "2"], "1.0"),
+        (("1", "1.0", "2"), ["2.0", "2.0"], "2.0"),
+        (("1", "2"), ["3.0", "1.0"], "3.0"),
+        (("1", "b"), ["1.0"], "1.0"),
+    ],
+)
+def test_another_spelling_may_be_another_class(classes, cells, foreign):
+    assert set(known_labels(cells, classes)[1]) == {foreign}
+    with pytest.raises(BadData, match=f"not trained on in . of . rows, the first {foreign!r}"):
+        read_truth(cells, "y", classes)
+
+
 @pytest.mark.parametrize("notation", [Notation(), Notation(",", ".", suffix="kg")])
 def test_a_label_that_is_no_number_is_told_and_the_others_are_read(notation):
     cells = (

@@ -9,7 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from automl_cli.profile.checks import dates_out_of_order, duplicate_rows, imbalance, twin_columns, unused
+from automl_cli.profile.checks import (
+    dates_out_of_order,
+    duplicate_rows,
+    imbalance,
+    repeated_ids,
+    twin_columns,
+    unused,
+)
 from automl_cli.profile.columns import Cells, ColumnProfile, cells_of, described_as
 from automl_cli.profile.leaks import leaks
 from automl_cli.table import Notice, Table
@@ -20,7 +27,15 @@ MAX_COLUMNS = 5_000
 """Columns beyond these are listed, not examined."""
 
 Check = Callable[[list[Cells], list[ColumnProfile], str | None], Iterator[Notice]]
-CHECKS: tuple[Check, ...] = (leaks, imbalance, unused, twin_columns, duplicate_rows, dates_out_of_order)
+CHECKS: tuple[Check, ...] = (
+    leaks,
+    imbalance,
+    unused,
+    repeated_ids,
+    twin_columns,
+    duplicate_rows,
+    dates_out_of_order,
+)
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automl_cli.profile.columns import Cells, ColumnProfile, class_codes, positions, renamed
-from automl_cli.table import Kind, Notice
+from automl_cli.table import Kind, Notice, is_id_name
 
 Array = NDArray[Any]
 
 TWIN_ROWS = 2_000
 MAX_TWINS = 400
+FEWEST_OWNERS = 10
 RARE_SHARE = 0.05
+LEAST_OWNERS, MOST_OWNERS = 0.02, 0.5
+"""Distinct values per row of an id whose rows may be those of one person: fewer are kinds of things, more are rows."""
 
 
 def imbalance(cells: list[Cells], described: list[ColumnProfile], target: str | None) -> Iterator[Notice]:
@@ -42,6 +45,22 @@ def unused(cells: list[Cells], described: list[ColumnProfile], target: str | Non
             yield Notice("constant_columns", f"column {column.name!r} is constant: {column.reason}")
         elif 0.5 < column.missing < 1:
             yield Notice("mostly_missing", f"column {column.name!r} is missing in {column.missing:.0%} of the rows")
+
+
+def repeated_ids(cells: list[Cells], described: list[ColumnProfile], target: str | None) -> Iterator[Notice]:
+    """Find ids that several rows share, such as those of persons: their rows are told apart by chance alone."""
+    for cell in cells:
+        name = cell.column.name
+        if name == target or not is_id_name(name, measured=False) or cell.column.kind in (Kind.BOOLEAN, Kind.DATETIME):
+            continue
+        filled = cell.values[~np.isnan(cell.values)]
+        owners = np.unique(filled)
+        if not LEAST_OWNERS * len(filled) <= len(owners) <= MOST_OWNERS * len(filled) or len(owners) < FEWEST_OWNERS:
+            continue
+        single = all(len(text.split()) == 1 for text in cell.column.categories)
+        if single if cell.coded else (owners == np.round(owners)).all():
+            message = f"rows of one {name!r} are both learned from and judged on: if new ones are to be predicted"
+            yield Notice("repeated_ids", f"{message}, add --group-column {quote(name)}")
 
 
 def duplicate_rows(cells: list[Cells], described: list[ColumnProfile], target: str | None) -> Iterator[Notice]:

@@ -13,7 +13,8 @@ from automl_cli.table.blocks import read_blocks
 from automl_cli.table.columns import Table, coded, to_numbers, to_times
 from automl_cli.table.fitting import AS_TEXT, near_names, short_name
 from automl_cli.table.layout import Layout
-from automl_cli.table.reading import layout_of, meant_markers, read_raw, without_markers
+from automl_cli.table.markers import meant_markers, without_markers
+from automl_cli.table.reading import layout_of, read_raw
 from automl_cli.table.schema import CODED, UNUSED, Column, Kind, Notice, Remark, Schema, gather
 from automl_cli.table.source import Content, open_content
 
@@ -241,7 +242,7 @@ def _with_decimal(layout: Layout, used: Sequence[Column]) -> Layout:
     """Where a short file does not tell its decimal mark, it is the training's."""
     if layout.decimal or not any(column.decimal == "," for column in used):
         return layout
-    return Layout(layout.names, layout.separator, layout.offset, layout.lines, ",", layout.notices)
+    return replace(layout, decimal=",")
 
 
 def _extra(layout: Layout, known: set[str], kept: Iterable[str]) -> list[Notice]:

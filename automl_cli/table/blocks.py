@@ -165,17 +165,21 @@ def _refuse_not_numbers(batch: pa.RecordBatch) -> None:
 def _of_parquet(
     content: Content, layout: Layout, columns: Sequence[str], text: Collection[str], n_bytes: int
 ) -> Iterator[pa.Table]:
+    for table in _parquet_as_stored(content, layout, columns, n_bytes):
+        yield plain_types(table, text, content.name, raw=True)
+
+
+def _parquet_as_stored(content: Content, layout: Layout, columns: Sequence[str], n_bytes: int) -> Iterator[pa.Table]:
     from pyarrow import parquet  # noqa: PLC0415  (loads slowly, and few tables are of it)
 
     try:
         with content.open() as stream:
             file = parquet.ParquetFile(stream)
             if tuple(file.schema_arrow.names) != layout.names:  # names that occur twice cannot be asked for
-                yield read_raw(content, layout, columns, text)
+                yield file.read().rename_columns(list(layout.names)).select(list(columns))
                 return
             for batch in file.iter_batches(_rows_at_once(file.metadata, len(columns), n_bytes), columns=list(columns)):
-                table = pa.Table.from_batches([batch]).select(list(columns))
-                yield plain_types(table, text, content.name, raw=True)
+                yield pa.Table.from_batches([batch]).select(list(columns))
     except (pa.ArrowException, OSError) as error:
         raise BadData(f"{content.name} is a damaged Parquet file", hint="get the file again") from error
 

@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from automl_cli.table.kinds import Facts, Verdict
-from automl_cli.table.notation import PLAIN, Notation, numbers_of
+from automl_cli.table.facts import Facts
+from automl_cli.table.kinds import Verdict
+from automl_cli.table.notation import PLAIN, Notation, limits_of, numbers_of
 from automl_cli.table.schema import CODED, Column, Kind, Notice, Remark, Schema
 from automl_cli.table.values import (
-    CLOCK,
-    SHORT_CLOCK,
+    CLOCKS,
     Array,
     days_of,
     each_distinct,
@@ -206,6 +206,7 @@ def to_numbers(name: str, column: pa.ChunkedArray, notation: Notation) -> tuple[
         read = _plain_numbers(column) if notation == PLAIN else None
         if read is None:
             read = each_distinct(column, lambda texts: numbers_of(texts, notation))
+            read, remarks = _with_limits(name, column, read, notation)
         remarks += _unread(name, column, read, "a number")
         column = read
     if pa.types.is_floating(column.type):
@@ -216,6 +217,21 @@ def to_numbers(name: str, column: pa.ChunkedArray, notation: Notation) -> tuple[
             column = pc.if_else(finite, column, None)
             remarks.append(Remark("infinities", name, ", taken for missing", n_infinite, "infinite number"))
     return column, remarks
+
+
+def _with_limits(
+    name: str, column: pa.ChunkedArray, read: pa.ChunkedArray, notation: Notation
+) -> tuple[pa.ChunkedArray, list[Remark]]:
+    """Read what says that a number is below or above another, such as ``<0.01``, as this one, with a remark."""
+    if read.null_count == column.null_count:
+        return read, []
+    more = pc.coalesce(read, each_distinct(column, lambda texts: limits_of(texts, notation)))
+    n_limits = read.null_count - more.null_count
+    if not n_limits:
+        return read, []
+    example = column.filter(pc.and_(pc.is_null(read), pc.is_valid(more)))[0].as_py()
+    text = f" with a limit in place of a number, such as {example[:40]!r}; read as that number"
+    return more, [Remark("limits", name, text, n_limits)]
 
 
 def _plain_numbers(texts: pa.ChunkedArray) -> pa.ChunkedArray | None:
@@ -239,8 +255,8 @@ def to_times(name: str, column: pa.ChunkedArray, form: str) -> tuple[pa.ChunkedA
             return pa.chunked_array([epoch_times(chunk, form) for chunk in column.chunks], pa.timestamp("us")), []
         column = (column.cast(pa.int64(), safe=False) if pa.types.is_floating(kind) else column).cast(pa.string())
     read = each_distinct(column, lambda texts: times_of(texts, form))
-    # The same dates in the unmistakable format are as good, and so are times of day without seconds.
-    others = ("", SHORT_CLOCK) if form == CLOCK else ("",) if form else ()
+    # The same dates in the unmistakable format are as good, and so are times of day in another one.
+    others = ("", *CLOCKS) if form in CLOCKS else ("",) if form else ()
     for other in (*others, *([form.replace("%y", "%Y")] if "%y" in form else ())):
         if read.null_count > column.null_count:
             read = pc.coalesce(read, each_distinct(column, partial(times_of, form=other)))

@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 
 from automl_cli.errors import BadData, TargetNotFound, UsageError
 from automl_cli.table.columns import Table, settle
-from automl_cli.table.kinds import Facts, chosen, verdict_of
+from automl_cli.table.facts import Facts
+from automl_cli.table.kinds import chosen, verdict_of
 from automl_cli.table.layout import Layout
 from automl_cli.table.reading import layout_of, read_cells
 from automl_cli.table.schema import CODED, Column, Kind, Remark, Schema, count, gather
@@ -140,7 +141,8 @@ def decide_kinds(
     """Decide the kinds column by column; each column in ``arrays`` makes place for how it is stored."""
 
     def decide(i: int) -> tuple[Column, list[Remark]]:
-        facts = Facts(names[i], arrays[i], layout.decimal)
+        unnamed = layout.unnamed and names[i] == layout.names[0]
+        facts = Facts(names[i], arrays[i], layout.decimal, unnamed)
         override = kinds.get(names[i])
         verdict = verdict_of(facts) if override is None else chosen(facts, override)
         column, arrays[i], odd = settle(names[i], verdict, facts, keep_text=names[i] in kept)

@@ -146,5 +146,6 @@ def _joined(
     chunks: list[pa.Array] = []
     for column, part in zip(columns, parts, strict=True):
         n_rows = len(next(iter(part.values())))
-        chunks += [pa.nulls(n_rows, kind)] if column is None else column.cast(kind).chunks
+        # Not safe: integers beyond 2**53 are no exact doubles, which arrow would refuse.
+        chunks += [pa.nulls(n_rows, kind)] if column is None else column.cast(kind, safe=False).chunks
     return pa.chunked_array(chunks, kind)

@@ -3,8 +3,9 @@
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from automl_cli.table.schema import Notice
 from automl_cli.table.source import Content
@@ -15,6 +16,10 @@ SAMPLE_BYTES = 1 << 18
 MAX_ROWS = 200
 COMMA_NUMBER = re.compile(r"\s*[+-]?\d+,\d+\s*")
 POINT_NUMBER = re.compile(r"\s*[+-]?\d+\.\d+\s*")
+THOUSANDS = re.compile(r"\s*[+-]?[1-9]\d{0,2}[.,]\d{3}\s*")
+"""Of a number with one mark: whether that may stand between thousands."""
+LEAST_HUNDREDS = 3
+INTEGER = re.compile(r"\s*[+-]?(\d+)\s*")
 NUMBER = re.compile(r"\s*[+-]?(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d+)?\s*")
 
 
@@ -32,6 +37,8 @@ class Layout:
         Lines before the first row.
     decimal : str
         ``,`` or ``.``; empty where the first lines do not tell.
+    unnamed : bool
+        Whether the first column has no name in the file.
     """
 
     names: tuple[str, ...]
@@ -40,6 +47,7 @@ class Layout:
     lines: int = 0
     decimal: str = ""
     notices: tuple[Notice, ...] = ()
+    unnamed: bool = False
 
 
 def sniff(content: Content) -> Layout:
@@ -54,7 +62,8 @@ def sniff(content: Content) -> Layout:
     if len(rows[0]) > 1 and all(NUMBER.fullmatch(cell) for cell in rows[0]):
         message = f"the first line of {content.name} holds numbers only, yet it is taken for the header"
         notices.append(Notice("header", message))
-    return Layout(names, separator, offset, lines, _decimal(rows[1:], separator), tuple(notices))
+    decimal, unnamed = _decimal(rows[1:], separator), not rows[0][0].strip()
+    return Layout(names, separator, offset, lines, decimal, tuple(notices), unnamed)
 
 
 def unique_names(cells: list[str]) -> tuple[tuple[str, ...], list[Notice]]:
@@ -168,8 +177,24 @@ def _decimal(rows: list[list[str]], separator: str) -> str:
     if separator == ",":
         return "."
     cells = [cell for row in rows for cell in row]
-    commas = sum(bool(COMMA_NUMBER.fullmatch(cell)) for cell in cells)
-    points = sum(bool(POINT_NUMBER.fullmatch(cell)) for cell in cells)
-    if commas == points:
+    commas = [cell for cell in cells if COMMA_NUMBER.fullmatch(cell)]
+    points = [cell for cell in cells if POINT_NUMBER.fullmatch(cell)]
+    pointed = [cell for cell in cells if "." in cell and NUMBER.fullmatch(cell)]
+    if pointed and all(map(THOUSANDS.fullmatch, pointed)):
+        proved = not commas and any(map(_counts_in_thousands, zip_longest(*rows, fillvalue="")))
+        if proved or not all(map(THOUSANDS.fullmatch, commas)):
+            return ","  # where a column has no such proof of its own, 1.234 is read as a decimal nevertheless
+    if len(commas) == len(points):
         return ""
-    return "," if commas > points else "."
+    return "," if len(commas) > len(points) else "."
+
+
+def _counts_in_thousands(column: Iterable[str]) -> bool:
+    """Whether 950 stands beside 1.234 in a column, several times, and nothing such as 1250 does.
+
+    Decimals would be shorter here and there.
+    """
+    cells = list(column)
+    sizes = [len(found[1]) for found in map(INTEGER.fullmatch, cells) if found and not found[1].startswith("0")]
+    marked = any(map(POINT_NUMBER.fullmatch, cells))
+    return marked and sizes.count(3) >= LEAST_HUNDREDS and max(sizes) == 3

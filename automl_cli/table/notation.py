@@ -25,6 +25,15 @@ AFFIXED = (
     rf"^(?P<sign>[+-]?)\s*(?P<prefix>{PREFIX})?[{BLANKS}]*(?P<number>[+-]?{DIGITS}(?:[eE][+-]?\d+)?)"
     rf"[{BLANKS}]*(?P<suffix>{SUFFIX})?$"
 )
+NEGATIVES = {
+    "()": r"^([^\d()]{0,4})\(\s*([^()]*\d[^()]*?)\s*\)([^\d()]{0,4})$",
+    "-": r"^([^\d-]{0,4})(\d[^-]*?)-([^\d-]{0,4})$",
+}
+"""How accountants write negative numbers: (1,250) and 1.250,00-."""
+HAS_SIGN_IN_FRONT = r"[+-]\D*\d"
+HAS_MARK_WITHIN = rf"\d[.,{BLANKS}{APOSTROPHES}]\d"
+LIMITED = r"^[<>≤≥]=?\s*"
+MINUS = "\u2212"
 BEGINS_AFFIXED = r"^[+-]?\s*(?:[\d.]|Rs|\D{0,3}[^\x00-\x23\x25-\x7f])"
 """A first look, which is quick: a digit, or a sign that may be a currency's."""
 LOOKS_GROUPED = rf"^[+-]?\d[\d.,{BLANKS}{APOSTROPHES}]*[.,{BLANKS}{APOSTROPHES}]\d{{3}}"
@@ -53,24 +62,29 @@ class Notation:
         What stands between thousands, one of `MARKS`.
     prefix, suffix : str
         What stands beside the number, such as ``$``, ``%`` or ``kg``.
+    negative : str
+        ``()`` where negative numbers stand in parentheses, ``-`` where their sign stands behind; empty for neither.
     """
 
     decimal: str = "."
     grouping: str = ""
     prefix: str = ""
     suffix: str = ""
+    negative: str = ""
 
     def __post_init__(self) -> None:
         """Refuse what nobody writes: a model file may say anything."""
         if self.decimal not in (".", ",") or self.grouping not in MARKS or self.grouping == self.decimal:
             raise ValueError("numbers are not written in that way")
+        if self.negative not in ("", *NEGATIVES):
+            raise ValueError("negative numbers are not written in that way")
         if not all(_is_affix(text) for text in (self.prefix, self.suffix)):
             raise ValueError("that does not stand beside a number")
 
     @property
     def is_plain(self) -> bool:
         """Whether there is nothing but digits, a sign and a decimal mark."""
-        return not (self.grouping or self.prefix or self.suffix)
+        return not (self.grouping or self.prefix or self.suffix or self.negative)
 
     @property
     def words(self) -> str:
@@ -82,8 +96,10 @@ class Notation:
         units = " ".join(text for text in (self.prefix, self.suffix) if text)
         found = f" in {units}" if units else ""
         if self.grouping:
-            return f"{found} with {'blanks' if self.grouping in BLANKS else self.grouping} between thousands"
-        return f"{found} with a decimal comma" if self.decimal == "," else found
+            found += f" with {'blanks' if self.grouping in BLANKS else self.grouping} between thousands"
+        elif self.decimal == ",":
+            found += " with a decimal comma"
+        return found + {"()": " and negative ones in parentheses", "-": " and the minus behind"}.get(self.negative, "")
 
 
 PLAIN = Notation()
@@ -99,7 +115,9 @@ def numbers_of(texts: pa.Array, notation: Notation = PLAIN) -> pa.Array:
     >>> numbers_of(pa.array(["$1,250", "-$3", "4.5", "$1,5"]), Notation(grouping=",", prefix="$")).to_pylist()
     [1250.0, -3.0, 4.5, None]
     """
-    trimmed = pc.utf8_trim_whitespace(texts)
+    trimmed = trimmed_numbers(texts)
+    if notation.negative:
+        trimmed = _signed(trimmed, notation)
     if not notation.is_plain:
         trimmed = _ungrouped(_without_affix(trimmed, notation), notation)
     if notation.decimal == ",":
@@ -109,6 +127,42 @@ def numbers_of(texts: pa.Array, notation: Notation = PLAIN) -> pa.Array:
     )
     plain = pc.replace_substring_regex(pc.if_else(is_number, trimmed, None), r"^\+", "")
     return plain.cast(pa.float64())
+
+
+def trimmed_numbers(texts: pa.Array) -> pa.Array:
+    """Return texts without blanks around them, and with the usual sign for minus."""
+    return pc.replace_substring(pc.utf8_trim_whitespace(texts), MINUS, "-")
+
+
+def limits_of(texts: pa.Array, notation: Notation = PLAIN) -> pa.Array:
+    """Read texts that say that a number is below or above another as this one; null where a text says something else.
+
+    >>> limits_of(pa.array(["<0.01", ">= 100", "5"])).to_pylist()
+    [0.01, 100.0, None]
+    """
+    trimmed = pc.utf8_trim_whitespace(texts)
+    bare = pc.replace_substring_regex(trimmed, LIMITED, "")
+    return numbers_of(pc.if_else(pc.equal(bare, trimmed), None, bare), notation)
+
+
+def _signed(trimmed: pa.Array, notation: Notation) -> pa.Array:
+    return pc.replace_substring_regex(trimmed, NEGATIVES[notation.negative], r"-\1\2\3")
+
+
+def _negative(texts: pa.Array) -> str:
+    """Return how negative numbers are written, where it is no sign in front and something proves it.
+
+    (1950) may be a doubtful year and 2- a mark at school: one of them must hold a decimal mark or one of thousands, and
+    most numbers not be negative.
+    """
+    if pc.any(pc.match_substring_regex(texts, HAS_SIGN_IN_FRONT)).as_py():
+        return ""
+    for way, pattern in NEGATIVES.items():
+        found = texts.filter(pc.match_substring_regex(texts, pattern))
+        proved = len(found) and pc.any(pc.match_substring_regex(found, HAS_MARK_WITHIN)).as_py()
+        if proved and len(texts) - len(found) >= max(LEAST_NUMBERS, len(found)):
+            return way
+    return ""
 
 
 def _without_affix(trimmed: pa.Array, notation: Notation) -> pa.Array:
@@ -153,8 +207,11 @@ def notations(texts: pa.Array, decimal: str = "", *, share: float = ENOUGH_AFFIX
     if decimal != "," and len(texts) and not numbers_of(texts).null_count:
         yield PLAIN
         return
-    texts = pc.utf8_trim_whitespace(texts)
-    affix = _affix(texts, share)
+    texts = trimmed_numbers(texts)
+    negative = _negative(texts)
+    if negative:
+        texts = _signed(texts, Notation(negative=negative))
+    affix = replace(_affix(texts, share), negative=negative)
     bare = _without_affix(texts, affix)
     if pc.any(pc.match_substring_regex(bare, LOOKS_GROUPED)).as_py():
         ways = (_grouped(bare, affix, mark, decimal) for mark in MARKS[1:])

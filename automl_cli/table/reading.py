@@ -13,16 +13,9 @@ import pyarrow.csv
 
 from automl_cli.errors import BadData
 from automl_cli.table.layout import Layout, sniff, unique_names
-from automl_cli.table.notation import numbers_of
+from automl_cli.table.markers import MISSING, meant_labels, meant_markers, without_markers
 from automl_cli.table.source import Content
 
-MARKERS = ("?", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NaT", "null", "NULL", "None", "<NA>", "\\N", "-")
-# A blank after the separator is common; numbers are trimmed by arrow, markers are not.
-MISSING = ("", " ", "  ", *MARKERS, *(f" {marker}" for marker in MARKERS), *(f"{marker} " for marker in MARKERS))
-ANSWERS = {"yes", "no", "y", "n", "true", "false", "t", "f"}
-MOST_LABELS = 1000
-LEAST_ROWS = 5
-"""A label ``None`` stands in so many rows, at least."""
 BLANK = " \r\n"
 BLOCK_BYTES = 4 << 20
 LARGEST_BLOCK = 1 << 30
@@ -63,7 +56,7 @@ def layout_of(content: Content) -> Layout:
         except (pa.ArrowException, OSError) as error:
             raise BadData(f"{content.name} is a damaged Parquet file", hint="get the file again") from error
     names, notices = unique_names(schema.names)
-    return Layout(names, notices=tuple(notices))
+    return Layout(names, notices=tuple(notices), unnamed=bool(names) and not schema.names[0].strip())
 
 
 def read_cells(
@@ -124,51 +117,6 @@ def _with_meant_markers(
         if meant:
             table = table.set_column(i, name, without_markers(cells, meant))
     return table
-
-
-def without_markers(texts: pa.ChunkedArray, meant: Collection[str] = ()) -> pa.ChunkedArray:
-    """Return texts with null where they are one of the usual signs for a missing cell, except those that are meant."""
-    absent = pc.is_in(texts, value_set=pa.array(sorted(set(MISSING) - set(meant)), pa.string()))
-    return pc.if_else(absent, None, texts)
-
-
-def meant_markers(texts: pa.Array) -> set[str]:
-    """Return the usual signs for a missing cell that are values here, given the distinct texts.
-
-    ``-`` is one beside ``+``, and ``-`` or ``None`` where all other cells hold one and the same text.
-
-    >>> meant_markers(pa.array(["+", "-", "?"]))
-    {'-'}
-    """
-    plain = set(texts.filter(pc.invert(pc.is_in(texts, value_set=pa.array(MISSING)))).drop_null().to_pylist())
-    found = {text for text in ("-", "None") if pc.index(texts, text).as_py() >= 0}
-    if len(plain) == 1 and len(found) == 1:
-        return found
-    return {"-"} if "+" in plain else set()
-
-
-def meant_labels(cells: pa.ChunkedArray | pa.Array) -> set[str]:
-    """Return the usual signs for a missing cell that are labels of a target: `meant_markers`, or ``None`` among words.
-
-    ``None`` is a label where no other cell is missing, all other labels are words that are no answers, and one of
-    these is at least as rare.
-
-    >>> sorted(meant_labels(pa.array(["None"] * 20 + ["Insomnia", "Apnea"] * 8)))
-    ['None']
-    >>> meant_labels(pa.array(["None"] * 20 + ["yes", "no"] * 8))
-    set()
-    """
-    meant = meant_markers(pc.unique(cells))
-    counted = pc.value_counts(cells)
-    if len(counted) > MOST_LABELS or pc.index(counted.field("values"), "None").as_py() < 0:
-        return meant
-    counts = {entry["values"]: entry["counts"] for entry in counted.to_pylist()}
-    n_rows = counts.pop("None")
-    if len(counts) < 2 or not counts.keys().isdisjoint((None, *MISSING)) or n_rows < LEAST_ROWS:
-        return meant
-    words = numbers_of(pa.array(counts, pa.string())).null_count == len(counts)
-    answers = {text.strip().lower() for text in counts} <= ANSWERS
-    return meant | ({"None"} if words and not answers and n_rows >= min(counts.values()) else set())
 
 
 def read_csv(
@@ -405,12 +353,15 @@ def plain_types(table: pa.Table, text: Collection[str], file: str, *, raw: bool)
 
 
 def _plain(column: pa.ChunkedArray, as_text: bool, file: str, name: str, *, raw: bool) -> pa.ChunkedArray:
+    if isinstance(column.type, pa.BaseExtensionType):  # UUIDs, JSON: bytes and texts by another name
+        column = column.cast(column.type.storage_type)
     kind = column.type
     if pa.types.is_dictionary(kind):
         column = column.cast(kind.value_type)
         kind = column.type
     if pa.types.is_duration(kind):
-        column = pc.divide(column.cast(pa.int64()).cast(pa.float64()), PER_SECOND[kind.unit])
+        # Not safe: arrow refuses integers beyond 2**53, which are 104 days in nanoseconds.
+        column = pc.divide(column.cast(pa.int64()).cast(pa.float64(), safe=False), PER_SECOND[kind.unit])
     if pa.types.is_fixed_size_binary(kind):
         column = _of_fixed_size(column)
     elif pa.types.is_binary_view(kind) or pa.types.is_large_binary(kind):

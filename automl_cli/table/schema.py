@@ -28,7 +28,7 @@ CODED = frozenset({Kind.BOOLEAN, Kind.CATEGORY, Kind.HIGH_CARDINALITY})
 UNUSED = frozenset({Kind.ID, Kind.CONSTANT})
 """Kinds that no model learns from, so that prediction does not ask for them."""
 
-BESIDE_NUMBERS = ("grouping", "prefix", "suffix")
+BESIDE_NUMBERS = ("grouping", "prefix", "suffix", "negative")
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,10 @@ class Column:
     decimal : str
         ``,`` where numbers are written with a decimal comma.
     datetime_format : str
-        How points in time are written, as for ``strptime``; ``epoch_s`` and ``epoch_ms`` count from 1970;
-        empty for ISO 8601.
-    grouping, prefix, suffix : str
-        What stands between the thousands of numbers and beside them; see `Notation`.
+        How points in time are written, as for ``strptime``; ``epoch_s``, ``_ms``, ``_us`` and ``_ns`` count from
+        1970; empty for ISO 8601.
+    grouping, prefix, suffix, negative : str
+        What stands between the thousands of numbers and beside them, and around negative ones; see `Notation`.
     """
 
     name: str
@@ -58,11 +58,12 @@ class Column:
     grouping: str = ""
     prefix: str = ""
     suffix: str = ""
+    negative: str = ""
 
     @property
     def notation(self) -> Notation:
         """How its numbers are written."""
-        return Notation(self.decimal, self.grouping, self.prefix, self.suffix)
+        return Notation(self.decimal, self.grouping, self.prefix, self.suffix, self.negative)
 
     def to_json(self) -> dict[str, Any]:
         """Return the column as JSON values."""

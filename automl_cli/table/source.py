@@ -26,11 +26,15 @@ import numpy as np
 import pyarrow as pa
 
 from automl_cli.errors import BadData, NoSpace
-from automl_cli.table.schema import Notice
+from automl_cli.table.schema import Notice, count
 
 CHUNK = 1 << 20
 IN_MEMORY = 64 << 20
 """Bytes of a decompressed or piped table that are kept in memory; what is longer goes to an unnamed temporary file."""
+
+BEYOND_DOUBT = 20
+"""With so many letters that are UTF-8 to each byte that is not, a file is UTF-8: in Latin-1 hardly two bytes agree."""
+REPLACED = "\ufffd"
 
 # Longer marks first: the mark of UTF-16 begins that of UTF-32.
 MARKS = (
@@ -267,7 +271,7 @@ class _Unclosed(io.RawIOBase):
 
 def _finished(scan: "_Scan", opener: Callable[[], BinaryIO], notices: tuple[Notice, ...]) -> Content:
     scan.check()
-    if scan.utf8 or scan.parquet:
+    if scan.parquet or not scan.n_broken:
         return Content(
             name=scan.name,
             parquet=scan.parquet,
@@ -277,21 +281,27 @@ def _finished(scan: "_Scan", opener: Callable[[], BinaryIO], notices: tuple[Noti
             notices=notices,
         )
     with opener() as stream:
+        if scan.n_beyond_ascii >= BEYOND_DOUBT * scan.n_broken:
+            chunks = _transcode(_chunks(stream), "utf-8", scan.name, errors="replace")
+            what = f"{count(scan.n_broken, 'place')} of {scan.name} cannot be read as UTF-8, as all else in it is"
+            return _stored(chunks, scan.name, (*notices, Notice("encoding", f"{what}: there stands \ufffd now")))
         chunks = _transcode(_chunks(stream), "latin-1", scan.name)
         notice = Notice("encoding", f"{scan.name} is not UTF-8; it is read as Latin-1 (Windows-1252)")
         return _stored(chunks, scan.name, (*notices, notice))
 
 
 class _Scan:
-    """One pass over the bytes: size, quotes, NUL bytes, and whether they are UTF-8."""
+    """One pass over the bytes: size, quotes, NUL bytes, and how much of them is UTF-8."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.n_bytes = 0
         self.n_quotes = 0
         self.parquet = False
-        self.utf8 = True
-        self.decoder = codecs.getincrementaldecoder("utf-8")()
+        self.n_beyond_ascii = 0
+        self.n_broken = 0
+        self.decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self.end = b""
         self.nul_at: int | None = None
         self.blank = True
 
@@ -308,11 +318,18 @@ class _Scan:
             self.n_quotes += int(np.count_nonzero(np.frombuffer(chunk, np.uint8) == ord('"')))
         if self.nul_at is None and b"\0" in chunk:
             self.nul_at = self.n_bytes - len(chunk) + chunk.index(b"\0")
-        if self.utf8 and not (chunk.isascii() and not self.decoder.getstate()[0]):
-            try:
-                self.decoder.decode(chunk)
-            except UnicodeDecodeError:
-                self.utf8 = False
+        if not (chunk.isascii() and not self.decoder.getstate()[0]):
+            self._decode(chunk)
+        self.end = (self.end + chunk[-2:])[-2:]
+
+    def _decode(self, chunk: bytes) -> None:
+        text = self.decoder.decode(chunk)
+        n_ascii = int(np.count_nonzero(np.frombuffer(chunk, np.uint8) < 128))
+        n_replaced = text.count(REPLACED)
+        if n_replaced:  # by the decoder, or by whoever wrote the file: the last two bytes may begin such a one
+            n_replaced -= (self.end + chunk).count(REPLACED.encode())
+        self.n_broken += n_replaced
+        self.n_beyond_ascii += len(text) - n_ascii - n_replaced
 
     def check(self) -> None:
         if self.nul_at is not None:
@@ -323,7 +340,7 @@ class _Scan:
         if self.blank and not self.parquet:
             raise BadData(f"{self.name} is empty", hint="name a file with a header line and rows")
         if self.decoder.getstate()[0]:  # a letter cut in half at the very end
-            self.utf8 = False
+            self.n_broken += 1
 
 
 def _refuse_binary(head: bytes, name: str) -> None:
@@ -338,8 +355,8 @@ def _refuse_binary(head: bytes, name: str) -> None:
         raise BadData(f"{name} is {what}, not a table", hint="export the table as CSV or Parquet")
 
 
-def _transcode(chunks: Iterator[bytes], encoding: str, name: str) -> Iterator[bytes]:
-    decoder: codecs.IncrementalDecoder = codecs.getincrementaldecoder(encoding)()
+def _transcode(chunks: Iterator[bytes], encoding: str, name: str, errors: str = "strict") -> Iterator[bytes]:
+    decoder: codecs.IncrementalDecoder = codecs.getincrementaldecoder(encoding)(errors=errors)
     # Windows-1252 is Latin-1 with letters where Latin-1 has control characters; bytes it lacks are read as Latin-1.
     windows = bytes(range(128, 160)).decode("latin-1")
     table = {ord(c): bytes([ord(c)]).decode("cp1252", errors="ignore") or c for c in windows}
@@ -347,7 +364,8 @@ def _transcode(chunks: Iterator[bytes], encoding: str, name: str) -> Iterator[by
         for chunk in chunks:
             text = decoder.decode(chunk)
             yield (text.translate(table) if encoding == "latin-1" else text).encode("utf-8")
-        decoder.decode(b"", final=True)
+        if last := decoder.decode(b"", final=True):
+            yield last.encode("utf-8")
     except UnicodeError as error:
         raise BadData(f"{name} is not valid {encoding.upper()}", hint="export it again in UTF-8") from error
 

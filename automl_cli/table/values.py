@@ -13,7 +13,8 @@ from automl_cli.table.notation import numbers_of
 Array = NDArray[Any]
 
 CLOCK = "%H:%M:%S"
-SHORT_CLOCK = "%H:%M"
+CLOCKS = ("%H:%M", CLOCK, "%I:%M %p", "%I:%M:%S %p")
+"""Times of day; no text has two of these formats."""
 ISO_FORMATS = ("%Y-%m-%d", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d %H")
 DAY_FORMATS = (
     "%d.%m.%Y",
@@ -47,7 +48,7 @@ DATETIME_FORMATS = (
     "%b %Y",
     "%b-%Y",
     "%b-%y",
-    SHORT_CLOCK,
+    *CLOCKS,
 )
 LONG_FORMATS = frozenset({"%Y/%m"})
 """Formats that would take 10/05, or 3/4, for a month of the years 10 and 3."""
@@ -63,6 +64,8 @@ ISO_PATTERN = (
 UTC_PATTERN = r"\s*(?:UTC|GMT)$"
 SECONDS_PER_DAY = 86400
 UNITS_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+LAST_SECOND = 1e11
+"""Seconds after 1970: the year 5138. Larger numbers count a smaller unit."""
 
 
 def each_distinct(column: pa.ChunkedArray, read: Callable[[pa.Array], pa.Array]) -> pa.ChunkedArray:
@@ -80,7 +83,7 @@ def times_of(texts: pa.Array, form: str) -> pa.Array:
     Parameters
     ----------
     form : str
-        A ``strptime`` format, ``epoch_s``, ``epoch_ms``, or empty for ISO 8601.
+        A ``strptime`` format, ``epoch_s``, ``epoch_ms``, ``epoch_us``, ``epoch_ns``, or empty for ISO 8601.
     """
     micro = pa.timestamp("us")
     if form.startswith("epoch"):
@@ -89,7 +92,7 @@ def times_of(texts: pa.Array, form: str) -> pa.Array:
     if form == "":
         return _iso_times(trimmed)
     times = pc.strptime(trimmed, format=form, unit="s", error_is_null=True)
-    if form.startswith("%H"):
+    if form.startswith(("%H", "%I")):
         # strptime dates a bare time of day 1900; only the time counts
         seconds = pc.cast(times, pa.int64())
         seconds = pc.subtract(
@@ -129,13 +132,20 @@ def _one_by_one(trimmed: pa.Array) -> pa.Array:
 
 
 def epoch_times(numbers: pa.Array, form: str) -> pa.Array:
-    """Read numbers as seconds (``epoch_s``) or milliseconds (``epoch_ms``) since 1970."""
-    per_unit = 1_000 if form == "epoch_ms" else 1_000_000
-    values = numbers.cast(pa.float64())
-    sane = pc.less(pc.abs(values), 1e17 / per_unit)
-    return pc.cast(pc.round(pc.multiply(pc.if_else(sane, values, None), float(per_unit))), pa.int64()).cast(
-        pa.timestamp("us")
-    )
+    """Read numbers as what has passed since 1970, in the unit of the format: ``epoch_s`` is seconds."""
+    per_second = UNITS_PER_SECOND[form.removeprefix("epoch_")]
+    values = numbers.cast(pa.float64(), safe=False)
+    sane = pc.if_else(pc.less(pc.abs(values), LAST_SECOND * per_second), values, None)
+    return pc.cast(pc.round(pc.multiply(sane, 1e6 / per_second)), pa.int64()).cast(pa.timestamp("us"))
+
+
+def epoch_unit(largest: float) -> str:
+    """Return the format by which a number, and all that are nearer to 0, lies between the years -1199 and 5138.
+
+    >>> epoch_unit(1_700_000_000), epoch_unit(1_700_000_000_000)
+    ('epoch_s', 'epoch_ms')
+    """
+    return next((f"epoch_{unit}" for unit, n in UNITS_PER_SECOND.items() if largest <= LAST_SECOND * n), "epoch_ns")
 
 
 def days_of(times: pa.ChunkedArray) -> Array:
