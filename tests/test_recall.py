@@ -73,6 +73,12 @@ def test_a_cheap_pipeline_comes_before_an_equal_one() -> None:
     assert greedy(regret, np.ones(1), np.array([9.0, 1.0, 1.0]), 2).order == (1,)
 
 
+def test_a_cheap_pipeline_that_adds_next_to_nothing_does_not_end_the_list() -> None:
+    regret = np.array([[0.5, 0.4995, 0.47]])
+    chosen = greedy(regret, np.ones(1), np.array([1.0, 0.01, 400.0]), 3, start=[0])
+    assert chosen.order == (2,), "what the cheap one adds is below the least; what the dear one adds is not"
+
+
 def test_what_was_not_measured_helps_nobody() -> None:
     regret = regrets(np.array([[0.1, np.nan, 0.3, 0.5], [np.nan, 0.1, 0.3, 0.5]]))
     assert np.isnan(regret[0, 1])
