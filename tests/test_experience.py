@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from automl_cli.errors import AutomlError, BadData, UsageError
+from automl_cli.experience import address
 from automl_cli.experience.access import (
     Dataset,
     Evaluation,
@@ -133,6 +134,41 @@ def test_a_run_that_measured_more_of_a_table_completes_it(tmp_path: Path) -> Non
         add(store, [replace(run, uid=uid, dataset=replace(run.dataset, features=features))])
     with reading(store) as connection:
         assert {tuple(run.dataset.features) for run in every_run(connection)} == {("n_rows", "stump")}
+
+
+def journal_of(path: Path) -> str:
+    connection = sqlite3.connect(path)
+    try:
+        return str(connection.execute("PRAGMA journal_mode").fetchone()[0])
+    finally:
+        connection.close()
+
+
+def test_a_store_that_several_hosts_share_has_no_write_ahead_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its index lies in memory that each host has for itself: two that write at once damage the store."""
+    own, shared = tmp_path / "own" / "e.sqlite", tmp_path / "a home" / "automl" / "e.sqlite"
+    for path in (own, shared):
+        add(open_store(url_of(path)), [a_run()])
+        assert journal_of(path) == "wal", "the kernel calls this file system a local one"
+    written = str(tmp_path / "a home").replace(" ", "\\040")
+    (tmp_path / "mounts").write_text(
+        f"/dev/vda / ext4 rw 0 0\nauto {written} autofs rw 0 0\ns:/h {written} nfs4 rw 0 0\n"
+    )
+    monkeypatch.setattr(address, "MOUNTS", tmp_path / "mounts")
+    new = shared.with_name("new.sqlite")
+    for path, journal in ((own, "wal"), (shared, "delete"), (new, "delete")):
+        assert remember(url_of(path), a_run("next"), wait=1.0) is None
+        assert journal_of(path) == journal
+    with reading(open_store(url_of(shared))) as connection:
+        assert {run.uid for run in every_run(connection)} == {"r1", "next"}
+
+
+def test_a_system_that_lists_no_file_systems_has_local_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(address, "MOUNTS", tmp_path / "none")
+    add(open_store(url_of(tmp_path / "e.sqlite")), [a_run()])
+    assert journal_of(tmp_path / "e.sqlite") == "wal"
 
 
 @pytest.mark.parametrize("content", [b"", b"not a database at all, and long enough to be read as a page" * 100])
