@@ -331,6 +331,26 @@ def test_merging_leaves_foreign_digests_behind(tmp_path: Path) -> None:
     assert run.dataset.columns == ()
 
 
+def test_two_targets_of_one_table_stay_two_wherever_they_go(tmp_path: Path) -> None:
+    one, two = (open_store(url_of(tmp_path / name)) for name in ("1.sqlite", "2.sqlite"))
+    first = a_run("x")
+    second = replace(a_run("y"), dataset=replace(first.dataset, target="u" * 24, features={"n_rows": 7.0}))
+    add(two, [first, second])
+    merge(one, two)
+    export(two, tmp_path / "out.jsonl")
+    assert "uuu" not in (tmp_path / "out.jsonl").read_text()
+    three = open_store(url_of(tmp_path / "3.sqlite"))
+    take_in(three, tmp_path / "out.jsonl")
+    for store in (one, three):
+        with reading(store) as connection:
+            assert {run.uid: run.dataset.features["n_rows"] for run in every_run(connection)} == {"x": 1000.0, "y": 7.0}
+            assert totals(connection) == (2, 2, 6)
+    add(two, [replace(second, uid="z")])
+    assert merge(one, two) == (1, 3)
+    with reading(one) as connection:
+        assert totals(connection) == (2, 3, 9), "the same table and target are the same dataset the next time"
+
+
 def test_forgetting_takes_everything_of_a_dataset(tmp_path: Path) -> None:
     store = open_store(url_of(tmp_path / "e.sqlite"))
     add(store, [a_run("a"), a_run("b", fingerprint="e" * 32, n=5)])

@@ -29,7 +29,8 @@ class Dataset:
     features : mapping of str to float
         Meta-features by name, finite ones.
     target, columns : str, tuple of str
-        Salted digests of the target's name and of each column's name and kind; empty in what comes from elsewhere.
+        Salted digests of the target's name and of each column's name and kind. In what comes from elsewhere there are
+        none, and of a table's second target its number.
     former : tuple of str
         Digests of the columns as older versions of the program made them, to find what those have left; not kept.
     """
@@ -194,27 +195,27 @@ def pipeline_uid(pipeline: Pipeline) -> str:
     return _digest(pipeline.key())
 
 
-def to_json(run: RunRecord, *, private: bool = True) -> dict[str, Any]:
+def to_json(run: RunRecord, *, named: bool = True) -> dict[str, Any]:
     """Return a run as JSON values.
 
     Parameters
     ----------
-    private : bool
-        Whether digests of column names and the table's name are in it; without them it may leave the house.
+    named : bool
+        Whether the table's name is in it; without that and without digests it may leave the house.
     """
     dataset = run.dataset
     return {
         "uid": run.uid,
         "dataset": {
             "fingerprint": dataset.fingerprint,
-            "name": dataset.name if private else f"table-{dataset.fingerprint[:8]}",
+            "name": dataset.name if named else f"table-{dataset.fingerprint[:8]}",
             "kind": str(dataset.kind),
             "n_rows": dataset.n_rows,
             "n_columns": dataset.n_columns,
             "n_classes": dataset.n_classes,
             "features": dict(dataset.features),
-            "target": dataset.target if private else "",
-            "columns": list(dataset.columns) if private else [],
+            "target": dataset.target,
+            "columns": list(dataset.columns),
         },
         "metric": run.metric,
         "plan": run.plan,
