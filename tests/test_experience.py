@@ -1,6 +1,7 @@
 """The store of past runs: many writers, damage, other versions, and nothing that says what a table holds."""
 
 import json
+import math
 import multiprocessing
 import sqlite3
 import subprocess
@@ -17,6 +18,7 @@ from automl_cli.experience.access import (
     Evaluation,
     RunRecord,
     add,
+    evaluation_of,
     every_run,
     export,
     find_dataset,
@@ -38,7 +40,7 @@ from automl_cli.experience.access import (
 from automl_cli.experience.store import waiting_folder
 from automl_cli.experience.tables import bring_up_to_date, read_facts
 from automl_cli.metrics import TaskKind
-from automl_cli.trial import Pipeline
+from automl_cli.trial import Pipeline, Proposal, Success
 
 
 def url_of(path: Path) -> str:
@@ -319,6 +321,26 @@ def test_a_damaged_export_adds_nothing(tmp_path: Path) -> None:
 
 def test_a_run_survives_json() -> None:
     assert from_json(json.loads(json.dumps(to_json(a_run())))) == a_run()
+
+
+def test_a_loss_that_is_no_number_is_kept_as_a_failure(tmp_path: Path) -> None:
+    """The squares of a target of 1e200 are no numbers any more; four bytes hold none above 3.4e38."""
+    store, run = open_store(url_of(tmp_path / "e.sqlite")), a_run()
+    proposal = Proposal(0, run.members[0], "portfolio", 0, 1)
+    losses = (0.5, 0.25), (0.5, math.inf), (math.nan, 0.5), (1e39, 0.5)
+    trials = [Success(proposal, each, 1.0, complete=True) for each in losses]
+    features = {"n_rows": 9.0, "target_spread": 1e200}
+    add(store, [
+        replace(run, dataset=replace(run.dataset, features=features),
+                evaluations=tuple(evaluation_of(trial, 2) for trial in trials))
+    ])  # fmt: skip
+    assert export(store, tmp_path / "out.jsonl") == 1
+    other = open_store(url_of(tmp_path / "other.sqlite"))
+    assert take_in(other, tmp_path / "out.jsonl") == (1, 1)
+    with reading(other) as connection:
+        (found,) = every_run(connection)
+    assert [e.loss for e in found.evaluations] == [0.375, None, None, None]
+    assert found.dataset.features == {"n_rows": 9.0}
 
 
 def test_merging_leaves_foreign_digests_behind(tmp_path: Path) -> None:

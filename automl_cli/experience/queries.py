@@ -114,10 +114,12 @@ def _evaluations(connection: Connection, runs: Sequence[int]) -> dict[int, list[
 
 
 def _evaluation(row: Row[Any], pipeline: Pipeline) -> Evaluation:
+    losses = tuple(map(float, np.frombuffer(row.losses, dtype=LOSS)))
+    loss = _loss(row.loss) if all(map(math.isfinite, losses)) else None
     return Evaluation(
         pipeline=pipeline,
-        loss=_number_or_none(row.loss),
-        losses=tuple(map(float, np.frombuffer(row.losses, dtype=LOSS))),
+        loss=loss,
+        losses=() if loss is None else losses,
         seconds=_number(row.seconds),
         fidelity=_number(row.fidelity),
         cut=bool(row.cut),
@@ -140,6 +142,11 @@ def _number(value: Any) -> float:
 
 def _number_or_none(value: Any) -> float | None:
     return None if value is None else _number(value)
+
+
+def _loss(value: Any) -> float | None:
+    """Return a loss; None where there is none, or it is not finite: older versions of the program kept such."""
+    return None if isinstance(value, float) and not math.isfinite(value) else _number_or_none(value)
 
 
 def _count(value: Any) -> int:
@@ -174,7 +181,7 @@ def every_run(connection: Connection) -> Iterator[RunRecord]:
             began=_moment(run.began),
             seconds=_number(run.seconds),
             limit=_number_or_none(run.limit),
-            loss=_number_or_none(run.loss),
+            loss=_loss(run.loss),
             versions=json.loads(run.versions),
             members=_members(run.members),
             evaluations=tuple(_evaluations(connection, [run.id]).get(run.id, ())),
@@ -306,7 +313,7 @@ def _run_row(run: Row[Any], evaluations: Sequence[Evaluation]) -> dict[str, Any]
         "plan": _text(run.plan),
         "seconds": _number(run.seconds),
         "limit": _number_or_none(run.limit),
-        "loss": _number_or_none(run.loss),
+        "loss": _loss(run.loss),
         "versions": json.loads(run.versions),
         "n_trials": len(evaluations),
         "n_failed": sum(e.loss is None for e in evaluations),

@@ -11,6 +11,7 @@ from automl_cli.metrics import METRICS, TaskKind
 from automl_cli.trial import Pipeline, Success, Trial
 
 DIGEST_BYTES = 12
+LARGEST = 3e38  # a figure that is kept: the store holds them in four bytes each
 MOST_TRIALS = 10_000  # of one run; later ones of a longer run are as good as these
 FORMAT = "automl-experience"
 FORMAT_VERSION = 1
@@ -165,9 +166,12 @@ class Recalled:
 
 
 def evaluation_of(trial: Trial, n_folds: int) -> Evaluation:
-    """Turn a trial into what is remembered of it; an error's message may quote the table, and stays here."""
+    """Turn a trial into what is remembered of it; an error's message may quote the table, and stays here.
+
+    A loss that is no number, or too large to be kept as one, is remembered as a failure.
+    """
     p = trial.proposal
-    if not isinstance(trial, Success):
+    if not isinstance(trial, Success) or not all(map(is_kept, trial.losses)):
         return Evaluation(p.pipeline, None, (), trial.seconds, 0.0, cut=False, given_up=False, origin=p.origin)
     return Evaluation(
         pipeline=p.pipeline,
@@ -179,6 +183,11 @@ def evaluation_of(trial: Trial, n_folds: int) -> Evaluation:
         given_up=trial.given_up,
         origin=p.origin,
     )
+
+
+def is_kept(value: float) -> bool:
+    """Whether a figure is one that a store can hold."""
+    return abs(value) <= LARGEST  # what is not a number is not
 
 
 def salted(text: str, salt: bytes) -> str:

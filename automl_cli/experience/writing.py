@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Table, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from automl_cli.errors import AutomlError
-from automl_cli.experience.records import MOST_TRIALS, Dataset, RunRecord, from_json, pipeline_uid, to_json
+from automl_cli.experience.records import MOST_TRIALS, Dataset, RunRecord, from_json, is_kept, pipeline_uid, to_json
 from automl_cli.experience.store import Store, is_locked, open_store, waiting_folder, writing
 from automl_cli.experience.tables import DATASETS, EVALUATIONS, FEATURES, PIPELINES, RUNS
 from automl_cli.files import write_whole
@@ -204,7 +204,7 @@ def _complete(connection: Connection, rows: Mapping[str, dict[str, Any]]) -> Non
 
 
 def _dataset_row(dataset: Dataset, ids: Mapping[str, int]) -> dict[str, Any]:
-    pairs = [(ids[name], value) for name, value in sorted(dataset.features.items())]
+    pairs = [(ids[name], value) for name, value in sorted(dataset.features.items()) if is_kept(value)]
     return {
         "uid": dataset.uid,
         "fingerprint": dataset.fingerprint,
