@@ -154,7 +154,9 @@ class Recalled:
     same_table_runs : int
         Earlier runs on a table of the same columns and target.
     poor : tuple of Pipeline
-        What was no better than the reference on the same table: not worth another trial.
+        What was no better than the reference on the same table by the same metric: not worth another trial.
+    problems : tuple of str
+        One line for each store that could not be asked; what is here comes from the other one.
     """
 
     winners: tuple[Pipeline, ...] = ()
@@ -163,6 +165,7 @@ class Recalled:
     neighbours: tuple[Neighbour, ...] = ()
     same_table_runs: int = 0
     poor: tuple[Pipeline, ...] = ()
+    problems: tuple[str, ...] = ()
 
 
 def evaluation_of(trial: Trial, n_folds: int) -> Evaluation:
