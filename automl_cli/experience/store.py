@@ -119,10 +119,10 @@ def _made(store: Store) -> Store:
                 create(connection, secrets.token_bytes(16))
             return Store(store.engine, store.url, bytes.fromhex(read_facts(connection)["salt"]))
     except AutomlError as error:  # a server has no lock for it: another process was first
-        if not isinstance(error.__cause__, DBAPIError):
-            raise
-        with reading(store) as connection:
-            return Store(store.engine, store.url, bytes.fromhex(read_facts(connection)["salt"]))
+        if isinstance(error.__cause__, DBAPIError):
+            with contextlib.suppress(AutomlError), reading(store) as connection:  # it may not have ended yet
+                return Store(store.engine, store.url, bytes.fromhex(read_facts(connection)["salt"]))
+        raise
 
 
 @contextlib.contextmanager

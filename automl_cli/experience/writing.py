@@ -48,11 +48,7 @@ def remember(url: str, run: RunRecord, *, wait: float, left: Callable[[], float]
         store = open_store(url, wait=wait)
         add(store, [run])
     except AutomlError as error:
-        kept = keep_for_later(url, run)
-        if is_locked(error) and kept:
-            logger.info("%s; the run waits beside it", error)
-            return None
-        return f"{error}; this run {'is kept for later' if kept else 'is not remembered'}"
+        return left_waiting(url, run, error)
     with contextlib.suppress(AutomlError):  # they wait on
         for record, path in islice(_waiting(url), MOST_WAITING):
             if left() <= 0.0:
@@ -61,6 +57,15 @@ def remember(url: str, run: RunRecord, *, wait: float, left: Callable[[], float]
             with contextlib.suppress(OSError):
                 path.unlink()
     return None
+
+
+def left_waiting(url: str, run: RunRecord, error: AutomlError) -> str | None:
+    """Leave a run waiting that could not be written; return one line to show, unless it only met another process."""
+    kept = keep_for_later(url, run)
+    if is_locked(error) and kept:
+        logger.info("%s; the run waits beside it", error)
+        return None
+    return f"{error}; this run {'is kept for later' if kept else 'is not remembered'}"
 
 
 def add(store: Store, runs: Sequence[RunRecord]) -> int:
