@@ -18,7 +18,7 @@ from automl_cli.search import LAG, Rules
 from automl_cli.space import build_space, default_pipelines, to_configuration, to_pipeline, ways_of
 from automl_cli.transfer.adaptation import split_name
 from automl_cli.trial import Pipeline
-from automl_cli.warmstart import SHORTEST_LIMIT, Memory, winners_of
+from automl_cli.warmstart import MOST_ASKING, SHORTEST_LIMIT, Memory, winners_of
 
 ROUNDS = 2  # times the portfolio's length are handed out where there are several ways of using other rows
 MOST_KNOWN = 8  # of the portfolio, where there are winners to search around
@@ -41,13 +41,16 @@ def proposer(
     known = _first(options, job, deadline)
     if Part.PORTFOLIO in options.without or not memory.asked:
         return _tried_first(known, job, learner, deadline)
-    winners = winners_of(memory, job, resume=options.resume)
+    wait = MOST_ASKING if deadline.limited else math.inf
+    winners = winners_of(memory, job, resume=options.resume, wait=wait)
 
     def after_the_first() -> Optimizer:
-        recalled = recalling.result_within(MOST_LOOKING if deadline.limited else math.inf) or Recalled()
+        found = recalling.result_within(MOST_LOOKING if deadline.limited else math.inf)
+        recalled = found or Recalled()
         # the look-up finds what won even where the store was opened too late for `winners_of`
         won = tuple(dict.fromkeys((*winners, *recalled.winners)))
-        rest = _worth_trying(known, recalled, won=bool(won))
+        # which knows more than names of columns: another table may have them, too
+        rest = _worth_trying(known, recalled, won=bool(won if found is None else recalled.winners))
         if job.shape.adaptations:
             return _tried_first([*won, *recalled.pipelines, *rest], job, learner, deadline)
         return Portfolio(won, _in_turn(recalled.pipelines, rest, learner), origin=WINNER)

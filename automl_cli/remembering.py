@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from automl_cli import __version__
-from automl_cli.experience.records import Dataset, Evaluation, RunRecord, salted
+from automl_cli.experience.records import Dataset, Evaluation, RunRecord, is_kept, salted
 from automl_cli.job import Job
 from automl_cli.table.schema import CODED, Kind
 from automl_cli.trial import Pipeline
@@ -61,7 +61,7 @@ def run_of(
         began=time.time() - seconds,
         seconds=seconds,
         limit=limit,
-        loss=loss,
+        loss=loss if loss is not None and is_kept(loss) else None,
         versions=_versions(),
         members=tuple(members),
         evaluations=tuple(evaluations),

@@ -17,6 +17,7 @@ LAG = 4  # proposal k sees exactly the trials up to k - LAG, so that up to LAG w
 STOPPED = "stopped with the search"
 HOPELESS = 20  # failures, and nothing else: something is wrong that trying on does not mend
 POLL_SECONDS = 0.2  # how soon an interrupt is noticed
+MOST_UNRACED = 3  # past winners, the first ones: where trials take long, all eight of them would take the whole run
 
 
 @dataclass(frozen=True)
@@ -294,18 +295,22 @@ def _hopeless(state: State) -> bool:
 
 
 def _deserves_more(trial: Trial, rules: Rules, left: float) -> bool:
-    """Whether a trial was cut by its limit although at least twice as much can be had now.
+    """Whether a trial was cut by its limit, or ended without all folds at it, although twice as much can be had now.
 
-    In practice this is the first one, whose limit is short so that there is a model soon.
+    In practice this is the first one, whose limit is short so that there is a model soon: what won on the table before
+    may need more for its first fold alone.
 
     Parameters
     ----------
     left : float
         Seconds that trials may still take.
     """
-    if not isinstance(trial, Success) or not trial.cut or trial.given_up or trial.proposal.seconds is None:
+    seconds = trial.proposal.seconds
+    if seconds is None or rules.again_share * left < 2 * seconds:
         return False
-    return rules.again_share * left >= 2 * trial.proposal.seconds
+    if isinstance(trial, Success) and (trial.complete or trial.cut or trial.given_up):
+        return trial.cut and not trial.given_up
+    return trial.seconds >= seconds  # else it ended for another reason, which more time does not mend
 
 
 def _ask(state: State, optimizer: Optimizer) -> tuple[Pipeline, str] | None:
@@ -335,9 +340,10 @@ def _proposal(state: State, rules: Rules, asked: tuple[Pipeline, str], seconds: 
     state.next_number += 1
     seed = int(np.random.SeedSequence([rules.seed, number]).generate_state(1)[0] % 2**31)
     # The first pipeline of each family is not raced: an ensemble gains from members that err differently, and a
-    # search that overfits its validation rows still has the defaults. Nor are past winners: they won together.
+    # search that overfits its validation rows still has the defaults. Nor are the first past winners, which won
+    # together.
     family = asked[0].family
-    if asked[1] == WINNER:
+    if asked[1] == WINNER and len(state.winners) < MOST_UNRACED:
         state.winners.add(asked[0])
     raced = rules.racing and state.incumbent is not None and family in state.families and asked[0] not in state.winners
     state.families.add(family)

@@ -5,14 +5,14 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from automl_cli.background import Background
 from automl_cli.candidates import as_it_was, reference_pipeline, remembered_as, suited
 from automl_cli.clock import Deadline
 from automl_cli.errors import AutomlError
-from automl_cli.experience.records import Dataset, Recalled, RunRecord, evaluation_of
+from automl_cli.experience.records import Dataset, Neighbour, Recalled, RunRecord, evaluation_of
 from automl_cli.experience.similar import shipped_weights
 from automl_cli.families import find_families
 from automl_cli.families.family import Family, Shape
@@ -35,6 +35,8 @@ MOST_FEATURE_SECONDS = 3.0
 LEAST_FEATURE_SECONDS = 0.5
 FEATURE_SHARE = 0.01  # of the limit, between the two
 MOST_WAIT = 2.0  # seconds for another writer at the end of a run
+MOST_ASKING = 1.0  # seconds that nothing runs because a store is asked what won; the look-up finds that as well
+MOST_WRITING = 6.0  # seconds for a store that could not be read
 LEAST_LEFT = 0.3  # of the limit: with less, a run waits in a file for the next one
 _Here = Callable[[Pipeline, Mapping[str, Family], Shape], Pipeline | None]
 
@@ -115,22 +117,36 @@ def _without(memory: Memory, error: Exception) -> None:
     if not isinstance(error, AutomlError):
         logger.warning("the experience could not be asked", exc_info=True)
         error = AutomlError(f"the experience could not be asked ({type(error).__name__})")
-    memory.problems.append(f"{error}; going on without it")
+    memory.problems.append(_goes_on(str(error)))
 
 
-def winners_of(memory: Memory, job: Job, *, resume: bool) -> tuple[Pipeline, ...]:
+def _goes_on(problem: str) -> str:
+    return f"{problem}; going on without it"
+
+
+def winners_of(memory: Memory, job: Job, *, resume: bool, wait: float = math.inf) -> tuple[Pipeline, ...]:
     """Return what won in earlier runs on this table: tried first, so that there is a good model at once.
 
     A run that is resumed begins with what it began with: what it noted, or nothing if it had trials and no note.
+
+    Parameters
+    ----------
+    wait : float
+        Seconds after which the run begins without them.
     """
     if resume and (job.recorded or "winners" in job.run.facts()):
         return _noted(job, "winners")
-    if memory.store is None or not memory.reads_own:
+    store = memory.store
+    if store is None or not memory.reads_own:
         return ()
     try:
         from automl_cli.experience.access import earlier_winners  # noqa: PLC0415
 
-        winners = earlier_winners(memory.store, dataset_of(job, "", {}, memory.store.salt), _suit(job, as_it_was))
+        here, metric = dataset_of(job, "", {}, store.salt), job.data.metric.name
+        asking = Background(lambda: earlier_winners(store, here, _suit(job, as_it_was), metric))
+        winners = asking.result_within(wait)
+        if winners is None:
+            return ()
         job.run.note({"winners": [pipeline.to_json() for pipeline in winners]})
     except Exception as error:  # what was remembered must not cost the model
         _without(memory, error)
@@ -157,9 +173,7 @@ def look_up(memory: Memory, job: Job, options: FitOptions, deadline: Deadline) -
         memory.dataset = dataset_of(job, table_name(options.data), features, memory.salt)
         pays = not deadline.limited or deadline.total >= SHORTEST_LIMIT
         if options.resume and "recalled" in job.run.facts():
-            memory.recalled = Recalled(
-                winners=_noted(job, "recalled_winners"), pipelines=_noted(job, "recalled"), poor=_noted(job, "poor")
-            )
+            memory.recalled = _recalled_before(job)
         elif pays and memory.asked:
             memory.recalled = recall(
                 memory.dataset,
@@ -169,7 +183,9 @@ def look_up(memory: Memory, job: Job, options: FitOptions, deadline: Deadline) -
                 suit_same=_suit(job, as_it_was),
                 now=time.time(),
                 reference=reference_pipeline(find_families(), job.task.kind),
+                metric=job.data.metric.name,
             )
+            memory.problems += [_goes_on(problem) for problem in memory.recalled.problems]
     except Exception as error:  # what was remembered must not cost the model
         _without(memory, error)
     # Also where it is nothing: a counted run that is resumed must not find what came into the store since.
@@ -177,8 +193,24 @@ def look_up(memory: Memory, job: Job, options: FitOptions, deadline: Deadline) -
         if not (options.resume and "recalled" in job.run.facts()):
             found = memory.recalled
             lists = {"recalled_winners": found.winners, "recalled": found.pipelines, "poor": found.poor}
-            job.run.note({name: [pipeline.to_json() for pipeline in one] for name, one in lists.items()})
+            noted = {name: [pipeline.to_json() for pipeline in one] for name, one in lists.items()}
+            told_by = [asdict(neighbour) for neighbour in found.neighbours]
+            because = {"gains": found.gains, "neighbours": told_by, "same_table_runs": found.same_table_runs}
+            job.run.note({**noted, "recalled_because": because})
     return memory.recalled
+
+
+def _recalled_before(job: Job) -> Recalled:
+    """Return what a run that is resumed had recalled; older versions of the program did not note why."""
+    because = job.run.facts().get("recalled_because", {})
+    return Recalled(
+        winners=_noted(job, "recalled_winners"),
+        pipelines=_noted(job, "recalled"),
+        gains=tuple(because.get("gains", ())),
+        neighbours=tuple(Neighbour(**neighbour) for neighbour in because.get("neighbours", ())),
+        same_table_runs=because.get("same_table_runs", 0),
+        poor=_noted(job, "poor"),
+    )
 
 
 def _suit(job: Job, here: _Here) -> Callable[[Pipeline], tuple[Pipeline, float] | None]:
@@ -246,9 +278,10 @@ def write_in_time(memory: Memory, job: Job, run: RunRecord, deadline: Deadline) 
     """Write a run into the store, or into a file beside it where there is no time; return a problem, if any, to tell.
 
     A server is written to in a thread that is left behind: to connect and to wait for a lock may take it seconds
-    whatever it is asked for, and a timed run seldom has more than two by now.
+    whatever it is asked for, and a timed run seldom has more than two by now. So is a store that was opened and could
+    not be read: what is wrong with one past run is no reason to forget this one.
     """
-    from automl_cli.experience.access import keep_for_later, open_store, path_of, remember  # noqa: PLC0415
+    from automl_cli.experience.access import keep_for_later, left_waiting, open_store, path_of, remember  # noqa: PLC0415
 
     url = memory.url
     if url is None:
@@ -257,21 +290,28 @@ def write_in_time(memory: Memory, job: Job, run: RunRecord, deadline: Deadline) 
     def left() -> float:
         return deadline.seconds_left() - LEAST_LEFT if deadline.limited else math.inf
 
+    # digests without the store's salt are nobody's
+    waits = run if memory.salt else replace(run, dataset=replace(run.dataset, target="", columns=()))
+
     def write() -> str:
         if memory.store is not None:
             return remember(url, run, wait=_patience(left()), left=left) or ""
-        store = open_store(url, wait=_patience(left()))
+        try:
+            store = open_store(url, wait=_patience(left()))
+        except AutomlError as error:  # other first runs make it right now, say
+            return left_waiting(url, waits, error) or ""
         ours = dataset_of(job, run.dataset.name, run.dataset.features, store.salt)
         return remember(url, replace(run, dataset=ours), wait=_patience(left()), left=left) or ""
 
     said = None
-    if not memory.problems and left() >= 0:  # else said before, or no time to find out
+    if memory.problems and memory.salt and left() >= 0:
+        said = Background(write).result_within(min(left(), MOST_WRITING))
+        said = None if said is None else ""  # what is wrong with the store was said before
+    elif not memory.problems and left() >= 0:  # else said before, or no time to find out
         said = write() if path_of(url) is not None else Background(write).result_within(left())
     if said is None:
         logger.info("there is no time to write the run; it waits for the next one")
-        if not memory.salt:  # digests without the store's salt are nobody's
-            run = replace(run, dataset=replace(run.dataset, target="", columns=()))
-        keep_for_later(url, run)
+        keep_for_later(url, waits)
     return said or ""
 
 

@@ -1,6 +1,7 @@
 """The store of past runs: many writers, damage, other versions, and nothing that says what a table holds."""
 
 import json
+import math
 import multiprocessing
 import sqlite3
 import subprocess
@@ -11,11 +12,13 @@ from pathlib import Path
 import pytest
 
 from automl_cli.errors import AutomlError, BadData, UsageError
+from automl_cli.experience import address
 from automl_cli.experience.access import (
     Dataset,
     Evaluation,
     RunRecord,
     add,
+    evaluation_of,
     every_run,
     export,
     find_dataset,
@@ -37,7 +40,7 @@ from automl_cli.experience.access import (
 from automl_cli.experience.store import waiting_folder
 from automl_cli.experience.tables import bring_up_to_date, read_facts
 from automl_cli.metrics import TaskKind
-from automl_cli.trial import Pipeline
+from automl_cli.trial import Pipeline, Proposal, Success
 
 
 def url_of(path: Path) -> str:
@@ -133,6 +136,41 @@ def test_a_run_that_measured_more_of_a_table_completes_it(tmp_path: Path) -> Non
         add(store, [replace(run, uid=uid, dataset=replace(run.dataset, features=features))])
     with reading(store) as connection:
         assert {tuple(run.dataset.features) for run in every_run(connection)} == {("n_rows", "stump")}
+
+
+def journal_of(path: Path) -> str:
+    connection = sqlite3.connect(path)
+    try:
+        return str(connection.execute("PRAGMA journal_mode").fetchone()[0])
+    finally:
+        connection.close()
+
+
+def test_a_store_that_several_hosts_share_has_no_write_ahead_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its index lies in memory that each host has for itself: two that write at once damage the store."""
+    own, shared = tmp_path / "own" / "e.sqlite", tmp_path / "a home" / "automl" / "e.sqlite"
+    for path in (own, shared):
+        add(open_store(url_of(path)), [a_run()])
+        assert journal_of(path) == "wal", "the kernel calls this file system a local one"
+    written = str(tmp_path / "a home").replace(" ", "\\040")
+    (tmp_path / "mounts").write_text(
+        f"/dev/vda / ext4 rw 0 0\nauto {written} autofs rw 0 0\ns:/h {written} nfs4 rw 0 0\n"
+    )
+    monkeypatch.setattr(address, "MOUNTS", tmp_path / "mounts")
+    new = shared.with_name("new.sqlite")
+    for path, journal in ((own, "wal"), (shared, "delete"), (new, "delete")):
+        assert remember(url_of(path), a_run("next"), wait=1.0) is None
+        assert journal_of(path) == journal
+    with reading(open_store(url_of(shared))) as connection:
+        assert {run.uid for run in every_run(connection)} == {"r1", "next"}
+
+
+def test_a_system_that_lists_no_file_systems_has_local_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(address, "MOUNTS", tmp_path / "none")
+    add(open_store(url_of(tmp_path / "e.sqlite")), [a_run()])
+    assert journal_of(tmp_path / "e.sqlite") == "wal"
 
 
 @pytest.mark.parametrize("content", [b"", b"not a database at all, and long enough to be read as a page" * 100])
@@ -285,6 +323,26 @@ def test_a_run_survives_json() -> None:
     assert from_json(json.loads(json.dumps(to_json(a_run())))) == a_run()
 
 
+def test_a_loss_that_is_no_number_is_kept_as_a_failure(tmp_path: Path) -> None:
+    """The squares of a target of 1e200 are no numbers any more; four bytes hold none above 3.4e38."""
+    store, run = open_store(url_of(tmp_path / "e.sqlite")), a_run()
+    proposal = Proposal(0, run.members[0], "portfolio", 0, 1)
+    losses = (0.5, 0.25), (0.5, math.inf), (math.nan, 0.5), (1e39, 0.5)
+    trials = [Success(proposal, each, 1.0, complete=True) for each in losses]
+    features = {"n_rows": 9.0, "target_spread": 1e200}
+    add(store, [
+        replace(run, dataset=replace(run.dataset, features=features),
+                evaluations=tuple(evaluation_of(trial, 2) for trial in trials))
+    ])  # fmt: skip
+    assert export(store, tmp_path / "out.jsonl") == 1
+    other = open_store(url_of(tmp_path / "other.sqlite"))
+    assert take_in(other, tmp_path / "out.jsonl") == (1, 1)
+    with reading(other) as connection:
+        (found,) = every_run(connection)
+    assert [e.loss for e in found.evaluations] == [0.375, None, None, None]
+    assert found.dataset.features == {"n_rows": 9.0}
+
+
 def test_merging_leaves_foreign_digests_behind(tmp_path: Path) -> None:
     one, two = (open_store(url_of(tmp_path / name)) for name in ("1.sqlite", "2.sqlite"))
     add(two, [a_run("x")])
@@ -293,6 +351,26 @@ def test_merging_leaves_foreign_digests_behind(tmp_path: Path) -> None:
         (run,) = every_run(connection)
     assert run.dataset.target == ""
     assert run.dataset.columns == ()
+
+
+def test_two_targets_of_one_table_stay_two_wherever_they_go(tmp_path: Path) -> None:
+    one, two = (open_store(url_of(tmp_path / name)) for name in ("1.sqlite", "2.sqlite"))
+    first = a_run("x")
+    second = replace(a_run("y"), dataset=replace(first.dataset, target="u" * 24, features={"n_rows": 7.0}))
+    add(two, [first, second])
+    merge(one, two)
+    export(two, tmp_path / "out.jsonl")
+    assert "uuu" not in (tmp_path / "out.jsonl").read_text()
+    three = open_store(url_of(tmp_path / "3.sqlite"))
+    take_in(three, tmp_path / "out.jsonl")
+    for store in (one, three):
+        with reading(store) as connection:
+            assert {run.uid: run.dataset.features["n_rows"] for run in every_run(connection)} == {"x": 1000.0, "y": 7.0}
+            assert totals(connection) == (2, 2, 6)
+    add(two, [replace(second, uid="z")])
+    assert merge(one, two) == (1, 3)
+    with reading(one) as connection:
+        assert totals(connection) == (2, 3, 9), "the same table and target are the same dataset the next time"
 
 
 def test_forgetting_takes_everything_of_a_dataset(tmp_path: Path) -> None:

@@ -6,12 +6,14 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from automl_cli.experience.access import (
     add,
+    earlier_winners,
     every_run,
     find_dataset,
     find_url,
@@ -19,10 +21,12 @@ from automl_cli.experience.access import (
     listed,
     open_store,
     reading,
+    recall,
     remember,
     totals,
     writing,
 )
+from automl_cli.trial import Pipeline
 from tests.test_experience import a_run
 
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
@@ -81,3 +85,15 @@ def test_a_dataset_is_forgotten_there_too(server: str) -> None:
         assert forget(connection, [found.id]) == 3
     with reading(store) as connection:
         assert all(item.fingerprint != "e" * 32 for item in listed(connection))
+
+
+def test_what_won_on_a_table_comes_back_from_there(server: str) -> None:
+    store = open_store(find_url(server) or "")
+    won, by_loss = (Pipeline("linear", "one_hot", {"C": C}) for C in (1.0, 2.0))
+    dataset = replace(a_run().dataset, target="v" * 24)
+    run = replace(a_run("by rank", fingerprint="d" * 32), dataset=dataset, members=(won,))
+    add(store, [run, replace(run, uid="by loss", metric="log_loss", began=run.began + 1.0, members=(by_loss,))])
+    for metric, winners in (("roc_auc", (won, by_loss)), ("log_loss", (by_loss, won))):
+        assert earlier_winners(store, dataset, lambda pipeline: (pipeline, 1.0), metric) == winners
+        found = recall(dataset, prior=None, own=store, suit=lambda pipeline: (pipeline, 1.0), now=2e9, metric=metric)
+        assert (found.winners, found.same_table_runs, found.problems) == (winners, 2, ())

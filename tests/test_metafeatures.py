@@ -13,13 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from automl_cli.experience.similar import shipped_weights
-from automl_cli.features.frame import Frame, frame_from_table, frame_schema
+from automl_cli.features.frame import Frame, FrameSchema, frame_from_table, frame_schema
 from automl_cli.metafeatures import META_FEATURES, landmarks, measure
 from automl_cli.metafeatures.landmarks import linear, naive_bayes, nearest_neighbour, stump
 from automl_cli.metafeatures.tree import grow
 from automl_cli.metafeatures.view import view_of
+from automl_cli.metrics import METRICS
 from automl_cli.table import read_table
-from automl_cli.task import Task, make_task
+from automl_cli.task import Task, TaskKind, make_task
 
 HERE = Path(__file__).parent
 SAMPLES = HERE.parent / "sample_data"
@@ -81,6 +82,23 @@ def test_samples_of_a_large_table_do_not_depend_on_its_order(tmp_path) -> None:
     again = view_of(frame.take(order), replace(task, y=np.asarray(task.y)[order]))
     assert len(view.rows) == 10_000
     assert (np.sort(view.frame.numbers[view.rows, 0]) == np.sort(again.frame.numbers[again.rows, 0])).all()
+
+
+@pytest.mark.parametrize("n_numbers", [0, 1])
+def test_samples_of_a_very_large_table_are_of_all_its_classes(n_numbers) -> None:
+    """Millions of rows are told apart by a few columns: where those have two values each, many rows are as one."""
+    rng = np.random.default_rng(0)
+    n, names = 2_100_000, tuple("abcdefgh")
+    schema = FrameSchema(tuple("xyz"[:n_numbers]), names, (2,) * len(names))
+    codes = rng.integers(0, 2, size=(n, len(names)), dtype=np.int32)
+    frame = Frame(schema, rng.normal(size=(n, n_numbers)), codes, np.zeros((n, 0)))
+    y = rng.integers(0, 2, size=n)
+    task = Task(TaskKind.BINARY, "y", "", False, ("no", "yes"), METRICS["roc_auc"], y)
+    rows = view_of(frame, task).rows
+    assert len(rows) == 10_000
+    assert 0.4 < y[rows].mean() < 0.6
+    if n_numbers:
+        assert ((codes[rows].mean(axis=0) > 0.4) & (codes[rows].mean(axis=0) < 0.6)).all()
 
 
 @given(st.lists(st.sampled_from(["", "1", "1.5", "-2", "7e300"]), min_size=8, max_size=40), st.integers(0, 3))

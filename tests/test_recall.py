@@ -1,6 +1,7 @@
 """What is recalled: near tables first, lists that complement themselves, and what won on the same table."""
 
 import itertools
+import sqlite3
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from automl_cli.candidates import as_it_was, candidates, reference_pipeline, remembered_as, suited
-from automl_cli.experience.access import Dataset, Evaluation, RunRecord, add, open_store, reading, recall
+from automl_cli.experience.access import (
+    Dataset,
+    Evaluation,
+    RunRecord,
+    add,
+    earlier_winners,
+    every_run,
+    export,
+    open_store,
+    reading,
+    recall,
+    take_in,
+)
 from automl_cli.experience.portfolio import greedy, regrets
 from automl_cli.experience.queries import MOST_RUNS, best_runs, known_datasets
 from automl_cli.experience.recall import MOST_BESIDE_WINNERS
-from automl_cli.experience.similar import Scale, distances
+from automl_cli.experience.similar import Scale, distances, shipped_weights
 from automl_cli.families import find_families
 from automl_cli.families.family import Shape
 from automl_cli.metrics import TaskKind
@@ -71,6 +84,12 @@ def test_a_greedy_list_is_at_least_nearly_as_good_as_the_best_set(seed) -> None:
 def test_a_cheap_pipeline_comes_before_an_equal_one() -> None:
     regret = np.array([[0.2, 0.2, 0.9]])
     assert greedy(regret, np.ones(1), np.array([9.0, 1.0, 1.0]), 2).order == (1,)
+
+
+def test_a_cheap_pipeline_that_adds_next_to_nothing_does_not_end_the_list() -> None:
+    regret = np.array([[0.5, 0.4995, 0.47]])
+    chosen = greedy(regret, np.ones(1), np.array([1.0, 0.01, 400.0]), 3, start=[0])
+    assert chosen.order == (2,), "what the cheap one adds is below the least; what the dear one adds is not"
 
 
 def test_what_was_not_measured_helps_nobody() -> None:
@@ -244,6 +263,128 @@ def test_winners_that_do_not_fit_take_no_place(tmp_path: Path) -> None:
     unfit = set(members[:6])
     found = recall(at_hand(2), prior=None, own=own, suit=lambda p: None if p in unfit else (p, 1.0), now=0.0)
     assert found.winners == tuple(members[6:14])
+
+
+def test_a_short_run_does_not_overwrite_what_an_hour_measured(tmp_path: Path) -> None:
+    hour = a_run(at_hand(1), {A: 0.1, B: 0.6, D: 0.5}, uid="hour", began=1.0)
+    short = a_run(at_hand(1), {A: 0.6, B: 0.45, C: 0.4, D: 0.5}, uid="short", began=2.0)
+    cut = [replace(e, cut=e.pipeline in (A, B)) for e in short.evaluations]
+    own = a_store(tmp_path, "o", [hour, replace(short, evaluations=tuple(cut))])
+    found = recall(at_hand(2), prior=None, own=own, suit=as_it_is, now=3.0, reference=D)
+    assert A in found.pipelines
+    assert set(found.poor) == {B, D}, "each as it was where it ran its course"
+    again = a_run(at_hand(1), {A: 0.6, C: 0.1, D: 0.5}, uid="whole", began=3.0)
+    add(own, [again])
+    assert A in recall(at_hand(2), prior=None, own=own, suit=as_it_is, now=3.0, reference=D).poor
+
+
+def test_the_longest_search_is_remembered_after_many_short_ones(tmp_path: Path) -> None:
+    hour = replace(a_run(at_hand(1), {A: 0.1}, uid="hour", began=1.0, members=(A,)), seconds=3600.0)
+    nights = [a_run(at_hand(1), {B: 0.2}, uid=f"night {i}", began=2.0 + i, members=(B,)) for i in range(30)]
+    nothing = replace(a_run(at_hand(1), {C: 0.2}, uid="none", began=99.0), seconds=9999.0)
+    own = a_store(tmp_path, "o", [hour, *nights, nothing])
+    assert recall(at_hand(2), prior=None, own=own, suit=as_it_is, now=100.0).winners == (B, A)
+
+
+def test_what_won_or_was_poor_by_another_metric_says_less(tmp_path: Path) -> None:
+    by_loss = a_run(at_hand(1), {A: 0.6, B: 0.1, C: 0.2, D: 0.5}, uid="loss", began=9.0, members=(B, C))
+    by_rank = a_run(at_hand(1), {A: 0.1, B: 0.6, D: 0.5}, uid="rank", began=1.0, members=(A,))
+    own = a_store(tmp_path, "o", [by_rank, replace(by_loss, metric="log_loss")])
+
+    def found(metric):
+        return recall(at_hand(2), prior=None, own=own, suit=as_it_is, now=9.0, reference=D, metric=metric)
+
+    assert (found("roc_auc").winners, set(found("roc_auc").poor)) == ((A, B, C), {B, D})
+    assert (found("log_loss").winners, set(found("log_loss").poor)) == ((B, C, A), {A, D})
+    assert earlier_winners(own, at_hand(2), as_it_is, "roc_auc") == (A, B, C)
+    assert (found("accuracy").winners, found("accuracy").poor) == ((B, C, A), ())
+
+
+def test_the_cheapest_winner_comes_first_so_that_there_is_a_model_soon(tmp_path: Path) -> None:
+    own = a_store(tmp_path, "o", [a_run(at_hand(1), {A: 0.1}, members=(A, B, C))])
+    price = {A: 90.0, B: 20.0, C: 0.5}
+    found = recall(at_hand(2), prior=None, own=own, suit=lambda p: (p, price[p]), now=0.0)
+    assert found.winners == (C, A, B)
+
+
+FIGURES = tuple(shipped_weights(TaskKind.BINARY))
+
+
+def figured(dataset, value):
+    """Give a dataset all ten figures that tables are compared by."""
+    return replace(dataset, features=dict.fromkeys(FIGURES, value))
+
+
+def test_a_table_that_shares_no_more_than_names_is_another_table(tmp_path: Path) -> None:
+    """The columns of many tables are called V1 to V28, or f_00 to f_49."""
+    prior = a_store(tmp_path, "p", [a_run(figured(a_dataset(i, {}), float(i)), {A: 0.1, B: 0.2}) for i in range(9)])
+    own = a_store(tmp_path, "o", [a_run(figured(at_hand(50), 2.0), {D: 0.5, A: 0.1, B: 0.6}, members=(A,))])
+
+    def found(here):
+        return recall(here, prior=prior, own=own, suit=as_it_is, now=0.0, reference=D)
+
+    grown = found(figured(at_hand(51), 3.0))
+    assert (grown.same_table_runs, grown.winners, set(grown.poor)) == (1, (A,), {B, D})
+    stranger = found(figured(at_hand(51), 8.0))
+    assert (stranger.same_table_runs, stranger.winners, stranger.poor) == (0, (), ())
+    unmeasured = found(replace(at_hand(51), features=dict.fromkeys(FIGURES[1:], 8.0)))
+    assert unmeasured.same_table_runs == 1, "what is not known contradicts nothing"
+
+
+@pytest.mark.parametrize(("before", "now", "same"), [(5, 7, 1), (5, 8, 0), (200, 215, 1), (200, 300, 0)])
+def test_a_table_of_other_classes_is_another_table(tmp_path: Path, before, now, same) -> None:
+    def of_classes(number, n_classes):
+        return replace(at_hand(number), kind=TaskKind.MULTICLASS, n_classes=n_classes)
+
+    own = a_store(tmp_path, "o", [a_run(of_classes(1, before), {A: 0.1}, members=(A,))])
+    assert recall(of_classes(2, now), prior=None, own=own, suit=as_it_is, now=0.0).same_table_runs == same
+    assert len(earlier_winners(own, of_classes(2, now), as_it_is)) == same
+
+
+def spoil(tmp_path: Path, name: str, statement: str) -> None:
+    with sqlite3.connect(tmp_path / name) as connection:
+        connection.execute(statement)
+
+
+def test_what_is_wrong_with_one_store_does_not_silence_the_other(tmp_path: Path) -> None:
+    prior = a_store(tmp_path, "p", [a_run(a_dataset(i, {"u": float(i)}), {A: 0.1, B: 0.2}) for i in (1, 2)])
+    own = a_store(tmp_path, "o", [a_run(at_hand(50), {A: 0.1, B: 0.2})])
+    spoil(tmp_path, "o", "UPDATE evaluation SET seconds = 'long'")
+    found = recall(at_hand(51), prior=prior, own=own, suit=as_it_is, now=0.0)
+    assert found.pipelines == (A,)
+    (problem,) = found.problems
+    assert str(tmp_path / "o") in problem
+
+
+def test_an_infinite_loss_that_an_older_version_kept_counts_as_a_failure(tmp_path: Path) -> None:
+    own = a_store(tmp_path, "o", [a_run(at_hand(50), {A: 0.1, B: 0.2, C: 0.3})])
+    spoil(tmp_path, "o", "UPDATE evaluation SET loss = 9e999 WHERE number = 2")
+    found = recall(at_hand(51), prior=None, own=own, suit=as_it_is, now=0.0)
+    assert (found.pipelines, found.problems) == ((A,), ())
+    export(own, tmp_path / "out.jsonl")
+    other = open_store(f"sqlite:///{tmp_path / 'other'}")
+    take_in(other, tmp_path / "out.jsonl")
+    with reading(other) as connection:
+        (run,) = every_run(connection)
+    assert [e.loss for e in run.evaluations] == [pytest.approx(0.1), pytest.approx(0.2), None]
+
+
+def test_what_won_on_a_table_is_found_without_reading_all_others(tmp_path: Path) -> None:
+    own = a_store(tmp_path, "o", [a_run(at_hand(1), {A: 0.1}, members=(A,)), a_run(a_dataset(2, {"u": 1.0}), {B: 0.1})])
+    spoil(tmp_path, "o", "UPDATE dataset SET features = 'read in vain', n_rows = 'many' WHERE target = ''")
+    assert earlier_winners(own, at_hand(3), as_it_is) == (A,)
+
+
+def test_two_tables_of_one_target_are_told_apart_by_their_columns(tmp_path: Path) -> None:
+    nights = [a_run(replace(at_hand(i), target="x"), {A: 0.1, B: 0.2}) for i in range(3)]
+    others = [
+        a_run(a_dataset(10 + n, {"u": float(n)}, target="x", columns=COLUMNS[:n]), {A: 0.1, B: 0.2}) for n in (4, 5)
+    ]
+    own = a_store(tmp_path, "o", [])
+    for run in (*nights, *others):
+        add(own, [run])
+    found = recall(at_hand(300), prior=None, own=own, suit=as_it_is, now=0.0)
+    assert {neighbour.name for neighbour in found.neighbours} == {"d2", "d14", "d15"}
 
 
 @pytest.mark.parametrize(("n_columns", "n_changed", "same"), [(10, 1, 1), (6, 1, 1), (6, 2, 0), (4, 1, 0), (4, 0, 1)])

@@ -131,11 +131,14 @@ def test_the_first_of_each_family_is_never_raced(limit: float | None) -> None:
     assert world.proposals[4].incumbent == (0.3, 0.4)
 
 
-def test_winners_of_past_runs_are_not_raced_against_each_other() -> None:
-    won = [pipeline("linear", C) for C in (1.0, 2.0, 3.0)]
+@pytest.mark.parametrize("limit", [None, 60.0])
+def test_the_first_three_winners_of_past_runs_are_not_raced(limit: float | None) -> None:
+    won = [pipeline("linear", float(C)) for C in range(6)]
     world = World(good)
-    world.run(Portfolio(won, Listed([pipeline("linear", 4.0)]), origin=WINNER))
-    assert [bool(p.incumbent) for p in world.proposals] == [False, False, False, True]
+    world.run(Portfolio(won, Listed([pipeline("linear", 9.0)]), origin=WINNER), limit=limit)
+    raced = [bool(p.incumbent) for p in world.proposals]
+    assert raced[:3] == [False, False, False]
+    assert raced[4:] == [True, True, True], "the fourth too, where a trial has ended by then"
 
 
 def test_a_winner_that_is_tried_again_is_not_raced_either() -> None:
@@ -239,6 +242,30 @@ def test_a_trial_that_was_cut_gets_another_chance_with_more_time() -> None:
     # The loss of a fit that was cut would mislead the optimizer: it hears of the pipeline once.
     assert [told.hyperparameters["C"] for told, _ in optimizer.told] == [1.0, 2.0]
     assert len(trials(events)) == 3
+
+
+@pytest.mark.parametrize("folds", [(), (0.4,)])
+def test_a_heavy_winner_that_the_short_first_limit_ended_gets_another_chance(folds: tuple[float, ...]) -> None:
+    """It won with more time: killed before its first fold, or out of time after it, says nothing against it."""
+
+    def outcome(proposal: Proposal) -> Trial:
+        if proposal.number:
+            return good(proposal, 0.1)
+        took = 1.5 * (proposal.seconds or 0.0) + 2.0
+        return Success(proposal, folds, took, complete=False) if folds else Failure(proposal, "TimeoutError", took)
+
+    learner = Listed([pipeline("linear", 2.0)])
+    world = World(outcome)
+    world.run(Portfolio([pipeline("catboost", 1.0)], learner, origin=WINNER), limit=100.0)
+    assert [(p.pipeline.family, p.origin) for p in world.proposals] == [
+        ("catboost", "winner"), ("catboost", "again"), ("linear", "portfolio")]  # fmt: skip
+    assert learner.told == [(pipeline("catboost", 1.0), 0.1), (pipeline("linear", 2.0), 0.1)]
+
+
+def test_a_first_trial_that_failed_for_another_reason_is_not_repeated() -> None:
+    world = World(lambda p: good(p) if p.number else Failure(p, "WorkerDied", 0.5))
+    world.run(Listed([pipeline("linear", C) for C in (1.0, 2.0)]), limit=100.0)
+    assert [p.pipeline.hyperparameters["C"] for p in world.proposals] == [1.0, 2.0]
 
 
 def test_what_is_kept_for_the_end_is_not_there_to_repeat_with() -> None:

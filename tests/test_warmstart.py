@@ -2,6 +2,7 @@
 
 import json
 import socket
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +11,11 @@ import numpy as np
 import pytest
 
 from automl_cli.background import Background
+from automl_cli.candidates import remembered_as
 from automl_cli.clock import Deadline
-from automl_cli.experience.access import every_run, from_json, open_store, reading
-from automl_cli.experience.records import Recalled, salted
+from automl_cli.console.memories import remembered_words
+from automl_cli.experience.access import add, every_run, from_json, listed, open_store, reading
+from automl_cli.experience.records import Neighbour, Recalled, salted
 from automl_cli.experience.store import waiting_folder
 from automl_cli.job import Job, families_of, prepare
 from automl_cli.members import Chosen
@@ -26,7 +29,7 @@ from automl_cli.search import LAG
 from automl_cli.space import default_pipelines
 from automl_cli.table import Kind
 from automl_cli.trial import Pipeline, Proposal, Success
-from automl_cli.warmstart import Memory, leave, look_up, memory_of, open_memory, told, write_in_time
+from automl_cli.warmstart import MOST_ASKING, Memory, leave, look_up, memory_of, open_memory, told, write_in_time
 from tests.test_experience import a_run
 
 NO_LIMIT = Deadline.after(None)
@@ -108,9 +111,58 @@ def test_the_run_keeps_digests_that_are_those_of_its_store(options: FitOptions, 
     assert options.experience is not None
     url = f"sqlite:///{options.experience}"
     failed = Memory(url, True, salt=b"salt", problems=["the experience could not be asked"])
-    write_in_time(failed, job, a_run(), NO_LIMIT)
+    write_in_time(failed, job, a_run(), Deadline.after(0.0))
     (kept,) = waiting_folder(url).glob("*.json")
     assert from_json(json.loads(kept.read_text())) == a_run()
+
+
+def test_a_first_run_that_finds_others_making_the_store_waits_for_the_next_one(options: FitOptions, job: Job) -> None:
+    """Twenty first runs may end together, each with little time left."""
+    url = memory_of(options).url or ""
+    memory = open_memory(Memory(url, True))
+    holder = sqlite3.connect(options.experience or "", isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    assert write_in_time(memory, job, a_run("first"), Deadline.after(0.6)) == ""
+    holder.execute("ROLLBACK")
+    holder.close()
+    assert write_in_time(memory, job, a_run("second"), NO_LIMIT) == ""
+    with reading(open_store(url)) as connection:
+        assert {run.uid for run in every_run(connection)} == {"first", "second"}
+
+
+def test_a_store_that_cannot_be_read_is_written_to_all_the_same(options: FitOptions, job: Job) -> None:
+    """What is wrong with one past run is no reason to forget this one, and the shipped experience still counts."""
+    url = memory_of(options).url or ""
+    own = dataset_of(job, "d", {}, open_store(url).salt)
+    add(open_store(url), [replace(a_run("old"), dataset=own)])
+    with sqlite3.connect(options.experience or "") as connection:
+        connection.execute("UPDATE evaluation SET seconds = 'long'")
+    memory = open_memory(memory_of(options))
+    assert look_up(memory, job, options, NO_LIMIT).pipelines
+    (problem,) = memory.problems
+    assert "a number is none" in problem
+    trial = a_trial(0, *pipelines(1), "portfolio", 0.25)
+    leave(memory, job, options, [trial], Chosen(((trial, 1.0),), 0.25, (0.25, 0.25)), NO_LIMIT)
+    assert memory.problems == [problem], "said once"
+    assert not waiting_folder(url).exists()
+    with reading(open_store(url)) as connection:
+        assert [item.n_runs for item in listed(connection)] == [2], "of the same table: with the digests of the store"
+
+
+@pytest.mark.alone
+def test_a_run_begins_though_its_store_does_not_say_what_won(options: FitOptions, job: Job) -> None:
+    """A server may hang, or have much to send: the look-up beside the first trials finds what won as well."""
+    url = memory_of(options).url or ""
+    memory = Memory(url, True, store=open_store(url, wait=20.0))
+    holder = sqlite3.connect(options.experience or "", isolation_level=None)
+    holder.execute("PRAGMA journal_mode = DELETE")
+    holder.execute("BEGIN EXCLUSIVE")
+    deadline, learner = Deadline.after(60.0), Background[Optimizer](Nothing)
+    proposes = proposer(options, job, deadline, memory, Background(Recalled), learner)
+    assert proposes.ask() == (default_pipelines(job.families, job.shape)[0], "portfolio")
+    assert deadline.elapsed() < MOST_ASKING + 5.0
+    holder.execute("ROLLBACK")
+    holder.close()
 
 
 class Nothing:
@@ -127,10 +179,10 @@ def pipelines(n: int) -> tuple[Pipeline, ...]:
     return tuple(Pipeline("lightgbm", "native", {"learning_rate": 0.1 + i / 1000}) for i in range(n))
 
 
-def asked(options: FitOptions, job: Job, recalled: Recalled) -> list[tuple[Pipeline, str]]:
+def asked(options: FitOptions, job: Job, recalled: Recalled, *, opened: bool = False) -> list[tuple[Pipeline, str]]:
     """Return what a counted run proposes before it begins to search."""
     memory, found = open_memory(memory_of(options)), []
-    assert memory.store is None, "there is none yet: what won is found by the look-up alone"
+    assert (memory.store is not None) == opened, "where there is none, what won is found by the look-up alone"
     learner: Background[Optimizer] = Background(Nothing)
     proposes = proposer(options, job, NO_LIMIT, memory, Background(lambda: recalled), learner)
     while True:
@@ -174,6 +226,34 @@ def test_a_run_that_goes_on_knows_all_that_it_recalled(options: FitOptions, job:
     job.run.note({"recalled": [], "recalled_winners": [won.to_json()], "poor": [poor.to_json()]})
     found = look_up(open_memory(memory_of(options)), job, replace(options, resume=True), NO_LIMIT)
     assert (found.winners, found.pipelines, found.poor) == ((won,), (), (poor,))
+
+
+def test_a_run_that_goes_on_says_as_before_why_it_recalled_that(options: FitOptions, job: Job) -> None:
+    memory = open_memory(memory_of(options))
+    first = look_up(memory, job, options, NO_LIMIT)
+    assert first.neighbours
+    again = look_up(open_memory(memory_of(options)), job, replace(options, resume=True), NO_LIMIT)
+    assert again == first
+    assert remembered_words(again) == remembered_words(first) != ""
+    said = [told(Memory(None, True, recalled=found), [], None)["neighbours"] for found in (first, again)]
+    assert said[0] == said[1] != []
+
+
+def test_where_only_names_were_the_same_the_whole_portfolio_is_tried(options: FitOptions, job: Job) -> None:
+    known, url = default_pipelines(job.families, job.shape), memory_of(options).url or ""
+    store = open_store(url)
+    won = known[-1]
+    add(store, [replace(a_run(), dataset=dataset_of(job, "d", {}, store.salt), metric=job.data.metric.name,
+                        members=(remembered_as(won, job.families, job.shape),))])  # fmt: skip
+
+    def tried(recalled: Recalled) -> list[tuple[Pipeline, str]]:
+        found = asked(options, job, recalled, opened=True)
+        assert found[0] == (won, "winner")
+        return found
+
+    neighbour = Neighbour("another", 0.5, False, 9)
+    assert len(tried(Recalled(neighbours=(neighbour,)))) == len(known)
+    assert len(tried(Recalled(neighbours=(neighbour,), winners=(won,), same_table_runs=1))) < len(known)
 
 
 def a_trial(number: int, pipeline: Pipeline, origin: str, loss: float, *, cut: bool = False) -> Success:

@@ -25,7 +25,7 @@ from automl_cli.experience.records import (
     to_json,
 )
 from automl_cli.experience.store import Store, open_prior, open_store, reading, writing
-from automl_cli.experience.writing import add, forget_waiting, keep_for_later, remember
+from automl_cli.experience.writing import add, forget_waiting, keep_for_later, left_waiting, remember
 
 __all__ = [
     "Dataset",
@@ -48,6 +48,7 @@ __all__ = [
     "from_json",
     "keep_for_later",
     "known_datasets",
+    "left_waiting",
     "listed",
     "merge",
     "open_prior",

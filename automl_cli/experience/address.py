@@ -7,6 +7,13 @@ from automl_cli.errors import MissingExtra, UsageError
 
 VARIABLE = "AUTOML_EXPERIENCE"
 OFF = "off"
+MOUNTS = Path("/proc/mounts")
+NETWORK = frozenset(
+    ("9p", "afs", "beegfs", "ceph", "cifs", "coda", "gfs2", "glusterfs", "gpfs", "lustre", "ncpfs", "nfs", "nfs4",
+     "ocfs2", "orangefs", "panfs", "pvfs2", "smb3", "smbfs", "fuse.ceph", "fuse.glusterfs", "fuse.juicefs",
+     "fuse.rclone", "fuse.s3fs", "fuse.sshfs")
+)  # fmt: skip
+"""Types of file systems that several hosts may have mounted, as the kernel calls them."""
 
 
 def default_path() -> Path:
@@ -50,6 +57,20 @@ def path_of(url: str) -> Path | None:
         return Path(url)
     parsed = make_url(url)
     return Path(parsed.database) if parsed.get_backend_name() == "sqlite" and parsed.database else None
+
+
+def on_network(path: Path) -> bool:
+    """Whether a path lies on a file system that other hosts may see; False where the system does not say."""
+    place = path.resolve()
+    try:
+        lines = [line.split() for line in MOUNTS.read_text(encoding="utf-8", errors="surrogateescape").splitlines()]
+    except OSError:
+        return False
+    # Spaces in a name are written as \040. The innermost mount counts, of several at one place the last.
+    mounts = [(Path(words[1].replace("\\040", " ")), words[2]) for words in lines if len(words) > 2]
+    above = [(len(mount.parts), number, kind) for number, (mount, kind) in enumerate(mounts)
+             if place.is_relative_to(mount)]  # fmt: skip
+    return bool(above) and max(above)[2] in NETWORK
 
 
 def shown(url: str) -> str:

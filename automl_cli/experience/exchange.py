@@ -3,7 +3,7 @@
 import gzip
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,8 @@ def export(store: Store, path: Path) -> int:
     with reading(store) as connection, write_whole(path) as file:
         lines = gzip.GzipFile(fileobj=file, mode="wb", mtime=0) if path.name.endswith(".gz") else file
         lines.write(json.dumps({"format": FORMAT, "version": FORMAT_VERSION}).encode() + b"\n")
-        for run in every_run(connection):
-            lines.write(json.dumps(to_json(run, private=False)).encode() + b"\n")
+        for run in _without_digests(every_run(connection)):
+            lines.write(json.dumps(to_json(run, named=False)).encode() + b"\n")
             n_runs += 1
         if lines is not file:
             lines.close()
@@ -55,12 +55,19 @@ def take_in(store: Store, path: Path) -> tuple[int, int]:
 def merge(store: Store, other: Store) -> tuple[int, int]:
     """Add another store's runs; names of columns are known to each store alone, so that their digests stay behind."""
     with reading(other) as connection:
-        runs = [_without_digests(run) if other.salt != store.salt else run for run in every_run(connection)]
+        every = every_run(connection)
+        runs = list(every if other.salt == store.salt else _without_digests(every))
     return add(store, runs), len(runs)
 
 
-def _without_digests(run: RunRecord) -> RunRecord:
-    return replace(run, dataset=replace(run.dataset, target="", columns=()))
+def _without_digests(runs: Iterable[RunRecord]) -> Iterator[RunRecord]:
+    """Leave digests behind; the second and later targets of one table are told by their numbers, or they were one."""
+    targets: dict[tuple[str, str], dict[str, str]] = {}
+    for run in runs:
+        dataset = run.dataset
+        known = targets.setdefault((dataset.fingerprint, str(dataset.kind)), {})
+        number = known.setdefault(dataset.target, f"{len(known) + 1}" if known else "")
+        yield replace(run, dataset=replace(dataset, target=number, columns=()))
 
 
 def _lines(path: Path) -> Iterator[RunRecord]:

@@ -83,11 +83,13 @@ def greedy(regret: Array, weight: Array, seconds: Array, most: int, *, start: Se
     gains: list[float] = []
     free = np.ones(known.shape[1], dtype=bool)
     free[list(start)] = False
-    while len(order) < most and free.any():
+    while len(order) < most:
         gain = (weight[:, None] * np.maximum(left[:, None] - known, 0.0)).sum(axis=0) / total
-        best = int(np.argmax(np.where(free, gain / price, -1.0)))
-        if gain[best] < LEAST_GAIN:
+        worth = free & (gain >= LEAST_GAIN)
+        if not worth.any():
             break
+        # only among these: a cheap one that adds next to nothing must not end the list before a dear one that adds much
+        best = int(np.argmax(np.where(worth, gain / price, -1.0)))
         order.append(best)
         gains.append(float(gain[best]))
         free[best] = False

@@ -21,6 +21,7 @@ from automl_cli.trial import Pipeline
 
 MOST = 2**53
 LATEST = 4e9  # seconds since 1970: until 2096
+BEGINNING = 67  # characters: four digests
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +31,10 @@ class Known:
     Attributes
     ----------
     ids : ndarray of shape (n_datasets,), int64
-    names, fingerprints, targets, columns : tuple of str, one per dataset
+    names, fingerprints, targets : tuple of str, one per dataset
+    columns : tuple of (int, str)
+        Length and beginning of the digests of each dataset's columns, to tell tables of one target apart: all digests
+        of wide tables would be most of what is read.
     n_rows : ndarray of shape (n_datasets,), int64
     features : ndarray of shape (n_datasets, n_features), float32
         NaN where a dataset lacks one.
@@ -41,7 +45,7 @@ class Known:
     names: tuple[str, ...]
     fingerprints: tuple[str, ...]
     targets: tuple[str, ...]
-    columns: tuple[str, ...]
+    columns: tuple[tuple[int, str], ...]
     n_rows: Array
     features: Array
     feature_names: tuple[str, ...]
@@ -55,23 +59,31 @@ def known_datasets(connection: Connection, kind: TaskKind) -> Known:
         DATASETS.c.name,
         DATASETS.c.fingerprint,
         DATASETS.c.target,
-        DATASETS.c.columns,
+        func.length(DATASETS.c.columns),
+        func.substr(DATASETS.c.columns, 1, BEGINNING),
         DATASETS.c.n_rows,
         DATASETS.c.features,
     )
     rows = connection.execute(chosen.where(DATASETS.c.kind == str(kind)).order_by(DATASETS.c.id)).all()
     # by column: of ten thousand rows, attributes by name take a fifth of the whole look-up
-    ids, shown, fingerprints, targets, columns, n_rows, features = zip(*rows, strict=True) if rows else ((),) * 7
+    ids, shown, fingerprints, targets, lengths, begin, n_rows, features = zip(*rows, strict=True) if rows else ((),) * 8
     return Known(
         ids=np.array(ids, dtype=np.int64),
         names=shown,
         fingerprints=fingerprints,
         targets=targets,
-        columns=columns,
+        columns=tuple(zip(lengths, begin, strict=True)),
         n_rows=np.array(n_rows, dtype=np.int64),
         features=_unpacked(features, names),
         feature_names=tuple(names[key] for key in sorted(names)),
     )
+
+
+def of_target(connection: Connection, kind: TaskKind, target: str) -> list[tuple[int, int, str]]:
+    """Return number, classes and columns' digests of each dataset of a kind that has a target of this digest."""
+    chosen = select(DATASETS.c.id, DATASETS.c.n_classes, DATASETS.c.columns)
+    chosen = chosen.where(DATASETS.c.target == target, DATASETS.c.kind == str(kind)).order_by(DATASETS.c.id)
+    return [(row.id, _count(row.n_classes), _text(row.columns)) for row in connection.execute(chosen)]
 
 
 def _unpacked(blobs: Sequence[bytes], names: dict[int, str]) -> Array:
@@ -114,10 +126,12 @@ def _evaluations(connection: Connection, runs: Sequence[int]) -> dict[int, list[
 
 
 def _evaluation(row: Row[Any], pipeline: Pipeline) -> Evaluation:
+    losses = tuple(map(float, np.frombuffer(row.losses, dtype=LOSS)))
+    loss = _loss(row.loss) if all(map(math.isfinite, losses)) else None
     return Evaluation(
         pipeline=pipeline,
-        loss=_number_or_none(row.loss),
-        losses=tuple(map(float, np.frombuffer(row.losses, dtype=LOSS))),
+        loss=loss,
+        losses=() if loss is None else losses,
         seconds=_number(row.seconds),
         fidelity=_number(row.fidelity),
         cut=bool(row.cut),
@@ -140,6 +154,11 @@ def _number(value: Any) -> float:
 
 def _number_or_none(value: Any) -> float | None:
     return None if value is None else _number(value)
+
+
+def _loss(value: Any) -> float | None:
+    """Return a loss; None where there is none, or it is not finite: older versions of the program kept such."""
+    return None if isinstance(value, float) and not math.isfinite(value) else _number_or_none(value)
 
 
 def _count(value: Any) -> int:
@@ -174,7 +193,7 @@ def every_run(connection: Connection) -> Iterator[RunRecord]:
             began=_moment(run.began),
             seconds=_number(run.seconds),
             limit=_number_or_none(run.limit),
-            loss=_number_or_none(run.loss),
+            loss=_loss(run.loss),
             versions=json.loads(run.versions),
             members=_members(run.members),
             evaluations=tuple(_evaluations(connection, [run.id]).get(run.id, ())),
@@ -306,7 +325,7 @@ def _run_row(run: Row[Any], evaluations: Sequence[Evaluation]) -> dict[str, Any]
         "plan": _text(run.plan),
         "seconds": _number(run.seconds),
         "limit": _number_or_none(run.limit),
-        "loss": _number_or_none(run.loss),
+        "loss": _loss(run.loss),
         "versions": json.loads(run.versions),
         "n_trials": len(evaluations),
         "n_failed": sum(e.loss is None for e in evaluations),
@@ -375,25 +394,37 @@ MOST_MEMBERS = 40
 """Of those runs' models: some do not fit the table any more, or their family is left out today."""
 
 
-def past_members(connection: Connection, datasets: Array) -> tuple[int, tuple[Pipeline, ...]]:
+def past_members(
+    connection: Connection, datasets: Sequence[int], metric: str | None = None
+) -> tuple[int, tuple[Pipeline, ...]]:
     """Return how many runs there were on some datasets, and the members of their latest models, without repetition.
 
-    Those of the latest model and of the one that was searched for longest, by the same metric, take turns, the heaviest
-    first: a short run must not make what an hour has found forgotten. Those of the other models follow.
+    Those of the latest model by a metric and of the one that was searched for longest by it take turns, the heaviest
+    first: a short run must not make what an hour has found forgotten, however many came after it. Those of the other
+    models follow, those by the same metric first.
+
+    Parameters
+    ----------
+    metric : str or None
+        Of the run at hand: what won by another one need not be good by it. None, or one that no model was found by:
+        that of the latest model.
     """
-    numbers = [int(number) for number in datasets]
-    if not numbers:
+    if not datasets:
         return 0, ()
-    chosen = RUNS.c.dataset.in_(numbers)
+    chosen = RUNS.c.dataset.in_(datasets)
     n_runs = connection.execute(select(func.count()).select_from(RUNS).where(chosen)).scalar_one()
-    wanted = select(RUNS.c.members, RUNS.c.metric, RUNS.c.seconds).where(chosen)
-    latest = connection.execute(wanted.order_by(RUNS.c.began.desc(), RUNS.c.id.desc()).limit(LATEST_RUNS)).all()
-    models = [(_members(row.members), _text(row.metric), _number(row.seconds)) for row in latest]
-    models = [model for model in models if model[0]]
-    if not models:
+    models = select(RUNS.c.members, RUNS.c.metric).where(chosen, RUNS.c.members != "[]")
+    latest = RUNS.c.began.desc(), RUNS.c.id.desc()
+
+    def read(order: Sequence[Any], n: int, *wanted: Any) -> list[tuple[Pipeline, ...]]:
+        return [_members(row.members) for row in connection.execute(models.where(*wanted).order_by(*order).limit(n))]
+
+    last = connection.execute(models.order_by(RUNS.c.metric != metric, *latest).limit(1)).first()
+    if last is None:
         return int(n_runs), ()
-    last, metric, _ = models[0]
-    longest = max((model for model in models if model[1] == metric), key=lambda model: model[2])[0]
-    turns = chain.from_iterable(zip_longest(last, longest))
-    every = chain((member for member in turns if member is not None), *(model[0] for model in models))
+    same = RUNS.c.metric == _text(last.metric)
+    (longest,) = read((RUNS.c.seconds.desc(), *latest), 1, same)
+    turns = chain.from_iterable(zip_longest(_members(last.members), longest))
+    others = read((RUNS.c.metric != last.metric, *latest), LATEST_RUNS)
+    every = chain((member for member in turns if member is not None), *others)
     return int(n_runs), tuple(dict.fromkeys(every))[:MOST_MEMBERS]

@@ -11,6 +11,7 @@ from automl_cli.metrics import METRICS, TaskKind
 from automl_cli.trial import Pipeline, Success, Trial
 
 DIGEST_BYTES = 12
+LARGEST = 3e38  # a figure that is kept: the store holds them in four bytes each
 MOST_TRIALS = 10_000  # of one run; later ones of a longer run are as good as these
 FORMAT = "automl-experience"
 FORMAT_VERSION = 1
@@ -29,7 +30,8 @@ class Dataset:
     features : mapping of str to float
         Meta-features by name, finite ones.
     target, columns : str, tuple of str
-        Salted digests of the target's name and of each column's name and kind; empty in what comes from elsewhere.
+        Salted digests of the target's name and of each column's name and kind. In what comes from elsewhere there are
+        none, and of a table's second target its number.
     former : tuple of str
         Digests of the columns as older versions of the program made them, to find what those have left; not kept.
     """
@@ -152,7 +154,9 @@ class Recalled:
     same_table_runs : int
         Earlier runs on a table of the same columns and target.
     poor : tuple of Pipeline
-        What was no better than the reference on the same table: not worth another trial.
+        What was no better than the reference on the same table by the same metric: not worth another trial.
+    problems : tuple of str
+        One line for each store that could not be asked; what is here comes from the other one.
     """
 
     winners: tuple[Pipeline, ...] = ()
@@ -161,12 +165,16 @@ class Recalled:
     neighbours: tuple[Neighbour, ...] = ()
     same_table_runs: int = 0
     poor: tuple[Pipeline, ...] = ()
+    problems: tuple[str, ...] = ()
 
 
 def evaluation_of(trial: Trial, n_folds: int) -> Evaluation:
-    """Turn a trial into what is remembered of it; an error's message may quote the table, and stays here."""
+    """Turn a trial into what is remembered of it; an error's message may quote the table, and stays here.
+
+    A loss that is no number, or too large to be kept as one, is remembered as a failure.
+    """
     p = trial.proposal
-    if not isinstance(trial, Success):
+    if not isinstance(trial, Success) or not all(map(is_kept, trial.losses)):
         return Evaluation(p.pipeline, None, (), trial.seconds, 0.0, cut=False, given_up=False, origin=p.origin)
     return Evaluation(
         pipeline=p.pipeline,
@@ -178,6 +186,11 @@ def evaluation_of(trial: Trial, n_folds: int) -> Evaluation:
         given_up=trial.given_up,
         origin=p.origin,
     )
+
+
+def is_kept(value: float) -> bool:
+    """Whether a figure is one that a store can hold."""
+    return abs(value) <= LARGEST  # what is not a number is not
 
 
 def salted(text: str, salt: bytes) -> str:
@@ -194,27 +207,27 @@ def pipeline_uid(pipeline: Pipeline) -> str:
     return _digest(pipeline.key())
 
 
-def to_json(run: RunRecord, *, private: bool = True) -> dict[str, Any]:
+def to_json(run: RunRecord, *, named: bool = True) -> dict[str, Any]:
     """Return a run as JSON values.
 
     Parameters
     ----------
-    private : bool
-        Whether digests of column names and the table's name are in it; without them it may leave the house.
+    named : bool
+        Whether the table's name is in it; without that and without digests it may leave the house.
     """
     dataset = run.dataset
     return {
         "uid": run.uid,
         "dataset": {
             "fingerprint": dataset.fingerprint,
-            "name": dataset.name if private else f"table-{dataset.fingerprint[:8]}",
+            "name": dataset.name if named else f"table-{dataset.fingerprint[:8]}",
             "kind": str(dataset.kind),
             "n_rows": dataset.n_rows,
             "n_columns": dataset.n_columns,
             "n_classes": dataset.n_classes,
             "features": dict(dataset.features),
-            "target": dataset.target if private else "",
-            "columns": list(dataset.columns) if private else [],
+            "target": dataset.target,
+            "columns": list(dataset.columns),
         },
         "metric": run.metric,
         "plan": run.plan,

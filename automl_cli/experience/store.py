@@ -14,7 +14,7 @@ from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError, SQLAlche
 from sqlalchemy.pool import NullPool
 
 from automl_cli.errors import AutomlError
-from automl_cli.experience.address import default_path, path_of, shown
+from automl_cli.experience.address import default_path, on_network, path_of, shown
 from automl_cli.experience.records import salted
 from automl_cli.experience.tables import (
     SCHEMA_VERSION,
@@ -87,6 +87,8 @@ def open_store(url: str, *, create_missing: bool = True, wait: float = WAIT_SECO
         if not facts:
             return _made(store)
         refuse_newer(int(facts["version"]), shown(url))
+        if path is not None and create_missing and on_network(path):
+            _choose_journal(store, path)  # older versions of the program chose another one there
         if create_missing and int(facts["version"]) < SCHEMA_VERSION:  # only then: it takes the writers' lock
             with writing(store) as connection:
                 bring_up_to_date(connection)
@@ -111,17 +113,16 @@ def _made(store: Store) -> Store:
     path = path_of(store.url)
     try:
         if path is not None:
-            with store.engine.connect() as connection:
-                _share(connection.connection.dbapi_connection)
+            _choose_journal(store, path)
         with writing(store) as connection:
             if is_empty(connection):
                 create(connection, secrets.token_bytes(16))
             return Store(store.engine, store.url, bytes.fromhex(read_facts(connection)["salt"]))
     except AutomlError as error:  # a server has no lock for it: another process was first
-        if not isinstance(error.__cause__, DBAPIError):
-            raise
-        with reading(store) as connection:
-            return Store(store.engine, store.url, bytes.fromhex(read_facts(connection)["salt"]))
+        if isinstance(error.__cause__, DBAPIError):
+            with contextlib.suppress(AutomlError), reading(store) as connection:  # it may not have ended yet
+                return Store(store.engine, store.url, bytes.fromhex(read_facts(connection)["salt"]))
+        raise
 
 
 @contextlib.contextmanager
@@ -166,9 +167,17 @@ def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:
     connection.execute("PRAGMA foreign_keys = ON")
 
 
-def _share(connection: Any) -> None:
-    """Let readers and a writer work side by side; where the file system cannot (a network's), one after another."""
-    with contextlib.suppress(sqlite3.OperationalError):  # another process changes the mode right now
+def _choose_journal(store: Store, path: Path) -> None:
+    """Let readers and a writer work side by side; on a file system that cannot do that, one after another.
+
+    A write-ahead log needs memory that all processes share: those of two hosts do not, and damage the store unnoticed
+    where both have mounted its file system.
+    """
+    with store.engine.connect() as opened, contextlib.suppress(sqlite3.OperationalError):  # another process holds it
+        connection: Any = opened.connection.dbapi_connection
+        if on_network(path):
+            connection.execute("PRAGMA journal_mode = DELETE").fetchone()
+            return
         try:
             connection.execute("PRAGMA journal_mode = WAL").fetchone()
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()

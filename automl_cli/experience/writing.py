@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Table, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from automl_cli.errors import AutomlError
-from automl_cli.experience.records import MOST_TRIALS, Dataset, RunRecord, from_json, pipeline_uid, to_json
+from automl_cli.experience.records import MOST_TRIALS, Dataset, RunRecord, from_json, is_kept, pipeline_uid, to_json
 from automl_cli.experience.store import Store, is_locked, open_store, waiting_folder, writing
 from automl_cli.experience.tables import DATASETS, EVALUATIONS, FEATURES, PIPELINES, RUNS
 from automl_cli.files import write_whole
@@ -48,11 +48,7 @@ def remember(url: str, run: RunRecord, *, wait: float, left: Callable[[], float]
         store = open_store(url, wait=wait)
         add(store, [run])
     except AutomlError as error:
-        kept = keep_for_later(url, run)
-        if is_locked(error) and kept:
-            logger.info("%s; the run waits beside it", error)
-            return None
-        return f"{error}; this run {'is kept for later' if kept else 'is not remembered'}"
+        return left_waiting(url, run, error)
     with contextlib.suppress(AutomlError):  # they wait on
         for record, path in islice(_waiting(url), MOST_WAITING):
             if left() <= 0.0:
@@ -61,6 +57,15 @@ def remember(url: str, run: RunRecord, *, wait: float, left: Callable[[], float]
             with contextlib.suppress(OSError):
                 path.unlink()
     return None
+
+
+def left_waiting(url: str, run: RunRecord, error: AutomlError) -> str | None:
+    """Leave a run waiting that could not be written; return one line to show, unless it only met another process."""
+    kept = keep_for_later(url, run)
+    if is_locked(error) and kept:
+        logger.info("%s; the run waits beside it", error)
+        return None
+    return f"{error}; this run {'is kept for later' if kept else 'is not remembered'}"
 
 
 def add(store: Store, runs: Sequence[RunRecord]) -> int:
@@ -204,7 +209,7 @@ def _complete(connection: Connection, rows: Mapping[str, dict[str, Any]]) -> Non
 
 
 def _dataset_row(dataset: Dataset, ids: Mapping[str, int]) -> dict[str, Any]:
-    pairs = [(ids[name], value) for name, value in sorted(dataset.features.items())]
+    pairs = [(ids[name], value) for name, value in sorted(dataset.features.items()) if is_kept(value)]
     return {
         "uid": dataset.uid,
         "fingerprint": dataset.fingerprint,

@@ -11,21 +11,35 @@ from automl_cli.features.frame import Frame
 from automl_cli.features.matrix import Array
 
 MOST_HASHED = 4_000_000  # cells of a quick hash: of more, rows are told apart by some of the columns
+FEW_COLUMNS, LEAST_COLUMNS = 8, 4  # where fewer than the former could be hashed it matters which; of the latter all are
+SOME_ROWS, MANY_VALUES = 1_000, 64  # a column that has more values on so many rows tells rows apart
 
 
 def quick_hashes(frame: Frame, y: Array) -> Array:
     """Return a uint64 for each row, from its cells, the names of their columns and the target.
 
-    Of texts only the length counts, and of many cells some columns.
+    Of texts only the length counts, and of many cells some columns. Where those are few they are such as have many
+    values, and the target plays no part: of the rows with the lowest hashes all could else be of one class and value.
     """
-    bits = {name: read for name, read in _cells(frame).items() if name not in frame.schema.text}
-    bits |= {name: partial(_lengths, frame, i) for i, name in enumerate(frame.schema.text)}
-    most = max(1, MOST_HASHED // max(1, frame.n_rows))
-    names = sorted(bits, key=name_hash)[:most]
-    total = _mixed(np.ascontiguousarray(y, dtype=np.float64).view(np.uint64), "", b"")
+    bits = _quick_cells(frame)
+    most = MOST_HASHED // max(1, frame.n_rows)
+    if most >= min(FEW_COLUMNS, len(bits)):
+        names = sorted(bits, key=name_hash)[:most]
+        total = _mixed(np.ascontiguousarray(y, dtype=np.float64).view(np.uint64), "", b"")
+    else:
+        some = _quick_cells(frame.take(np.arange(0, frame.n_rows, max(1, frame.n_rows // SOME_ROWS))))
+        telling = {name for name, read in some.items() if len(np.unique(read())) > MANY_VALUES}
+        names = sorted(bits, key=lambda name: (name not in telling, name_hash(name)))[: max(most, LEAST_COLUMNS)]
+        total = np.zeros(frame.n_rows, dtype=np.uint64)
     for name in names:
         total += _mixed(bits[name](), name, b"")
     return total
+
+
+def _quick_cells(frame: Frame) -> dict[str, Callable[[], Array]]:
+    """Return what gives each column as 64-bit patterns, of texts their lengths."""
+    bits = {name: read for name, read in _cells(frame).items() if name not in frame.schema.text}
+    return bits | {name: partial(_lengths, frame, i) for i, name in enumerate(frame.schema.text)}
 
 
 def salted_hashes(
