@@ -284,7 +284,7 @@ class _Truth:
         if self.lent is None or self.lent.all() or not self.lent.any():
             return np.asarray(losses.mean(axis=0))
         lent = np.array([bool(self.lent[part.start]) for part in self.parts()])
-        return (1 - self.share) * losses[~lent].mean(axis=0) + self.share * losses[lent].mean(axis=0)
+        return np.asarray((1 - self.share) * losses[~lent].mean(axis=0) + self.share * losses[lent].mean(axis=0))
 
     def parts(self) -> list[slice]:
         """Return the folds' rows, or all in one, and those of two tables apart."""

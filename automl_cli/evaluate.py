@@ -197,8 +197,9 @@ def _fit_fold(
     if fold == 0:
         known = predicting if alone() else 0.0  # else it holds what other threads did meanwhile
         facts["row_seconds"] = [encoded.row_seconds, _row_seconds(model, encoded.valid, known)]
-    others = encoded.others(len(lent_rows(run.folder, data, fold)) if fold < len(data.folds) else 0)
-    said = {OOF: predictions, **({LENT: _said(model, others, fold_data, proposal.threads)} if len(others.X) else {})}
+    said = {OOF: predictions}
+    if fold < len(data.folds) and len(rows := lent_rows(run.folder, data, fold)):
+        said[LENT] = _said(model, encoded.others(len(rows)), fold_data, proposal.threads)
     run.refuse_another()
     _write_fold(folder / f"fold_{fold}", family, model, encoded.encoder, said, facts)
     return loss

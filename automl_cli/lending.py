@@ -78,7 +78,7 @@ def row_losses(predictions: Array, y: Array, metric: Metric) -> Array:
         right = predictions[:, np.arange(len(y)), y.astype(np.int64)]
         return np.asarray(-np.log(np.maximum(right.astype(np.float64), LEAST_PROBABILITY)))
     errors = np.abs(predictions[:, :, 0] - y)
-    return errors if metric.name in ABSOLUTE else errors**2
+    return np.asarray(errors if metric.name in ABSOLUTE else errors**2)
 
 
 def share_lent(own: Array, lent: Array, weight: Array | None = None, weight_lent: Array | None = None) -> float:
@@ -124,4 +124,5 @@ def _gains(losses: Array, weight: Array) -> tuple[Array, float]:
     apart = losses - losses.mean(axis=0)
     gains = np.average(apart, axis=1, weights=weight)
     share = weight / weight.sum()
-    return gains, float(np.mean(((apart - gains[:, None]) ** 2) @ share**2))
+    degrees = 1.0 - float(share @ share)
+    return gains, float(np.mean(((apart - gains[:, None]) ** 2) @ share**2)) / degrees if degrees > 0 else 0.0
