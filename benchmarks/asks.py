@@ -1,6 +1,6 @@
 """CPU seconds that one proposal costs in this program's own space, after 30 to 220 results.
 
-usage: python benchmarks/asks.py [--told 30 60 120 220] [--pending 2 64] [--asks 10]
+usage: python -m benchmarks.asks [--told 30 60 120 220] [--pending 2 64] [--asks 10]
 """
 
 import argparse

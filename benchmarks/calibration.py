@@ -1,7 +1,7 @@
 """What a step after the search is worth: trials of kept run folders, mixed with and without it, scored on new rows.
 
 automl fit train.csv -t y --metric f1 --trials 12 --run-dir runs/churn -o churn.automl
-python benchmarks/calibration.py runs/churn churn.automl test.csv [--part stacking]
+python -m benchmarks.calibration runs/churn churn.automl test.csv [--part stacking]
 
 The part is calibration (temperature, thresholds) or stacking.
 """

@@ -1,6 +1,6 @@
 """Is a counted run the same to the byte? Repeated, with one worker and two, and killed and resumed.
 
-usage: python benchmarks/determinism.py [CSV TARGET] [--trials 20] [--seed 1]
+usage: python -m benchmarks.determinism [CSV TARGET] [--trials 20] [--seed 1]
 
 Without a table it is sample_data/churn.csv without its leaking column. Prints the digest of each run's predictions.
 """

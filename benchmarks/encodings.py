@@ -1,6 +1,6 @@
 """What an encoding is worth: out-of-fold loss of the same configuration with each, at the same folds.
 
-usage: python benchmarks/encodings.py FOLDER --targets index.json [--names A B] [--family lightgbm] [--default 0]
+usage: python -m benchmarks.encodings FOLDER --targets index.json [--names A B] [--family lightgbm] [--default 0]
                                       [--encodings native generated] [--folds 3] [--out results.jsonl]
 
 FOLDER holds NAME.csv, NAME.csv.gz or NAME/train.csv; index.json is {NAME: {"target": ..., "task": ...}} or groups of

@@ -3,7 +3,7 @@
 After each kill every file with a final name must be whole: a model opens and predicts, predictions have as many rows as
 the table, the champion is there. A fit that had a trial on disk must be listed as interrupted, and resume to its end.
 
-usage: python benchmarks/kills.py [--kills 200] [--seed 0]
+usage: python -m benchmarks.kills [--kills 200] [--seed 0]
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Ways to weigh trials, judged nested: weights and thresholds on all folds but one, the loss on that one.
 
 automl fit train.csv -t y --metric f1 --trials 12 --run-dir runs/churn
-python benchmarks/mixing.py runs/churn --metrics f1 mcc roc_auc
+python -m benchmarks.mixing runs/churn --metrics f1 mcc roc_auc
 """
 
 import argparse

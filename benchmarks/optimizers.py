@@ -4,7 +4,7 @@ A problem has families of different quality and price, each with conditional hyp
 trials take simulated seconds: an event queue keeps the workers busy, and nothing waits. Rows are appended to a file of
 JSON lines as they are made; what is in the file is not run again.
 
-usage: python benchmarks/optimizers.py [--out optimizers.jsonl] [--seeds 5] [--first-seed 0] [--trials 100]
+usage: python -m benchmarks.optimizers [--out optimizers.jsonl] [--seeds 5] [--first-seed 0] [--trials 100]
            [--dimensions 20 60 200] [--workers 1 4 16 64] [--systems random joint bandit ...] [--table]
 """
 

@@ -1,7 +1,7 @@
 """What trials that end early are worth as members: complete trials of kept runs are cut, mixed, and scored on new rows.
 
 automl fit train.csv -t y --time 60s --run-dir runs/churn -o churn.automl
-python benchmarks/partial.py runs/churn churn.automl test.csv
+python -m benchmarks.partial runs/churn churn.automl test.csv
 
 Bags are cut after a random fold, or where racing would give them up. The rows show by how many per cent the loss is
 above that of a mix of the complete trials alone: on the test rows, by the means of the fold models that are left, and

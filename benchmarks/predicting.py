@@ -6,7 +6,7 @@ everything loaded, each fold model's own `predict` on ready arrays, after pyarro
 writes the same predictions. Prints medians and throughput as a share of bare; and for one row the whole process against
 `python -c "import pandas, lightgbm"`.
 
-usage: python benchmarks/predicting.py [--rows 1000000] [--time 60s] [--repeats 3] [--compact] [--quoted] [--threads N]
+usage: python -m benchmarks.predicting [--rows 1000000] [--time 60s] [--repeats 3] [--compact] [--quoted] [--threads N]
 """
 
 import argparse

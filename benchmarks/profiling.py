@@ -1,6 +1,6 @@
 """How long `automl profile` takes on 100,000 rows of 50 columns, as a whole process.
 
-usage: python benchmarks/profiling.py [--rows 100000] [--columns 50] [--runs 5]
+usage: python -m benchmarks.profiling [--rows 100000] [--columns 50] [--runs 5]
 """
 
 import argparse

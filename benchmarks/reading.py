@@ -1,6 +1,6 @@
 """How long reading a table and deciding its kinds takes, against pyarrow.csv alone on the same file.
 
-    python benchmarks/reading.py [--rows 1000000] [--repeats 5]
+    python -m benchmarks.reading [--rows 1000000] [--repeats 5]
 
 A table of 20 columns (10 doubles, 4 integers, 3 categories, a boolean, a date, an order number) is made from a seed in
 a temporary folder; both read it turn about in this process; the medians and their ratio are printed as JSON.

@@ -4,7 +4,7 @@ Losses are those that `automl experience build` measured; nothing is fitted here
 (best of the first k - best known) / (LightGBM's default - best known), clipped to 0..1. Each dataset is judged without
 itself and without those of its family (names that share their first word).
 
-usage: python benchmarks/recall.py STORE [--judge STORE] [--first 1 3 5 10] [--seeds 20]
+usage: python -m benchmarks.recall STORE [--judge STORE] [--first 1 3 5 10] [--seeds 20]
 """
 
 import argparse

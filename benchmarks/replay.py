@@ -1,6 +1,6 @@
 """Replay rules for stopping early on recorded curves: what is saved, and what does it cost?
 
-usage: python benchmarks/replay.py CURVES [--orders 20] [--ensembles 6] [--families lightgbm xgboost]
+usage: python -m benchmarks.replay CURVES [--orders 20] [--ensembles 6] [--families lightgbm xgboost]
 
 CURVES is what curves.py recorded. Every table's configurations arrive in random orders, one after another, as a search
 would propose them; the first of each family is not raced, as in a search. Prints Markdown tables: rules between folds,

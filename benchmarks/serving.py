@@ -4,8 +4,8 @@ Each system fits the training part of a table (turn about, the same limit and co
 one row and many: the seconds of the whole process for one row, and the further seconds for the others, per row.
 AutoGluon loads with `TabularPredictor.load` and predicts a frame of pandas.
 
-usage: python benchmarks/serving.py TABLES --venvs FOLDER --out rows.jsonl [--names A B] [--limit 60] [--rows 20000]
-       python benchmarks/serving.py --report rows.jsonl
+usage: python -m benchmarks.serving TABLES --venvs FOLDER --out rows.jsonl [--names A B] [--limit 60] [--rows 20000]
+       python -m benchmarks.serving --report rows.jsonl
 
 TABLES is a folder of NAME.csv.gz beside an index.json; FOLDER holds the environments of `benchmarks.compare`.
 """

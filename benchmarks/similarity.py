@@ -6,7 +6,7 @@ those of its family: names that share their first word), by its normalised regre
 seconds of one core: (best so far - best known) / (LightGBM's default - best known), clipped to 0..1, 1 before the
 first result.
 
-usage: python benchmarks/similarity.py STORE [--first 1 3 5 10] [--seconds 5 20] [--only NAME ...] [--plot FILE.svg]
+usage: python -m benchmarks.similarity STORE [--first 1 3 5 10] [--seconds 5 20] [--only NAME ...] [--plot FILE.svg]
 
 The plot shows the same after each of the first trials and after 1 to 60 seconds, of a few lists.
 """

@@ -1,6 +1,6 @@
 """How long until something happens? `automl --help`, the first trial, the first complete model, one prediction.
 
-usage: python benchmarks/startup.py [--runs 5]
+usage: python -m benchmarks.startup [--runs 5]
 
 Whole processes, the median and the range of several runs, on sample_data/churn.csv (2,500 rows).
 """

@@ -4,7 +4,7 @@ Each table is cut into a training and a test part (seeded). After one fit the me
 are, and trimmed; both models predict the test part. Prints errors, seconds a row (one thread, encoders included) and
 bytes, and their geometric mean ratios.
 
-usage: python benchmarks/trimming.py TABLES [--names A B] [--time 60s] [--seeds 0]
+usage: python -m benchmarks.trimming TABLES [--names A B] [--time 60s] [--seeds 0]
 """
 
 import argparse

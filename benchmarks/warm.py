@@ -9,8 +9,8 @@ The best of many validation losses is a lucky one, which a warm run does not rep
 more runs say what the error is with the prior after a third, and for the second run after a fifth of the cold run's
 limit (kinds `prior_third` and `second_fifth`).
 
-usage: python benchmarks/warm.py TABLES --out rows.jsonl [--names A B] [--time 60] [--seeds 0] [--kinds cold prior]
-       python benchmarks/warm.py --report rows.jsonl
+usage: python -m benchmarks.warm TABLES --out rows.jsonl [--names A B] [--time 60] [--seeds 0] [--kinds cold prior]
+       python -m benchmarks.warm --report rows.jsonl
 
 TABLES is a folder of NAME.csv.gz beside an index.json that says each table's target.
 """
