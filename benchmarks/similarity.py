@@ -267,7 +267,7 @@ def draw(rows: dict[str, list[Array]], path: Path) -> None:
             axes.set_xlabel(label)
         figure.axes[0].set_ylabel("mean normalised regret")
         figure.axes[0].set_ylim(0, 1)
-        figure.axes[1].legend()
+        figure.axes[1].legend(loc="upper right")
         figure.savefig(path, metadata={"Date": None})
 
 
