@@ -105,7 +105,7 @@ def greedy_weights(
     """
     truth, oof = _with_lent(_Truth(y, weight, folds, metric), oof, lent)
     candidates, best, best_loss = _candidates(oof, truth, complete_models(oof))
-    rows = _sample(truth.y, oof.shape[2], metric)
+    rows = _sample_of_both(truth, np.arange(len(truth.y)), oof.shape[2])
     picks, length = _pick(oof[np.ix_(candidates, rows)], truth.take(rows), start=best, n_picks=n_picks)
     weights = np.bincount(candidates[picks[:length]], minlength=len(oof)) / length
     if truth.loss(combine(oof, weights)) <= best_loss:
@@ -205,8 +205,8 @@ def measure_gain(
     seen_gains, curves, picked, sampled = [], [], [], False
     for part in range(n_parts):
         others, held_out = np.flatnonzero(parts != part), np.flatnonzero(parts[:n_own] == part)
-        seen = others[_sample(truth.y[others], oof.shape[2], metric, share=1.0 / n_parts)]
-        sampled = sampled or len(seen) < len(others)
+        seen = _sample_of_both(truth, others, oof.shape[2], share=1.0 / n_parts)
+        sampled = sampled or (seen < n_own).sum() < (others < n_own).sum()
         held_out = held_out[_sample(y[held_out], oof.shape[2], metric, share=1.0 / n_parts)]
         inside, outside = truth.take(seen), truth.take(held_out)
         chosen_on, judged_on = oof[:, seen], oof[:, held_out]
@@ -357,6 +357,12 @@ def _sample(y: Array, n_outputs: int, metric: Metric, share: float = 1.0) -> Arr
         return np.arange(len(y))
     order = np.lexsort((np.random.default_rng(0).random(len(y)), y))
     return np.sort(order[np.arange(n_kept) * len(y) // n_kept])
+
+
+def _sample_of_both(truth: _Truth, rows: Array, n_outputs: int, share: float = 1.0) -> Array:
+    """Return those of some rows that a search looks at, ascending: lent rows leave no less of one's own."""
+    of_each = [rows] if truth.lent is None else [rows[~truth.lent[rows]], rows[truth.lent[rows]]]
+    return np.concatenate([own[_sample(truth.y[own], n_outputs, truth.metric, share)] for own in of_each])
 
 
 def _pick(oof: Array, truth: _Truth, *, start: int, n_picks: int) -> tuple[list[int], int]:

@@ -22,6 +22,7 @@ import numpy as np
 
 from automl_cli.adapting import lent_rows
 from automl_cli.ensemble import Lent
+from automl_cli.families.family import ABSOLUTE
 from automl_cli.features.matrix import Array
 from automl_cli.metrics import Metric
 from automl_cli.rundata import RunData
@@ -32,7 +33,6 @@ MOST_SHARE = 0.8
 """Of the loss that another table's rows decide at most: that both rank alike is itself known from few rows."""
 LEAST_SHARE = 0.01
 LEAST_PROBABILITY = 1e-3  # a row that is wrong for sure counts as much as this: one row is not to decide alone
-ABSOLUTE = ("mae", "median_ae", "mape")
 
 
 def read_lent(run_folder: Path, data: RunData, trials: Sequence[Success], oof: Array) -> Lent | None:

@@ -83,6 +83,17 @@ def test_without_a_share_lent_rows_change_nothing() -> None:
     assert with_rows.cross_fitted == pytest.approx(without.cross_fitted)
 
 
+def test_lent_rows_leave_no_less_of_ones_own_to_choose_by() -> None:
+    """900 rows in eight parts are all looked at, however many are lent: only then is a mean of selections taken."""
+    noise = np.linspace(0.8, 1.2, 6)
+    y, oof = world(0, 900, noise)
+    y_lent, other = world(1, 2000, noise)
+    lent = Lent(other, y_lent, np.arange(2000) * 8 // 2000, None, 0.5)
+    found = measure_gain(oof, y, RMSE, parts=np.arange(900) * 8 // 900, lent=lent)
+    assert found is not None
+    assert not found.sampled
+
+
 def test_ranks_are_compared_within_a_fold_and_a_table() -> None:
     """Scores of the source's rows on another scale, and of one class in a fold, leave the choice as it is."""
     rng = np.random.default_rng(3)

@@ -15,7 +15,7 @@ from automl_cli.task import TaskKind
 from automl_cli.trial import Value
 
 Hyperparameters = Mapping[str, Value]
-_ABSOLUTE = frozenset({"mae", "median_ae", "mape"})
+ABSOLUTE = frozenset({"mae", "median_ae", "mape"})
 
 
 @dataclass(frozen=True)
@@ -215,7 +215,7 @@ def smoothed(probabilities: Array, prior: Array, n_votes: int) -> Array:
 
 def is_absolute(data: FoldData) -> bool:
     """Whether the user's metric is about absolute errors: a median is then a better guess than a mean."""
-    return data.kind is TaskKind.REGRESSION and data.metric in _ABSOLUTE
+    return data.kind is TaskKind.REGRESSION and data.metric in ABSOLUTE
 
 
 def median(y: Array, weight: Array | None) -> float:
