@@ -107,7 +107,7 @@ LAYERS = (
 
 # library -> the files or packages that may import it, at any depth
 OWNERS = {
-    "pyarrow": ("table", "labels.py", "task", "features", "artifact/probe.py", "lean.py"),
+    "pyarrow": ("table", "labels.py", "task", "features", "artifact/probe.py", "lean.py", "families/lightgbm_text.py"),
     "pandas": ("table",),
     "lightgbm": ("families/lightgbm.py",),
     "xgboost": ("families/xgboost.py",),

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from automl_cli.clock import Deadline
 from automl_cli.families.boosting import SeenCodes, Stopping, affordable_rate
 from automl_cli.families.family import Shape
-from automl_cli.families.lightgbm_text import check_text
+from automl_cli.families.lightgbm import LightGBMModel
+from automl_cli.families.lightgbm_text import check_text, lean_text
 from automl_cli.features.matrix import Matrix
 from automl_cli.task import TaskKind
 
@@ -104,6 +105,38 @@ def test_what_lightgbm_writes_is_accepted(text):
     assert "num_cat=1" in text
 
 
+@pytest.mark.parametrize(("n_classes", "objective"), [(1, "binary"), (1, "regression"), (3, "multiclass")])
+def test_a_lean_text_is_the_same_model(n_classes, objective):
+    import lightgbm
+
+    rng = np.random.default_rng(0)
+    X = rng.random((500, 4))
+    X[:, 3] = rng.integers(0, 9, 500)
+    y = (X[:, 0] * 3).astype(int) if n_classes > 1 else (X[:, 0] + X[:, 3] > 4).astype(int)
+    params = {"objective": objective, "verbosity": -1, "min_data_per_group": 1, "cat_smooth": 1}
+    params |= {"num_class": n_classes} if n_classes > 1 else {}
+    data = lightgbm.Dataset(X, y, categorical_feature=[3], params={"verbosity": -1})
+    text = lightgbm.train(params, data, 300).model_to_string()
+    lean = lean_text(text)
+    assert len(lean) < 0.75 * len(text)
+    assert check_text(lean) == check_text(text)
+    whole, smaller = (lightgbm.Booster(model_str=each) for each in (text, lean))
+    for asked in ({}, {"raw_score": True}, {"pred_contrib": True}, {"pred_leaf": True}):
+        np.testing.assert_array_equal(whole.predict(X, **asked), smaller.predict(X, **asked))
+    # a few trees at a time, and the objective's own function after them
+    model = LightGBMModel(lean, smaller, objective == "regression", 300)
+    answer = model.predict(Matrix(X.astype(np.float32), (3,), tuple("abcd")), 2)
+    expected = whole.predict(X.astype(np.float32))
+    if objective == "binary":
+        expected = np.stack([1 - expected, expected], axis=1)
+    np.testing.assert_allclose(answer, expected.reshape(answer.shape), rtol=1e-9, atol=1e-12)
+
+
+def test_a_field_that_some_trees_have_and_some_not_is_refused(text):
+    with pytest.raises(ValueError, match="split_gain"):
+        check_text(changed(text, r"^split_gain=.*\n", ""))
+
+
 def changed(text, pattern, replacement):
     """Change a line of the first tree and its promised size, as somebody with bad intentions would."""
     start = text.index("Tree=0")
@@ -124,6 +157,10 @@ def changed(text, pattern, replacement):
         (r"^split_feature=\S+", "split_feature=-1"),
         (r"^threshold=.*$", "threshold=nan"),
         (r"^leaf_value=\S+", "leaf_value=x"),
+        (r"^left_child=\S+", "left_child=1_0"),
+        (r"^leaf_value=(\S+) ", r"leaf_value=\1  "),
+        (r"^leaf_value=(\S+)", r"leaf_value=\1 "),
+        (r"^internal_count=\S+ ", "internal_count="),
         (r"^leaf_value=.*\n", ""),
         (r"^num_leaves=4", "num_leaves=400000000"),
         (r"^num_cat=\d", "num_cat=9"),

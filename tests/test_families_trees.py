@@ -64,6 +64,25 @@ def test_values_on_a_threshold_go_the_same_way():
     np.testing.assert_array_equal(trees.predict(as_matrix(X), 1)[:, 0], [0.0, 1.0])
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_row_alone_is_answered_to_the_bit_as_among_many(classifier, threads):
+    # few rows take another way through the trees than many
+    _, trees = classifier
+    stump = RandomForestClassifier(1, max_leaf_nodes=2, random_state=0).fit(rows(), np.zeros(400, dtype=int))
+    lone = [from_scikit_learn(tree.tree_, np.array([0]), 3) for tree in stump.estimators_]
+    with_stump = join(
+        [*lone, *(from_scikit_learn(e.tree_, np.arange(3), 3) for e in classifier[0].estimators_)],
+        n_features=5,
+        prior=np.full(3, 1 / 3),
+        cut=False,
+    )
+    X = rows(20_000, seed=2)
+    for forest in (trees, with_stump):
+        together = forest.predict(as_matrix(X), threads)
+        alone = np.concatenate([forest.predict(as_matrix(X[k : k + 1]), threads) for k in range(300)])
+        np.testing.assert_array_equal(alone, together[:300])
+
+
 def test_one_of_a_bag_is_its_first_trees_and_its_prior_counts_as_it_did(tmp_path):
     X, n = rows(), 3 * FEWEST_KEPT
     y = (np.nan_to_num(X[:, 0]) > 0).astype(int)

@@ -15,6 +15,8 @@ from automl_cli.features.matrix import Array, Matrix
 # Trees are summed in blocks of this size and blocks in their order: threads share out blocks, so that their number
 # does not change a single bit of the sum.
 _BLOCK = 8
+# Rows times trees that are walked here: fewer than this take less time than importing scikit-learn does.
+_FEW_PATHS = 50_000
 FEWEST_KEPT = 50  # trees of a forest that is one of a bag
 
 
@@ -90,12 +92,13 @@ class Trees:
     def _sum(self, X: Array, in_order: Callable[..., Iterable[Array]]) -> Array:
         split_starts = np.concatenate([[0], np.cumsum(self.splits)])
         leaf_starts = np.concatenate([[0], np.cumsum(self.leaves)])
+        walked = self._walk(X, split_starts) if len(X) * self.rounds <= _FEW_PATHS else None
 
         def block_sum(first: int) -> Array:
             block = np.zeros((len(X), self.nodes.values.shape[1]))
             for tree in range(first, min(first + _BLOCK, self.rounds)):
                 splits = slice(int(split_starts[tree]), int(split_starts[tree + 1]))
-                leaf = self._leaf(X, splits, int(self.leaves[tree]))
+                leaf = self._leaf(X, splits, int(self.leaves[tree])) if walked is None else walked[:, tree]
                 block += self.nodes.values[int(leaf_starts[tree]) + leaf]
             return block
 
@@ -103,6 +106,20 @@ class Trees:
         for block in in_order(block_sum, range(0, self.rounds, _BLOCK)):
             total += block
         return total
+
+    def _walk(self, X: Array, split_starts: Array) -> Array:
+        """Return the leaf of each tree that each row falls into, of shape (n_rows, n_trees)."""
+        nodes = self.nodes
+        reached = np.broadcast_to(np.where(self.splits > 0, 0, -1), (len(X), self.rounds)).copy()
+        rows, trees = np.nonzero(reached >= 0)
+        while len(rows):
+            node = split_starts[trees] + reached[rows, trees]
+            value = X[rows, nodes.feature[node]]
+            goes_left = np.where(np.isnan(value), nodes.missing_left[node], value <= nodes.threshold[node])
+            child = np.where(goes_left, nodes.left[node], nodes.right[node])
+            reached[rows, trees] = child
+            rows, trees = rows[child >= 0], trees[child >= 0]
+        return -reached - 1
 
     def _leaf(self, X: Array, splits: slice, n_leaves: int) -> Array:
         """Return the leaf that each row falls into, found by scikit-learn's compiled walk."""
