@@ -253,14 +253,21 @@ def save_model(family: Family, model: Any, folder: Path) -> None:
     family.save(model, folder)
 
 
-def load_model(family: Family, encoding: str, folder: Path) -> Model:
+def load_model(family: Family, encoding: str, folder: Path, *, verified: bool = False) -> Model:
     """Read what `save_model` wrote.
+
+    Parameters
+    ----------
+    verified : bool
+        Whether these very files have passed `Family.verify` before.
 
     Raises
     ------
     BadArtifact
         Anything is malformed.
     """
+    if family.verify is not None and not verified:
+        family.verify(folder)
     if split_name(encoding)[1] != OFFSET:
         return family.load(folder)
     try:
@@ -381,7 +388,7 @@ def _read_part(folder: Path, k: int, entry: Mapping[str, Any]) -> SourcePart:
     with _apart(folder, k, "encoder", entry) as place:
         encoder = ENCODINGS[entry["encoding"]].load(place)
     with _apart(folder, k, "model", entry) as place:
-        return SourcePart(entry["encoding"], family.name, share, encoder, family.load(place))
+        return SourcePart(entry["encoding"], family.name, share, encoder, load_model(family, entry["encoding"], place))
 
 
 @contextmanager

@@ -286,7 +286,8 @@ class Artifact:
         models = []
         for about in group.models:
             with self._extracted(about.files) as folder:
-                models.append((about, _model(self.path, about, folder)))
+                # the child that is the check has done so, of files with the very digests
+                models.append((about, _model(self.path, about, folder, verified=self._is_checked)))
         loaded = LoadedGroup(encoder, tuple(models))
         if self._n_bytes <= KEEP_BYTES:
             self._loaded[k] = loaded
@@ -374,7 +375,7 @@ def _encoding(path: Path, name: str) -> "Encoding":
         raise BadArtifact(f"{path} holds an unknown encoding {name!r}", hint=hint) from error
 
 
-def _model(path: Path, about: FoldModel, folder: Path) -> "Model":
+def _model(path: Path, about: FoldModel, folder: Path, *, verified: bool) -> "Model":
     from automl_cli.sourced import load_model  # noqa: PLC0415
 
-    return load_model(_family(path, about.family), about.encoding, folder)
+    return load_model(_family(path, about.family), about.encoding, folder, verified=verified)

@@ -136,6 +136,11 @@ class Family:
     save: Callable[[Any, Path], None]
     load: Callable[[Path], Model]
     seconds: Callable[[Shape, Hyperparameters], float]
+    verify: Callable[[Path], None] | None = None
+    """``verify(folder)``: checks of a model's files that take long and that a native parser would crash without.
+
+    Done once for a file from elsewhere, before `load`; raises `BadArtifact`.
+    """
     offered: Callable[[Shape], bool] = lambda shape: True
     """Whether the family is offered for a problem of this shape at all."""
     slow_to_predict: bool = False

@@ -20,7 +20,7 @@ from automl_cli.families.boosting import (
     stopping_for,
 )
 from automl_cli.families.family import Family, FoldData, Hyperparameters, Limits, Shape, as_probabilities, is_absolute
-from automl_cli.families.lightgbm_text import check_text, lean_text
+from automl_cli.families.lightgbm_text import check_text, lean_text, read_header
 from automl_cli.families.target_scale import standardised
 from automl_cli.features.matrix import Array, Matrix
 from automl_cli.lean import import_lean
@@ -277,17 +277,29 @@ def save(model: LightGBMModel, folder: Path) -> None:
     save_native(folder / _MODEL, model.text.encode("utf-8"))
 
 
-def load(folder: Path) -> LightGBMModel:
-    """Read LightGBM's own text; raises `BadArtifact` where that is not what the file holds.
+def verify(folder: Path) -> None:
+    """Check the text as far as plain reading can, since a malformed one aborts the process that parses it.
 
-    The text is checked as far as plain reading can, since a malformed one aborts the process that parses it.
+    Raises
+    ------
+    BadArtifact
+        It is not what `save` wrote, or was changed since.
     """
+    path = folder / _MODEL
+    try:
+        check_text(_read(path))
+    except (ValueError, IndexError, KeyError) as error:
+        raise bad_model(path, "it cannot be read") from error
+
+
+def load(folder: Path) -> LightGBMModel:
+    """Read LightGBM's own text; raises `BadArtifact` where that is not what the file holds."""
     lightgbm = import_lean("lightgbm")
 
     path = folder / _MODEL
     try:
-        text = read_native(path, starts=b"tree\n").decode("utf-8")
-        summary = check_text(text)
+        text = _read(path)
+        summary = read_header(text)
         booster = lightgbm.Booster(model_str=text)
         consistent = booster.num_trees() == summary.n_trees and booster.num_feature() == summary.n_features
     except (lightgbm.basic.LightGBMError, ValueError, IndexError, KeyError) as error:
@@ -295,6 +307,10 @@ def load(folder: Path) -> LightGBMModel:
     if not consistent:
         raise bad_model(path, "trees are missing")
     return LightGBMModel(text, booster, summary.objective in ("regression", "regression_l1"), summary.n_rounds)
+
+
+def _read(path: Path) -> str:
+    return read_native(path, starts=b"tree\n").decode("utf-8")
 
 
 def _seconds_per_round(shape: Shape, hyperparameters: Hyperparameters) -> float:
@@ -322,6 +338,7 @@ FAMILY = standardised(
         fit=fit,
         save=save,
         load=load,
+        verify=verify,
         seconds=seconds,
         contributions=contributions,
     )

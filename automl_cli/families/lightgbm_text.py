@@ -31,12 +31,23 @@ class Summary:
 
 def lean_text(text: str) -> str:
     """Return a model without what neither predictions nor their contributions need; they stay the same to the bit."""
-    head, blank, _ = text.partition("\n\n")
-    sizes = [int(size) for size in _fields(head.removeprefix("tree\n"))["tree_sizes"].split()]
-    trees, end = _blocks(text, len(head) + len(blank), sizes)
+    header, start = _header(text)
+    sizes = _tree_sizes(header)
+    trees, end = _blocks(text, start, sizes)
     kept = ["\n".join(line for line in tree.split("\n") if line.partition("=")[0] not in _UNUSED) for tree in trees]
     told, telling = (" ".join(map(str, counts)) for counts in (sizes, [len(tree) for tree in kept]))
-    return "".join((head.replace(f"tree_sizes={told}", f"tree_sizes={telling}", 1), blank, *kept, text[end:]))
+    return "".join((text[:start].replace(f"tree_sizes={told}", f"tree_sizes={telling}", 1), *kept, text[end:]))
+
+
+def read_header(text: str) -> Summary:
+    """Return what the header of a LightGBM model says.
+
+    Raises
+    ------
+    ValueError, KeyError, IndexError
+        It is not one that LightGBM wrote, or contradicts itself.
+    """
+    return _summary(_header(text)[0])
 
 
 def check_text(text: str) -> Summary:
@@ -47,30 +58,44 @@ def check_text(text: str) -> Summary:
     ValueError, KeyError, IndexError
         It is not a model that LightGBM wrote, or was changed since.
     """
-    head, blank, _ = text.partition("\n\n")
-    # sizes count bytes, and LightGBM knows no other line end
-    if not text.isascii() or not text.startswith("tree\nversion=v4\n") or not blank or _TAIL not in text[-4096:]:
-        raise ValueError("the first or the last lines are missing")
-    header = _fields(head.removeprefix("tree\n"))
-    sizes = [int(size) for size in header["tree_sizes"].split()]
-    per_round = _trees_per_round(header)
-    summary = Summary(
-        n_trees=len(sizes),
-        n_rounds=len(sizes) // per_round,
-        n_features=int(header["max_feature_idx"]) + 1,
-        objective=header["objective"].split()[0],
-    )
-    if summary.n_rounds * per_round != len(sizes) or summary.n_rounds < 1:
-        raise ValueError("trees are missing")
-    if not 0 < summary.n_features == len(header["feature_names"].split()) == len(header["feature_infos"].split()):
-        raise ValueError("features do not add up")
-    trees, end = _blocks(text, len(head) + len(blank), sizes)
+    header, start = _header(text)
+    summary = _summary(header)
+    sizes = _tree_sizes(header)
+    trees, end = _blocks(text, start, sizes)
     for number, tree in enumerate(trees):
         if sizes[number] <= 0 or not tree.startswith(f"Tree={number}\n") or not tree.endswith("\n"):
             raise ValueError("a tree has another size than promised")
     if not text.startswith(_END, end):
         raise ValueError("text after the last tree")
     _check_trees([_fields(tree) for tree in trees], summary.n_features)
+    return summary
+
+
+def _header(text: str) -> tuple[dict[str, str], int]:
+    """Return the fields before the first tree, and where that begins."""
+    head, blank, _ = text.partition("\n\n")
+    # sizes count bytes, and LightGBM knows no other line end
+    if not text.isascii() or not text.startswith("tree\nversion=v4\n") or not blank or _TAIL not in text[-4096:]:
+        raise ValueError("the first or the last lines are missing")
+    return _fields(head.removeprefix("tree\n")), len(head) + len(blank)
+
+
+def _tree_sizes(header: dict[str, str]) -> list[int]:
+    return [int(size) for size in header["tree_sizes"].split()]
+
+
+def _summary(header: dict[str, str]) -> Summary:
+    n_trees, per_round = len(_tree_sizes(header)), _trees_per_round(header)
+    summary = Summary(
+        n_trees=n_trees,
+        n_rounds=n_trees // per_round,
+        n_features=int(header["max_feature_idx"]) + 1,
+        objective=header["objective"].split()[0],
+    )
+    if summary.n_rounds * per_round != n_trees or summary.n_rounds < 1:
+        raise ValueError("trees are missing")
+    if not 0 < summary.n_features == len(header["feature_names"].split()) == len(header["feature_infos"].split()):
+        raise ValueError("features do not add up")
     return summary
 
 
@@ -129,7 +154,7 @@ def _check_trees(trees: Sequence[dict[str, str]], n_features: int) -> None:
     _check_finite(trees, "leaf_value", n_leaves)
     n_splits = n_leaves - 1
     # a tree without splits has one leaf and leaves the rest empty
-    split = np.flatnonzero(n_splits)
+    split = np.flatnonzero(n_splits).tolist()
     parted = [trees[number] for number in split]
     _check_finite(parted, "leaf_count", n_leaves[split])
     _check_finite(trees, "internal_count", n_splits)
@@ -171,7 +196,7 @@ def _check_categories(trees: Sequence[dict[str, str]], n_cat: Array, n_splits: A
     positions = thresholds[by_category]
     if not ((positions >= 0) & (positions < np.repeat(n_cat, n_splits)[by_category])).all():
         raise ValueError("a category split without categories")
-    having = np.flatnonzero(n_cat)
+    having = np.flatnonzero(n_cat).tolist()
     sets, n_sets = [trees[number] for number in having], n_cat[having]
     ends = _numbers(sets, "cat_boundaries", n_sets + 1, whole=True)
     last = np.cumsum(n_sets + 1) - 1
