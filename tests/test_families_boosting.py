@@ -158,6 +158,7 @@ def changed(text, pattern, replacement):
         (r"^threshold=.*$", "threshold=nan"),
         (r"^leaf_value=\S+", "leaf_value=x"),
         (r"^left_child=\S+", "left_child=1_0"),
+        (r"^left_child=\S+", "left_child=0x1"),
         (r"^leaf_value=(\S+) ", r"leaf_value=\1  "),
         (r"^leaf_value=(\S+)", r"leaf_value=\1 "),
         (r"^internal_count=\S+ ", "internal_count="),

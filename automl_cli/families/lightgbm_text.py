@@ -134,11 +134,14 @@ def _numbers(trees: Sequence[dict[str, str]], name: str, counts: Array, *, whole
     texts = [tree[name] for tree in trees]
     if [text.count(" ") + 1 if text else 0 for text in texts] != counts.tolist():
         raise ValueError(f"{name} is not what it should be")
-    one = pyarrow.scalar(" ".join(text for text in texts if text))
     if not counts.any():
         return np.zeros(0, dtype=np.int64 if whole else np.float64)
-    # Strict where Python is not: 1_0 is no number, and neither is nothing between two blanks.
-    words = pyarrow.compute.split_pattern(one, " ").values
+    joined = " ".join(text for text in texts if text)
+    # LightGBM reads 0x1 as 0, Arrow as 1. Otherwise Arrow is strict where Python is not: 1_0 is no number, and neither
+    # is nothing between two blanks.
+    if "x" in joined or "X" in joined:
+        raise ValueError(f"{name} is not what it should be")
+    words = pyarrow.compute.split_pattern(pyarrow.scalar(joined), " ").values
     values: Array = words.cast(pyarrow.int64() if whole else pyarrow.float64()).to_numpy()
     return values
 
