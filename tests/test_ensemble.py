@@ -180,6 +180,18 @@ def test_a_mean_of_selections_on_few_rows_is_better_on_new_ones():
     assert np.mean(np.array(ratios) <= 1) > 0.6
 
 
+def test_members_of_next_to_no_weight_are_left_out_where_that_costs_nothing():
+    rng, metric = np.random.default_rng(0), METRICS["rmse"]
+    y, alike = rng.normal(size=400), rng.normal(size=400)
+    oof = (y + 0.5 * alike + 0.1 * rng.normal(size=(30, 400)))[:, :, None]
+    gain = measure_gain(oof, y, metric, parts=np.arange(400) // 50)
+    mean = np.mean(gain.weights_by_part(30), axis=0)
+    weights = steadied(greedy_weights(oof, y, metric), gain, oof, y, metric, None, folds=None)
+    assert ((mean > 0) & (mean < 0.03)).any()
+    assert weights[weights > 0].min() >= 0.03
+    assert metric.loss(y, combine(oof, weights), None) <= 1.001 * metric.loss(y, combine(oof, mean), None)
+
+
 def test_folds_on_other_scales_do_not_spoil_a_ranking():
     y = np.tile([0, 1], 20)
     folds = np.repeat([0, 1], 20)
