@@ -3,12 +3,13 @@
 Each case runs in a process forked from one that has imported everything and never run any of it, so that a crash or an
 endless loop costs that case alone. A model goes through `inspect`, through the child that checks it (which may crash:
 that is what it is for) and, where the check lets it pass, through `predict` and `check`. A table goes through `profile`
-and through `predict` with a model that fits it. Some of both go through the real command as well.
+and through `predict` with a model that fits it. Some of both go through the real command as well, and some tables are
+fitted by it, with one trial, and predicted with what came of it.
 
 Counted: errors that are none of ours, crashes outside the checking child, more than 10 s, more than 1 GB, code of a
 file that ran, files made anywhere but at the output's place. An example of each is saved.
 
-usage: python -m benchmarks.fuzz [--models 20000] [--tables 20000] [--commands 300] [--seed 0] [--corpus FOLDER]
+usage: python -m benchmarks.fuzz [--models 20000] [--tables 20000] [--commands 300] [--fits 300] [--corpus FOLDER]
        python -m benchmarks.fuzz --atheris table|manifest|arrays [arguments of libFuzzer] [FOLDER]
 
 FOLDER holds files to start from: tables, manifests, .npz files of models. Atheris is not among the dependencies.
@@ -39,7 +40,7 @@ ADDRESS_SPACE = 8 << 30  # a machine survives a case that asks for everything
 FAMILIES = ("lightgbm", "xgboost", "catboost", "linear", "extra_trees", "random_forest", "neighbors", "mlp")
 TASKS = ("binary", "multiclass", "regression")
 N_ROWS = 240
-FINE = {"inspect": {0, 6}, "check": {0, 2, 3, 6, 8}, "predict": {0, 3, 6}, "profile": {0, 3}}
+FINE = {"inspect": {0, 6}, "check": {0, 2, 3, 6, 8}, "predict": {0, 3, 6}, "profile": {0, 3}, "fit": {0, 3, 4}}
 """Exit codes that a command may have: a model may say other columns than the table has, or nothing of its rows."""
 
 
@@ -220,9 +221,10 @@ class Run:
 
     def look_around(self, before: set[Path], example: Path, what: str, *, left: bool = False) -> None:
         """Look for files that nobody named, and for code that ran."""
-        checked = self.box.root / "box" / "home" / "cache"
-        news = {path for path in self.box.files() - before if path != checked and checked not in path.parents}
-        news -= {example, self.box.work / "out.csv"}
+        # verdicts, and the notes of runs that `automl runs list` shows
+        kept = {self.box.root / "box" / "home" / name for name in ("cache", "state")}
+        news = {path for path in self.box.files() - before if not kept & {path, *path.parents}}
+        news -= {example, self.box.work / "out.csv", self.box.work / "model.automl"}
         if left:
             news = {path for path in news if self.box.tmp not in path.parents}
         if self.box.sentinel.exists():
@@ -252,7 +254,11 @@ def write_case(run: Run, number: int, kind: str) -> tuple[str, Path, Path]:
     chance = random.Random(f"{run.seed}:{kind}:{number}")
     sample = chance.choice(run.samples)
     model, table = run.box.work / "model.automl", run.box.work / "table.csv"
-    if kind == "model":
+    if kind == "fit":
+        whole = sample_table(chance.choice(TASKS), chance.choice((12, 60, N_ROWS))).encode()
+        what, content = mutated_table(chance, [whole], run.box.sentinel)
+        table.write_bytes(content)
+    elif kind == "model":
         table.write_bytes(sample.table)
         what, content = mutated_model(chance, [sample.model], run.box.sentinel, repaired=number % 2 == 0)
         model.write_bytes(content)
@@ -340,6 +346,24 @@ def command_case(run: Run, number: int, kind: str) -> None:
         if "Traceback" in ended.said:
             run.findings.add(f"real command: traceback of {line[0]}", example, f"{what}\n{ended.said}")
     run.look_around(before, example, what)
+
+
+def fit_case(run: Run, number: int) -> None:
+    """Fit a mutated table by the real command, and predict it with the model."""
+    what, model, table = made(run, number, "fit")
+    before = run.box.files()
+    fit = ["fit", table.name, "-t", "y", "--trials", "1", "--include", "linear", "--folds", "2", "--workers", "1", "-q"]
+    lines = [[*fit, "-o", model.name], ["predict", model.name, table.name, "-o", "out.csv"]]
+    for line in lines:
+        ended = commanded(run.box, line)
+        run.note("real command, training table:", line[0], ended, table, what)
+        if "Traceback" in ended.said:
+            run.findings.add(f"real command: traceback of {line[0]}", table, f"{what}\n{ended.said}")
+        if not model.exists():
+            if ended.code == 0:
+                run.findings.add("fit: exit code 0 and no model", table, f"{what}\n{ended.said}")
+            break
+    run.look_around(before, table, what)
 
 
 # The corpus
@@ -512,6 +536,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--models", type=int, default=20_000)
     parser.add_argument("--tables", type=int, default=20_000)
     parser.add_argument("--commands", type=int, default=300, help="of each, through the real command")
+    parser.add_argument("--fits", type=int, default=300, help="of tables, by the real command")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--corpus", type=Path, help="models to start from, each with a table beside it; default: fitted"
@@ -544,6 +569,8 @@ def main(arguments: list[str] | None = None) -> int:
         for kind in ("model", "table"):
             for number in range(options.commands):
                 command_case(run, 10**9 + number, kind)
+        for number in range(options.fits):
+            fit_case(run, number)
         return 1 if report(run, time.monotonic() - began) else 0
 
 

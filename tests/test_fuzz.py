@@ -8,7 +8,7 @@ MODELS = Path(__file__).parent / "data" / "models"
 
 
 def test_hostile_files_end_in_an_exit_code(repository: Path, tmp_path: Path) -> None:
-    counts = ["--models", "30", "--tables", "30", "--commands", "0"]
+    counts = ["--models", "30", "--tables", "30", "--commands", "0", "--fits", "4"]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.fuzz", "--corpus", MODELS, "--keep", tmp_path / "found", *counts],
         cwd=repository, capture_output=True, text=True, check=False,
@@ -16,3 +16,4 @@ def test_hostile_files_end_in_an_exit_code(repository: Path, tmp_path: Path) -> 
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "digests right inspect" in done.stdout
     assert "table: profile" in done.stdout
+    assert "training table: fit" in done.stdout
