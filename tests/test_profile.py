@@ -137,6 +137,12 @@ def test_copies_of_rows_and_columns(make, rng):
     assert any("'c' and 'renamed'" in m for m in twins)
 
 
+def test_one_row_that_is_there_twice_is_said_in_the_singular(make, rng):
+    x, z = rng.normal(size=N), rng.normal(size=N)
+    path = make(x=[*x, x[0]], z=[*z, z[0]])
+    assert found(path, topic="duplicate_rows")[0].startswith("1 row repeats an earlier one")
+
+
 def test_a_table_without_a_number(make, rng):
     c = rng.choice(list("abc"), N)
     path = make(c=c, d=rng.choice(list("xyz"), N), renamed=list(map(str.upper, c)))

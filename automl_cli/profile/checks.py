@@ -73,7 +73,8 @@ def duplicate_rows(cells: list[Cells], described: list[ColumnProfile], target: s
     n_repeated = len(rows) - len(np.unique(rows))
     if n_repeated:
         share = n_repeated / len(rows)
-        message = f"{n_repeated:,} rows ({share:.1%}) repeat an earlier one (numbers to four digits)"
+        rows_repeat = "1 row repeats" if n_repeated == 1 else f"{n_repeated:,} rows ({share:.1%}) repeat"
+        message = f"{rows_repeat} an earlier one (numbers to four digits)"
         yield Notice("duplicate_rows", f"{message}: copies on both sides of a split flatter the score")
 
 
