@@ -4,7 +4,7 @@ LightGBM trusts its files: a missing number aborts the process, a child that poi
 ever. Everything the parser follows blindly is checked here, for all trees at once: a model may have ten thousand.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,9 @@ from automl_cli.features.matrix import Array
 _END = "end of trees\n"
 _OBJECTIVES = ("binary sigmoid:1", "regression", "regression_l1")
 _TAIL = "pandas_categorical:"
+# Trees that are checked together: enough that numpy's calls cost nothing, few enough that they take little memory
+# beside a text of hundreds of megabytes.
+_TOGETHER = 1_000
 # Told of each split and leaf, and asked for by nobody: predictions and their reasons need the rest alone. Without them
 # a file is smaller by two fifths.
 _UNUSED = ("split_gain", "internal_value", "internal_weight", "leaf_weight")
@@ -33,10 +36,14 @@ def lean_text(text: str) -> str:
     """Return a model without what neither predictions nor their contributions need; they stay the same to the bit."""
     header, start = _header(text)
     sizes = _tree_sizes(header)
-    trees, end = _blocks(text, start, sizes)
-    kept = ["\n".join(line for line in tree.split("\n") if line.partition("=")[0] not in _UNUSED) for tree in trees]
+    kept = [
+        "\n".join(line for line in tree.split("\n") if line.partition("=")[0] not in _UNUSED)
+        for tree in _trees(text, start, sizes)
+    ]
     told, telling = (" ".join(map(str, counts)) for counts in (sizes, [len(tree) for tree in kept]))
-    return "".join((text[:start].replace(f"tree_sizes={told}", f"tree_sizes={telling}", 1), *kept, text[end:]))
+    return "".join(
+        (text[:start].replace(f"tree_sizes={told}", f"tree_sizes={telling}", 1), *kept, text[start + sum(sizes) :])
+    )
 
 
 def read_header(text: str) -> Summary:
@@ -61,13 +68,16 @@ def check_text(text: str) -> Summary:
     header, start = _header(text)
     summary = _summary(header)
     sizes = _tree_sizes(header)
-    trees, end = _blocks(text, start, sizes)
-    for number, tree in enumerate(trees):
-        if sizes[number] <= 0 or not tree.startswith(f"Tree={number}\n") or not tree.endswith("\n"):
+    if min(sizes) <= 0 or not text.startswith(_END, start + sum(sizes)):
+        raise ValueError("a tree has another size than promised")
+    waiting = []
+    for number, tree in enumerate(_trees(text, start, sizes)):
+        if not tree.startswith(f"Tree={number}\n") or not tree.endswith("\n"):
             raise ValueError("a tree has another size than promised")
-    if not text.startswith(_END, end):
-        raise ValueError("text after the last tree")
-    _check_trees([_fields(tree) for tree in trees], summary.n_features)
+        waiting.append(_fields(tree))
+        if len(waiting) == _TOGETHER or number == len(sizes) - 1:
+            _check_trees(waiting, summary.n_features)
+            waiting = []
     return summary
 
 
@@ -99,13 +109,11 @@ def _summary(header: dict[str, str]) -> Summary:
     return summary
 
 
-def _blocks(text: str, start: int, sizes: Sequence[int]) -> tuple[list[str], int]:
-    """Cut the text into its trees; return them and where the last one ends."""
-    trees = []
+def _trees(text: str, start: int, sizes: Sequence[int]) -> Iterator[str]:
+    """Cut the text into its trees, one at a time."""
     for size in sizes:
-        trees.append(text[start : start + size])
+        yield text[start : start + size]
         start += size
-    return trees, start
 
 
 def _trees_per_round(header: dict[str, str]) -> int:
