@@ -219,12 +219,13 @@ class Run:
         if wrong is not None:
             self.findings.add(wrong, example, f"{what}\n{outcome.said}")
 
-    def look_around(self, before: set[Path], example: Path, what: str, *, left: bool = False) -> None:
-        """Look for files that nobody named, and for code that ran."""
-        # verdicts, and the notes of runs that `automl runs list` shows
-        kept = {self.box.root / "box" / "home" / name for name in ("cache", "state")}
+    def look_around(
+        self, before: set[Path], example: Path, what: str, *, left: bool = False, places: Sequence[Path] = ()
+    ) -> None:
+        """Look for files that nobody named, beside ``places`` and what is below them, and for code that ran."""
+        kept = {self.box.root / "box" / "home" / "cache", *places}
         news = {path for path in self.box.files() - before if not kept & {path, *path.parents}}
-        news -= {example, self.box.work / "out.csv", self.box.work / "model.automl"}
+        news -= {example, self.box.work / "out.csv"}
         if left:
             news = {path for path in news if self.box.tmp not in path.parents}
         if self.box.sentinel.exists():
@@ -363,7 +364,8 @@ def fit_case(run: Run, number: int) -> None:
             if ended.code == 0:
                 run.findings.add("fit: exit code 0 and no model", table, f"{what}\n{ended.said}")
             break
-    run.look_around(before, table, what)
+    # the notes of runs that `automl runs list` shows
+    run.look_around(before, table, what, places=[model, run.box.root / "box" / "home" / "state"])
 
 
 # The corpus
