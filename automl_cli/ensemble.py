@@ -162,8 +162,8 @@ def steadied(
 
     On few rows a selection takes what fits these by chance, and a mean of several selections less so, as a bagged model
     varies less than one [2]_. Members of less than 3 % are left out of it where that costs
-    next to nothing. The weights stay where that mean is worse on all rows than the best complete model, and
-    where a model that lacks rows has weight: which choices could take it depends on the part that each left out.
+    next to nothing. The weights stay where that mean is worse on all rows than the best complete model, and where a
+    model that lacks rows has weight: which choices could take it depends on the part that each left out.
 
     References
     ----------

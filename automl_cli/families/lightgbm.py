@@ -19,12 +19,13 @@ from automl_cli.families.boosting import (
     shape_of,
     stopping_for,
 )
-from automl_cli.families.family import Family, FoldData, Hyperparameters, Limits, Shape, as_probabilities, is_absolute
+from automl_cli.families.family import Family, FoldData, Hyperparameters, Limits, Shape, is_absolute
 from automl_cli.families.lightgbm_text import check_text, lean_text, read_header
 from automl_cli.families.target_scale import standardised
 from automl_cli.features.matrix import Array, Matrix
 from automl_cli.lean import import_lean
 from automl_cli.task import TaskKind
+from automl_cli.transfer.probabilities import from_raw
 
 _OBJECTIVES = {
     TaskKind.BINARY: {"objective": "binary", "metric": "binary_logloss"},
@@ -49,7 +50,6 @@ _BYTES_PER_CELL = 2
 # LightGBM once more takes little beside them.
 _BYTES_AT_ONCE = 1 << 16
 _BYTES_PER_COLUMN = 1 << 10
-_MOST_LOGIT = 709.0  # exp of more is no float64
 _MODEL = "model.txt"
 
 
@@ -67,7 +67,9 @@ class LightGBMModel:
     def predict(self, data: Matrix, threads: int) -> Array:
         """Return float64 of shape (n_rows, n_outputs)."""
         raw = self._raw(data.X, threads)
-        return raw if self.regression else as_probabilities(_shares(raw))
+        if self.regression:
+            return raw
+        return from_raw(raw, TaskKind.BINARY if raw.shape[1] == 1 else TaskKind.MULTICLASS)
 
     def _raw(self, X: Array, threads: int) -> Array:
         """Return the sum of the trees, of shape (n_rows, n_raw): all rows go through a few trees before the next few.
@@ -83,14 +85,6 @@ class LightGBMModel:
             )
             total += np.reshape(part, total.shape)
         return total
-
-
-def _shares(raw: Array) -> Array:
-    """Return the probabilities that LightGBM's objectives make of sums: of class 1, or of each class."""
-    if raw.shape[1] == 1:
-        return np.asarray(1 / (1 + np.exp(-np.clip(raw, -_MOST_LOGIT, _MOST_LOGIT))))
-    exponentials = np.exp(raw - raw.max(axis=1, keepdims=True))
-    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
 
 
 def contributions(model: LightGBMModel, data: Matrix, threads: int) -> Array:

@@ -22,6 +22,7 @@ from automl_cli.families.family import (
 from automl_cli.families.target_scale import BEND, middle_and_width, standardised
 from automl_cli.features.matrix import Array, Matrix
 from automl_cli.task import TaskKind
+from automl_cli.transfer.probabilities import softmax
 
 _MOST_ITERATIONS = 300
 _FILE = "linear.npz"
@@ -57,7 +58,7 @@ class LinearModel:
         scores = _scores(data.X, self.coefficients)
         if not len(self.classes):
             return np.clip(scores, self.low, self.high)
-        return spread(_softmax(scores), self.classes, self.n_outputs)
+        return spread(softmax(scores), self.classes, self.n_outputs)
 
 
 def _scores(X: Array, coefficients: Array) -> Array:
@@ -69,12 +70,6 @@ def _scores(X: Array, coefficients: Array) -> Array:
         np.einsum("ij,kj->ik", finite[rows].astype(np.float64), by_output, out=scores[rows])
     scores += coefficients[-1]
     return scores
-
-
-def _softmax(scores: Array) -> Array:
-    shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
-    normal: Array = shifted / shifted.sum(axis=1, keepdims=True)
-    return normal
 
 
 def space(shape: Shape) -> tuple[list[Any], list[Any]]:
@@ -123,7 +118,7 @@ class _Problem:
         """Return the smooth part of the objective and its gradient, of shape (n_features + 1, n_columns)."""
         scores = self.X @ coefficients[:-1].astype(np.float32) + coefficients[-1].astype(np.float32)
         if self.classify:
-            p = _softmax(scores.astype(np.float64))
+            p = softmax(scores.astype(np.float64))
             rows = np.arange(len(p))
             loss = -float(self.weight @ np.log(np.maximum(p[rows, self.y], np.finfo(float).tiny)))
             p[rows, self.y] -= 1.0

@@ -15,12 +15,13 @@ import numpy as np
 from automl_cli.clock import Deadline
 from automl_cli.families.dense import AdamW, Net, new_net, rate_factor
 from automl_cli.families.family import Family, FoldData, Hyperparameters, Limits, Shape, is_absolute, present_classes
-from automl_cli.families.network import BLOCK, MlpModel, bounded, load, save, softmax
+from automl_cli.families.network import BLOCK, MlpModel, bounded, load, save
 from automl_cli.families.target_scale import BEND, standardised
 from automl_cli.families.waves import MOST_COLUMNS, N_EMBEDDED, N_WAVES, numbers_among
 from automl_cli.features.matrix import Array
 from automl_cli.neural.recipe import settled_loss
 from automl_cli.task import TaskKind
+from automl_cli.transfer.probabilities import softmax
 
 _ROW_VISITS = 400_000  # rows times epochs of the default: what about five seconds of a core can do
 _FEWEST_EPOCHS, _MOST_EPOCHS = 10, 120

@@ -12,6 +12,7 @@ from automl_cli.families.dense import activated
 from automl_cli.families.family import as_probabilities, spread
 from automl_cli.families.waves import MOST_COLUMNS, N_EMBEDDED, Waves
 from automl_cli.features.matrix import Array, Matrix
+from automl_cli.transfer.probabilities import softmax
 
 BLOCK = 8192
 _FILE, _HEAD, _WAVES = "mlp.npz", "head.npz", "waves.npz"
@@ -90,13 +91,6 @@ def bounded(X: Array) -> Array:
     """Return features no further from 0 than a network can bear."""
     within: Array = np.clip(X, -_LARGEST, _LARGEST)
     return within
-
-
-def softmax(scores: Array) -> Array:
-    """Return the probabilities of scores of shape (n_rows, n_classes)."""
-    shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
-    normal: Array = shifted / shifted.sum(axis=1, keepdims=True)
-    return normal
 
 
 def save(model: MlpModel, folder: Path) -> None:
