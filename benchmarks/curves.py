@@ -19,12 +19,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from automl_cli.evaluate import OpenRun
+from automl_cli.clock import Deadline
+from automl_cli.evaluate import open_run as open_data
 from automl_cli.families import find_families
 from automl_cli.families.boosting import Stopping
 from automl_cli.families.family import FoldData, Limits
@@ -60,19 +62,19 @@ def recorded(most: int) -> Iterator[list[Recorder]]:
     """Give the boosters a stopping rule that only writes down; yields one Recorder per fit."""
     recorders: list[Recorder] = []
 
-    def recorder_for(data: FoldData, deadline, limits: Limits) -> Recorder:
+    def recorder_for(data: FoldData, deadline: Deadline, limits: Limits) -> Recorder:
         recorders.append(Recorder(len(data.y), deadline, most=most))
         return recorders[-1]
 
     modules = [importlib.import_module(f"automl_cli.families.{name}") for name in BOOSTERS if name in find_families()]
     originals = [module.stopping_for for module in modules]
     for module in modules:
-        module.stopping_for = recorder_for
+        module.stopping_for = recorder_for  # type: ignore[attr-defined]
     try:
         yield recorders
     finally:
         for module, original in zip(modules, originals, strict=True):
-            module.stopping_for = original
+            module.stopping_for = original  # type: ignore[attr-defined]
 
 
 def open_table(stack: contextlib.ExitStack, dataset: Dataset, args: argparse.Namespace) -> Job:
@@ -102,7 +104,7 @@ def configurations(job: Job, n: int) -> list[Pipeline]:
 def record(job: Job, pipeline: Pipeline, most: int) -> dict[str, np.ndarray]:
     """Fit one configuration on every fold."""
     data, family = job.data, job.families[pipeline.family]
-    run = OpenRun(job.run.folder, data)
+    run = open_data(str(job.run.folder))
     arrays: dict[str, np.ndarray] = {}
     losses, seconds, oof = [], [], []
     with recorded(most) as recorders, threadpool_limits(1):
@@ -125,12 +127,12 @@ def record(job: Job, pipeline: Pipeline, most: int) -> dict[str, np.ndarray]:
     return {**arrays, "losses": np.array(losses), "seconds": np.array(seconds), "oof": np.concatenate(oof)}
 
 
-def keep(path: Path, arrays: dict[str, np.ndarray], facts: dict) -> None:
+def keep(path: Path, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
     """Write a file that is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".draft")
     with draft.open("wb") as file:
-        np.savez_compressed(file, **arrays, facts=np.array(json.dumps(facts)))
+        np.savez_compressed(file, allow_pickle=False, **arrays, facts=np.array(json.dumps(facts)))
         os.fsync(file.fileno())
     draft.rename(path)
 

@@ -29,7 +29,7 @@ from automl_cli.task import Task, TaskKind, make_task
 
 def entries(index: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the tables of an index, of all its groups."""
-    flat = {}
+    flat: dict[str, dict[str, Any]] = {}
     for name, value in index.items():
         if isinstance(value, dict):
             flat |= {name: value} if "target" in value else entries(value)

@@ -11,7 +11,7 @@ the rows that judge; then that of a greedy ensemble, the last of them without ne
 
 import argparse
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,13 +43,14 @@ def spread(losses: Array, n: int) -> int:
     return int(some[losses[some].argmin()])
 
 
-RULES = {
+RULES: dict[str, Callable[[Array], int]] = {
     "the lowest": lambda losses: int(losses.argmin()),
     "mean of 5": lambda losses: trailing(losses, 5),
     "mean of 11": lambda losses: trailing(losses, 11),
     "best of 10": lambda losses: spread(losses, 10),
     "the last": lambda losses: len(losses) - 1,
 }
+ONLY: dict[str, Callable[[Array], int]] = {"": lambda losses: 0}  # of a booster
 
 
 @contextlib.contextmanager
@@ -64,11 +65,11 @@ def recorded() -> Iterator[list[tuple[float, dict[str, Array]]]]:
             curve.append((loss, self.network.weights()))
             return loss
 
-    training._Training = Recording
+    training._Training = Recording  # type: ignore[misc]
     try:
         yield curve
     finally:
-        training._Training = usual
+        training._Training = usual  # type: ignore[misc]
 
 
 def with_weights(model: Any, weights: dict[str, Array]) -> Any:
@@ -82,7 +83,7 @@ def with_weights(model: Any, weights: dict[str, Array]) -> Any:
 
 def fitted(
     job: Job, family: str, number: int, rows: tuple[Array, Array, Array]
-) -> list[tuple[Array, list[Array], list[Array]]]:
+) -> tuple[Array, list[Array], list[Array]]:
     """Fit one fold; return for each epoch (one, for a booster) its loss and what it says of both kinds of rows."""
     train, valid, test = rows
     data, y, chosen = job.data, np.asarray(job.data.y), job.families[family]
@@ -108,7 +109,7 @@ def replay(job: Job, seed: int) -> None:
     said: dict[tuple[str, int, str], tuple[Array, Array]] = {}
     for family, number in (*BOOSTERS, *NETWORKS):
         found = [fitted(job, family, number, (rest[folds != k], rest[folds == k], test)) for k in range(N_FOLDS)]
-        for rule, choose in RULES.items() if family == "neural" else [("", lambda losses: 0)]:
+        for rule, choose in (RULES if family == "neural" else ONLY).items():
             epochs = [choose(losses) for losses, _, _ in found]
             out = np.empty((len(rest), data.n_outputs))
             for k, (_, valid, _) in enumerate(found):
@@ -124,13 +125,13 @@ def replay(job: Job, seed: int) -> None:
                 f"  {family}:{number} {rule:11} out of fold {both[0]:.5g}, single {alone:.5g}, mean {both[1]:.5g}",
                 flush=True,
             )
-    for rule in (*RULES, None):
-        members = [answers for (family, _, of), answers in said.items() if family != "neural" or of == rule]
+    for kept in (*RULES, None):
+        members = [answers for (family, _, of), answers in said.items() if family != "neural" or of == kept]
         outs, news = np.stack([out for out, _ in members]), np.stack([new for _, new in members])
         weights = greedy_weights(outs, y[rest], data.metric, None, n_picks=40)
         loss = data.metric.loss(y[test], combine(news, weights), None)
         print(
-            f"  ensemble, {rule or 'no networks'}: {loss:.5g}, networks weigh {weights[len(BOOSTERS) :].sum():.2f}",
+            f"  ensemble, {kept or 'no networks'}: {loss:.5g}, networks weigh {weights[len(BOOSTERS) :].sum():.2f}",
             flush=True,
         )
 

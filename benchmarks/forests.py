@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from automl_cli.evaluate import OpenRun
+from automl_cli.evaluate import open_run
 from automl_cli.families.family import FoldData, Limits
 from automl_cli.features.encodings import ENCODINGS
 from automl_cli.features.frame import frame_from_table
+from automl_cli.features.matrix import Array
 from automl_cli.job import Job
 from automl_cli.labels import read_truth
 from automl_cli.metrics import METRICS
@@ -33,12 +34,13 @@ HEAD = ("table", "family", "folds", "one forest / bag", "loss", "bytes", "second
 
 def compare(job: Job, test: Path, name: str) -> list[str]:
     """Return one row of the table."""
-    family, data, run = job.families[name], job.data, OpenRun(job.run.folder, job.data)
+    family, data, run = job.families[name], job.data, open_run(str(job.run.folder))
+    assert family.thinned is not None, f"{name} has no trees to leave out"
     loss = METRICS["rmse" if data.kind is TaskKind.REGRESSION else "log_loss"]
     table = read_with_schema(str(test), job.table.schema, verbatim=(job.task.target,))
     truth, kept = read_truth(table.strings(job.task.target), job.task.target, job.task.classes)
     frame = frame_from_table(table, job.frame_schema).take(kept)
-    answers: tuple[list, list] = ([], [])
+    answers: tuple[list[Array], list[Array]] = ([], [])
     n_bytes, seconds = [0, 0], [0.0, 0.0]
     for fold, (train, valid) in enumerate(data.folds):
         encoded = run.encode(family.encodings[0], fold)

@@ -17,6 +17,7 @@ FOLDER holds files to start from: tables, manifests, .npz files of models. Ather
 
 import argparse
 import contextlib
+import functools
 import importlib
 import io
 import os
@@ -393,7 +394,7 @@ def sample_table(task: str, n_rows: int = N_ROWS) -> str:
 def fit_corpus(folder: Path) -> list[Sample]:
     """Fit a small model of every family, and one of several; tables are their own first rows, without a target."""
     folder.mkdir(parents=True)
-    chosen = [(TASKS[i % 3], (family,), 2) for i, family in enumerate(FAMILIES)]
+    chosen: list[tuple[str, tuple[str, ...], int]] = [(TASKS[i % 3], (family,), 2) for i, family in enumerate(FAMILIES)]
     chosen += [(task, FAMILIES[:4], 8) for task in TASKS]
     found = []
     for task, families, trials in chosen:
@@ -563,7 +564,7 @@ def main(arguments: list[str] | None = None) -> int:
         drawn = strategy_tables(min(500, options.tables), options.seed) if options.tables else []
         run = Run(box, samples, drawn, options.seed, Findings(options.keep.absolute()))
         for sample in samples:
-            forked(box, lambda sample=sample: _trusted(sample.model))
+            forked(box, functools.partial(_trusted, sample.model))
         for number in numbered(options.models, began, "models"):
             model_case(run, number)
         for number in numbered(options.tables, began, "tables"):

@@ -123,7 +123,7 @@ def report(found: Sequence[Losses]) -> Iterator[str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train and report."""
-    from automl_cli.evaluate import OpenRun
+    from automl_cli.evaluate import open_run
     from benchmarks.curves import open_table
     from benchmarks.tables import find_datasets
 
@@ -142,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with contextlib.ExitStack() as stack:
         for name in args.names:
             job = open_table(stack, datasets[name], args)
-            encoded = OpenRun(job.run.folder, job.data).encode(job.families["neural"].encodings[0], 0)
+            encoded = open_run(str(job.run.folder)).encode(job.families["neural"].encodings[0], 0)
             table = divide(job, encoded.train, encoded.valid)
             for parent, child, seed in pairs(args.pairs):
                 found.append(train_pair(table, parent, child, seed))

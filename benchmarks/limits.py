@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pyarrow.csv
 
@@ -24,7 +25,7 @@ from benchmarks.tables import Dataset, error_of, find_datasets, lay_out
 from benchmarks.timed import run_timed
 
 
-def measure(dataset: Dataset, folder: Path, limit: float, options: list[str]) -> dict:
+def measure(dataset: Dataset, folder: Path, limit: float, options: list[str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         cwd = Path(scratch)
         automl = [sys.executable, "-m", "automl_cli"]
@@ -33,7 +34,8 @@ def measure(dataset: Dataset, folder: Path, limit: float, options: list[str]) ->
             "--time", f"{limit:g}s", "--out", "model.automl", "--run-dir", "run", "--json", *options,
         ]  # fmt: skip
         run = run_timed(command, cwd=cwd, timeout_s=3 * limit + 60, watched=cwd / "run" / "model.automl")
-        row = {"rc": run.rc, "wall_s": run.wall_s, "first_s": run.first_s, "peak": run.peak_bytes, "err": run.err}
+        row: dict[str, Any] = {"rc": run.rc, "wall_s": run.wall_s, "first_s": run.first_s}
+        row |= {"peak": run.peak_bytes, "err": run.err}
         row |= {"name": dataset.name, "limit_s": limit, "options": options, "error": None}
         summary = json.loads(run.out) if run.rc == 0 and run.out.strip() else {}
         row |= {key: summary.get(key) for key in ("n_trials", "n_failed", "score", "phases", "failures", "milestones")}
@@ -54,7 +56,7 @@ def measure(dataset: Dataset, folder: Path, limit: float, options: list[str]) ->
     return row
 
 
-def report(rows: list[dict], peers: dict[tuple[str, str], float]) -> None:
+def report(rows: list[dict[str, Any]], peers: dict[tuple[str, str], float]) -> None:
     """Print one line per run, then what holds over all of them."""
     systems = sorted({system for _, system in peers})
     print("set limit wall first peak_MB allowed_MB trials failed error " + " ".join(systems))

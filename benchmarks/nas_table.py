@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 
@@ -36,6 +37,12 @@ from automl_cli.nas import (
     random_search,
 )
 from benchmarks.additive import predicted_ranks
+
+if TYPE_CHECKING:
+    from automl_cli.encoded import Encoded
+    from automl_cli.families.family import Family
+    from automl_cli.features.matrix import Matrix
+    from automl_cli.job import Job
 
 SPACE = Space().restrict(
     numbers=("none", "pbld"), number_size=(3,), category_size=(8,), members=(1, 8), depth=(1, 2),
@@ -168,8 +175,11 @@ def regrets(table: Trained, strategy: Strategy, budgets: Sequence[float], seed: 
                 break
             strategy.tell(suggestion, seen[key], suggestion.fidelity)
             told.setdefault(suggestion.fidelity, {})[suggestion.candidate] = seen[key]
-        both = handed_in(told[max(told)]) if told else ()
-        found.append(tuple(table.regret[str(candidate)] for candidate in both) or (math.nan, math.nan))
+        if told:
+            lowest, modelled = handed_in(told[max(told)])
+            found.append((table.regret[str(lowest)], table.regret[str(modelled)]))
+        else:
+            found.append((math.nan, math.nan))
     return found
 
 
@@ -247,7 +257,7 @@ def report(found: Mapping[str, np.ndarray], budgets: Sequence[float]) -> Iterato
 
 def build(args: argparse.Namespace) -> None:
     """Train what is missing, tables in turns, and add lines."""
-    from automl_cli.evaluate import OpenRun
+    from automl_cli.evaluate import open_run
     from automl_cli.families import find_families
     from benchmarks.curves import open_table
     from benchmarks.tables import find_datasets
@@ -258,7 +268,7 @@ def build(args: argparse.Namespace) -> None:
     candidates = [SPACE.decode(indices) for indices in SPACE.every()]
     with contextlib.ExitStack() as stack:
         jobs = {name: open_table(stack, datasets[name], args) for name in args.names or datasets}
-        runs = {name: OpenRun(job.run.folder, job.data) for name, job in jobs.items()}
+        runs = {name: open_run(str(job.run.folder)) for name, job in jobs.items()}
         file = stack.enter_context(open_csv(args.table))
         writer = csv.writer(file, lineterminator="\n")
         began = time.monotonic()
@@ -278,7 +288,7 @@ def build(args: argparse.Namespace) -> None:
 
 
 @contextlib.contextmanager
-def open_csv(path: Path) -> Iterator:
+def open_csv(path: Path) -> Iterator[TextIO]:
     """Open for adding lines, after a header; a line that was cut is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = path.read_text(encoding="utf-8") if path.exists() else ""
@@ -291,7 +301,9 @@ def open_csv(path: Path) -> Iterator:
         yield file
 
 
-def train(family, job, encoded, candidate: Candidate, fidelity: float, seed: int) -> tuple[float, float, float]:
+def train(
+    family: "Family", job: "Job", encoded: "Encoded", candidate: Candidate, fidelity: float, seed: int
+) -> tuple[float, float, float]:
     """Train one network; return what it lost on the rows it stopped on and on the others, and processor seconds."""
     from threadpoolctl import threadpool_limits
 
@@ -304,7 +316,7 @@ def train(family, job, encoded, candidate: Candidate, fidelity: float, seed: int
     some = np.random.default_rng(seed).permutation(len(train_rows))[: max(32, round(fidelity * len(train_rows)))]
     y = data.y[held_rows]
 
-    def part(matrix, rows: np.ndarray):
+    def part(matrix: "Matrix", rows: np.ndarray) -> "Matrix":
         return replace(matrix, X=np.ascontiguousarray(matrix.X[rows]))
 
     fold = FoldData(

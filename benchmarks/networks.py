@@ -17,13 +17,14 @@ import math
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from automl_cli.archive import find_tables
-from automl_cli.families.family import Family, FoldData, Limits
+from automl_cli.families.family import Family, FoldData, Hyperparameters, Limits
 from automl_cli.features.encodings import ENCODINGS
 from automl_cli.job import Job, choose_families, prepare
 from automl_cli.metrics import METRICS
@@ -77,7 +78,9 @@ def open_table(stack: contextlib.ExitStack, name: str, folder: Path | None) -> J
     return prepare(options, read_table(options.data, target=target), choose_families((), ()), run)
 
 
-def measure(job: Job, family: Family, hyperparameters: dict, seed: int, seconds: float | None) -> tuple[float, float]:
+def measure(
+    job: Job, family: Family, hyperparameters: Hyperparameters, seed: int, seconds: float | None
+) -> tuple[float, float]:
     """Return the held-out loss of three bagged folds, and the mean seconds of a fit."""
     data = job.data
     y, order = np.asarray(data.y), np.random.default_rng(seed).permutation(len(data.y))
@@ -100,7 +103,7 @@ def measure(job: Job, family: Family, hyperparameters: dict, seed: int, seconds:
     return float(loss(y[test], np.mean(answers, axis=0), None)), float(np.mean(spent))
 
 
-def settings_of(chosen: str, given: list[str]) -> dict:
+def settings_of(chosen: str, given: list[str]) -> dict[str, Any]:
     """Return what ``--set FAMILY:NUMBER:NAME=VALUE`` says about a default."""
     found = {}
     for text in given:

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ConfigSpace import Categorical, Configuration, ConfigurationSpace, EqualsCondition, Float, Integer
@@ -28,6 +29,7 @@ from automl_cli.trial import Pipeline, Value
 
 CHECKPOINTS = (25, 50, 100, 150, 200, 300)
 FAILED = 1.0  # the regret of a search that has nothing
+Row = dict[str, Any]  # what `simulate` returns, and the case that it is of
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class Problem:
 
     def defaults(self) -> list[Pipeline]:
         """Return one pipeline of each family, as good as a published default: the middle of every range."""
-        middle = {"float": 0.1, "integer": 50, "choice": "a"}
+        middle: dict[str, Value] = {"float": 0.1, "integer": 50, "choice": "a"}
         return [
             Pipeline(
                 name,
@@ -125,7 +127,7 @@ def make_problem(n_dimensions: int, seed: int) -> Problem:
     return Problem(families, {name: float(offset) for name, offset in offsets.items()}, prices)
 
 
-def _parameter(family: str, hidden: Hidden) -> Hyperparameter:
+def _parameter(family: str, hidden: Hidden) -> Hyperparameter[Any, Any]:
     name = f"{family}:{hidden.name}"
     if hidden.kind == "float":
         return Float(name, (0.001, 10.0), log=True)
@@ -142,7 +144,7 @@ def _miss(hidden: Hidden, value: Value) -> float:
     """Return 0 for the best value, and 1 for the farthest that is possible in any problem."""
     if hidden.kind == "choice":
         return float("abcd".index(str(value)) != int(hidden.best))
-    return min(1.0, 1.4 * abs(_place(hidden, value) - hidden.best)) ** 1.5
+    return float(min(1.0, 1.4 * abs(_place(hidden, value) - hidden.best)) ** 1.5)
 
 
 def to_pipeline(configuration: Configuration) -> Pipeline:
@@ -156,8 +158,9 @@ def to_configuration(space: ConfigurationSpace, pipeline: Pipeline) -> Configura
     return Configuration(space, {"family": pipeline.family, **values})
 
 
-def joint(problem: Problem, seed: int, **options: bool | int) -> Optimizer:
-    return Smac(problem.space(tuple(problem.families)), to_pipeline, to_configuration, seed=seed, **options)
+def joint(problem: Problem, seed: int, *, local: bool = False, believe: bool = True) -> Optimizer:
+    space = problem.space(tuple(problem.families))
+    return Smac(space, to_pipeline, to_configuration, seed=seed, local=local, believe=believe)
 
 
 def bandit(problem: Problem, seed: int, *, timed: bool = False, local: bool = True, min_told: int = 3) -> Optimizer:
@@ -245,7 +248,7 @@ def run(args: argparse.Namespace) -> None:
             print(json.dumps(case), flush=True)
 
 
-def read(path: Path) -> list[dict[str, object]]:
+def read(path: Path) -> list[Row]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
@@ -257,7 +260,7 @@ def _case(row: dict[str, object]) -> tuple[object, ...]:
     return row["system"], row["dimensions"], row["workers"]
 
 
-def table(rows: list[dict[str, object]], measure: Callable[[dict[str, object]], float]) -> str:
+def table(rows: list[Row], measure: Callable[[Row], float]) -> str:
     """Return the mean over the seeds that all systems have, one line for each dimension and number of workers."""
     systems = list(dict.fromkeys(row["system"] for row in rows))
     lines = ["| hyperparameters | workers | seeds | " + " | ".join(map(str, systems)) + " |"]
@@ -275,6 +278,10 @@ def table(rows: list[dict[str, object]], measure: Callable[[dict[str, object]], 
     return "\n".join(lines)
 
 
+def measured_at(measure: str, point: int) -> Callable[[Row], float]:
+    return lambda row: row[measure][str(point)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", default="optimizers.jsonl")
@@ -290,11 +297,9 @@ def main() -> None:
         run(args)
     rows = [row for row in read(Path(args.out)) if row["system"] in args.systems and row["trials"] == args.trials]
     for n in (n for n in CHECKPOINTS if n <= args.trials):
-        print(f"\nRegret after {n} trials\n\n{table(rows, lambda row, n=n: row['regret'][str(n)])}")
+        print(f"\nRegret after {n} trials\n\n{table(rows, measured_at('regret', n))}")
     for s in (15, 60, 240):
-        print(
-            f"\nRegret after {s} simulated seconds\n\n{table(rows, lambda row, s=s: row['regret_at_seconds'][str(s)])}"
-        )
+        print(f"\nRegret after {s} simulated seconds\n\n{table(rows, measured_at('regret_at_seconds', s))}")
     print(f"\nMean seconds of an ask\n\n{table(rows, lambda row: row['mean_ask'])}")
     print(f"\nLongest ask, seconds\n\n{table(rows, lambda row: row['worst_ask'])}")
 

@@ -9,7 +9,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +20,7 @@ import pyarrow.csv
 
 def make_table(path: Path, n_rows: int, n_columns: int) -> None:
     rng = np.random.default_rng(1)
-    kinds = [
+    kinds: list[Callable[[int], Any]] = [
         lambda i: np.round(rng.normal(size=n_rows) * 10 ** (i % 5), 3),
         lambda i: rng.integers(0, 10 ** (1 + i % 4), n_rows),
         lambda i: pa.array([f"value {v}" for v in range(3 + 7 * i)]).take(pa.array(rng.integers(0, 3 + 7 * i, n_rows))),

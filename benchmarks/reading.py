@@ -11,6 +11,7 @@ import json
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,7 @@ def make_table(path: Path, n_rows: int, seed: int) -> None:
     pyarrow.csv.write_csv(pa.table(columns), path, options)
 
 
-def seconds(call, *arguments) -> float:
+def seconds(call: Callable[..., object], *arguments: object) -> float:
     start = time.perf_counter()
     call(*arguments)
     return time.perf_counter() - start

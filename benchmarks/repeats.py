@@ -11,6 +11,7 @@ the repeats took as a share of the seconds that all trials of the run took.
 import argparse
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -62,7 +63,8 @@ def compare(run: Path, model: Path, test: str, repeats: int) -> list[str]:
     table = read_with_schema(test, manifest.schema, verbatim=(manifest.target,))
     truth, kept = read_truth(table.strings(manifest.target), manifest.target, manifest.classes)
     fresh = frame_from_table(table, manifest.frame_schema).take(kept)
-    mixing, totals, seconds = manifest.mixing, [0.0, 0.0], 0.0
+    mixing, seconds = manifest.mixing, 0.0
+    totals: list[Any] = [0.0, 0.0]  # arrays, as soon as a member has said something
     for member in manifest.members:
         folder, family = trial_folder(run, member.number), find_families()[member.pipeline.family]
         own = []

@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -148,7 +149,8 @@ def race(order: Sequence[Recorded], rule: Rule, inside: Inside | None = None, *,
     """
     incumbent: Recorded | None = None
     seen: set[str] = set()
-    finished, spent = [], []
+    finished: list[tuple[int, Recorded]] = []
+    spent: list[float] = []
     total, lowest = 0.0, math.inf
     for run in order:
         raced = incumbent is not None and run.family in seen
@@ -265,7 +267,7 @@ def against(full: Race, raced: Race, ensembles: Ensembles | None) -> tuple[float
     )
 
 
-def compare(tables: Sequence[Table], contenders: dict[str, dict], orders: int, weighed: int) -> None:
+def compare(tables: Sequence[Table], contenders: dict[str, dict[str, Any]], orders: int, weighed: int) -> None:
     """Print one line per rule."""
     print("| rule | stopped | seconds saved | winner stopped | final loss | largest "
           "| at half time | ensemble | at half time |")  # fmt: skip
@@ -362,7 +364,7 @@ def main() -> None:
     boosted = sum(bool(run.curves) for table in tables for run in table.runs)
     print(f"{n} recordings on {len(tables)} tables, {boosted} of them boosted\n\n## Between folds\n")
     fitted = [as_fitted(table) for table in tables]
-    contenders: dict[str, dict] = {name: {"rule": rule} for name, rule in RULES.items()}
+    contenders: dict[str, dict[str, Any]] = {name: {"rule": rule} for name, rule in RULES.items()}
     contenders["forgiving, every survivor"] = {"rule": RULES["forgiving"], "quirk": True}
     compare(fitted, contenders, args.orders, args.ensembles)
     print("\n## Inside the rounds of a fold, with paired 1 between folds\n")

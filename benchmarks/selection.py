@@ -62,7 +62,7 @@ def record(dataset: Dataset, n_rows: int, seed: int, seconds: float, out: Path) 
         done = subprocess.run(command, check=False, capture_output=True, text=True, env=settings)
         if done.returncode:
             return done.stderr.strip()[-200:]
-        np.savez_compressed(out, **_predictions(run, model, test))
+        np.savez_compressed(out, allow_pickle=False, **_predictions(run, model, test))
     return "recorded"
 
 

@@ -116,14 +116,16 @@ class Draw:
 
 def linear(X: Array, y: Array, weights: Array | None = None) -> Model:
     model = make_pipeline(StandardScaler(), LogisticRegression())
-    return model.fit(X, y, logisticregression__sample_weight=weights).predict_proba
+    predict: Model = model.fit(X, y, logisticregression__sample_weight=weights).predict_proba
+    return predict
 
 
 def trees(X: Array, y: Array, weights: Array | None = None) -> Model:
     model = HistGradientBoostingClassifier(
         max_iter=40, max_leaf_nodes=6, min_samples_leaf=10, max_bins=31, early_stopping=False
     )
-    return model.fit(X, y, sample_weight=weights).predict_proba
+    predict: Model = model.fit(X, y, sample_weight=weights).predict_proba
+    return predict
 
 
 LEARNERS: dict[str, Learner] = {"linear": linear, "trees": trees}
@@ -335,7 +337,8 @@ def main() -> None:
         losses: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in options.learners}
         told: dict[str, Counter[str]] = {name: Counter() for name in options.learners}
         for size, seed in itertools.product(options.sizes, range(options.seeds)):
-            d = draw(kind, *map(int, size.split("x")), seed)
+            n_rows, n_columns = map(int, size.split("x"))
+            d = draw(kind, n_rows, n_columns, seed)
             with threadpool_limits(1):
                 for name in options.learners:
                     for way, outputs in SETTINGS[kind](d, LEARNERS[name]):

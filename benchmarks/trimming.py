@@ -29,6 +29,9 @@ from automl_cli.trial import Success, read_journal
 from automl_cli.trimming import trimmed
 from benchmarks.warm import index_of
 
+Judged = tuple[float, float, int]
+"""The error, seconds a row and bytes."""
+
 
 def price(trial: Success) -> float:
     return sum(trial.row_seconds or ()) * len(trial.losses)
@@ -42,8 +45,7 @@ def written(chosen: Chosen, model: Path, run: Path, place: Path) -> Path:
     return place
 
 
-def judged(model: Path, test: Path, n_rows: int) -> tuple[float, float, int]:
-    """Return the error, seconds a row and bytes."""
+def judged(model: Path, test: Path, n_rows: int) -> Judged:
     scores = evaluate_model(model, str(test), metric=None, threads=1)
     began = time.process_time()
     evaluate_model(model, str(test), metric=None, threads=1)
@@ -53,7 +55,7 @@ def judged(model: Path, test: Path, n_rows: int) -> tuple[float, float, int]:
     return (1.0 - natural if metric.greater_is_better else natural), seconds, model.stat().st_size
 
 
-def one(table: Path, about: dict[str, Any], limit: str, seed: int, folder: Path) -> tuple[Any, Any]:
+def one(table: Path, about: dict[str, Any], limit: str, seed: int, folder: Path) -> tuple[Judged, Judged]:
     rows = pd.read_csv(table, low_memory=False).sample(frac=1, random_state=seed)
     n = int(0.7 * len(rows))
     rows[:n].to_csv(folder / "train.csv", index=False)
@@ -67,10 +69,11 @@ def one(table: Path, about: dict[str, Any], limit: str, seed: int, folder: Path)
     chosen = choose_members(trials, cache)
     assert chosen is not None
     after = trimmed(chosen, cache, price)
-    return tuple(
+    untrimmed, without = (
         judged(written(found, model, run, folder / f"{name}.automl"), folder / "test.csv", len(rows) - n)
         for name, found in (("before", chosen), ("after", after))
     )
+    return untrimmed, without
 
 
 def main() -> None:

@@ -115,7 +115,8 @@ def index_of(tables: Path) -> Mapping[str, Mapping[str, Any]]:
     for path, key in ((tables / "index.json", None), (tables.parent / "index.json", tables.name)):
         if path.is_file():
             data = json.loads(path.read_text())
-            return data if key is None else data[key]
+            found: Mapping[str, Mapping[str, Any]] = data if key is None else data[key]
+            return found
     raise SystemExit(f"no index.json in or beside {tables}")
 
 

@@ -1,11 +1,15 @@
 """AutoGluon's TabularPredictor with the preset that the job's options name."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from autogluon.tabular import TabularPredictor
-from one_run import Job, Predict, carry_out
+
+if TYPE_CHECKING:
+    from benchmarks.systems.one_run import Job, Predict, carry_out
+else:  # started as a script, which finds it beside itself
+    from one_run import Job, Predict, carry_out
 
 
 def fit(job: Job, X: pd.DataFrame, y: "pd.Series[Any]") -> Predict:
@@ -23,7 +27,8 @@ def fit(job: Job, X: pd.DataFrame, y: "pd.Series[Any]") -> Predict:
     def predict(rows: pd.DataFrame) -> pd.DataFrame:
         if job.task == "regression":
             return pd.DataFrame({"prediction": predictor.predict(rows).to_numpy()})
-        return predictor.predict_proba(rows, as_multiclass=True).reset_index(drop=True)
+        probabilities: pd.DataFrame = predictor.predict_proba(rows, as_multiclass=True).reset_index(drop=True)
+        return probabilities
 
     return predict
 

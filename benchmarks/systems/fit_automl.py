@@ -7,8 +7,12 @@ import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from one_run import read_job, write_report
+if TYPE_CHECKING:
+    from benchmarks.systems.one_run import read_job, write_report
+else:  # started as a script, which finds it beside itself
+    from one_run import read_job, write_report
 
 AUTOML = [sys.executable, "-m", "automl_cli"]
 TOLD = ("n_trials", "n_failed", "score", "phases", "milestones", "failures", "overhead", "peak_memory_bytes")

@@ -2,11 +2,15 @@
 
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from flaml import AutoML
-from one_run import Job, Predict, carry_out
+
+if TYPE_CHECKING:
+    from benchmarks.systems.one_run import Job, Predict, carry_out
+else:  # started as a script, which finds it beside itself
+    from one_run import Job, Predict, carry_out
 
 
 def fit(job: Job, X: pd.DataFrame, y: "pd.Series[Any]") -> Predict:

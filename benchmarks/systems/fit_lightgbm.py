@@ -4,12 +4,16 @@ It has no time limit: up to 2,000 rounds at a rate of 0.05, stopped after 50 wit
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightgbm as lgb
 import pandas as pd
-from one_run import Job, Predict, carry_out
 from sklearn.model_selection import train_test_split
+
+if TYPE_CHECKING:
+    from benchmarks.systems.one_run import Job, Predict, carry_out
+else:  # started as a script, which finds it beside itself
+    from one_run import Job, Predict, carry_out
 
 
 def as_codes(X: pd.DataFrame, categories: dict[str, list[str]]) -> pd.DataFrame:
