@@ -25,6 +25,7 @@ _FIRST_WAVE = (
     ("lightgbm", 0, ""),
     ("catboost", 0, ""),
     ("lightgbm", 6, "generated"),
+    ("kernel", 0, ""),
     ("lightgbm", 1, ""),
     ("extra_trees", 0, ""),
     ("neural", 1, ""),
@@ -37,6 +38,7 @@ _FIRST_WAVE = (
     ("neighbors", 0, ""),
 )
 _SECOND_WAVE = (
+    ("kernel", 1, ""),
     ("lightgbm", 3, ""),
     ("mlp", 1, ""),
     ("catboost", 0, "generated"),
@@ -44,6 +46,7 @@ _SECOND_WAVE = (
     ("lightgbm", 5, "generated"),
     ("lightgbm", 0, "target"),
     ("mlp", 2, ""),
+    ("kernel", 2, ""),
     ("extra_trees", 0, "generated"),
     ("extra_trees", 1, ""),
     ("lightgbm", 4, ""),
@@ -61,7 +64,7 @@ _SECOND_WAVE = (
     ("extra_trees", 2, ""),
 )
 # Families whose cost grows fastest with the rows.
-_SLOW = ("random_forest", "neighbors", "extra_trees", "mlp", "neural")
+_SLOW = ("random_forest", "neighbors", "kernel", "extra_trees", "mlp", "neural")
 _MANY_ROWS = 100_000
 # A category of many values is where target statistics say what a code cannot.
 _FOR_MANY_VALUES = (("lightgbm", 0, "target"), ("extra_trees", 0, "target"))
@@ -91,7 +94,8 @@ def usable_encodings(family: Family, shape: Shape) -> tuple[str, ...]:
     can = {"target": shape.n_categorical > 0, "generated": generated}
     plain = (family.encodings[0], *(name for name in family.encodings[1:] if can.get(name, True)))
     many = family.offered(_larger(shape))
-    return with_adaptations(plain, [name for name in shape.adaptations if many or name not in WITH_ROWS])
+    adaptations = shape.adaptations if family.adapts else ()
+    return with_adaptations(plain, [name for name in adaptations if many or name not in WITH_ROWS])
 
 
 def load_space() -> None:
@@ -208,9 +212,9 @@ def ways_of(plain: Sequence[Pipeline], families: Mapping[str, Family], shape: Sh
     larger = _larger(shape)
     ways = {"": tuple(plain)}
     for adaptation in shape.adaptations:
-        own = list(plain)
+        own = [p for p in plain if families[p.family].adapts]
         if adaptation in WITH_ROWS:
-            own = [p for p in plain if p.encoding != "generated" and families[p.family].offered(larger)]
+            own = [p for p in own if p.encoding != "generated" and families[p.family].offered(larger)]
         begin = next((k for k, p in enumerate(own) if p.family == _BEGINS_WITH.get(adaptation)), 0)
         own = [*own[begin:], *own[:begin]]
         if adaptation in WITH_ROWS and larger.n_rows > _MANY_ROWS:

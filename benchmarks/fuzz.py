@@ -38,7 +38,7 @@ from pathlib import Path
 SECONDS = 10
 MOST_BYTES = 1 << 30
 ADDRESS_SPACE = 8 << 30  # a machine survives a case that asks for everything
-FAMILIES = ("lightgbm", "xgboost", "catboost", "linear", "extra_trees", "random_forest", "neighbors", "mlp")
+FAMILIES = ("lightgbm", "xgboost", "catboost", "linear", "extra_trees", "random_forest", "neighbors", "mlp", "kernel")
 TASKS = ("binary", "multiclass", "regression")
 N_ROWS = 240
 FINE = {"inspect": {0, 6}, "check": {0, 2, 3, 6, 8}, "predict": {0, 3, 6}, "profile": {0, 3}, "fit": {0, 3, 4}}

@@ -66,8 +66,8 @@ ODD_VALUES: tuple[Any, ...] = (
     [1e308, 1e308], [-1, 2], list(range(1000)), {"a": {"b": {"c": [1]}}},
 )  # fmt: skip
 KNOWN_WORDS = (
-    "lightgbm", "xgboost", "catboost", "linear", "neighbors", "mlp", "extra_trees", "native", "one_hot", "target",
-    "generated", "numeric", "text", "category", "datetime", "id", "constant", "binary", "regression", "rmse",
+    "lightgbm", "xgboost", "catboost", "linear", "neighbors", "mlp", "kernel", "extra_trees", "native", "one_hot",
+    "target", "generated", "numeric", "text", "category", "datetime", "id", "constant", "binary", "regression", "rmse",
 )  # fmt: skip
 ODD_INTS = (
     0,

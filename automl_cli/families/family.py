@@ -145,6 +145,8 @@ class Family:
     """Whether the family is offered for a problem of this shape at all."""
     slow_to_predict: bool = False
     """Whether predicting takes many times what other families take, as where training rows are looked at."""
+    adapts: bool = True
+    """Whether it learns from rows of a source, or without labels, too; see `automl_cli.transfer.adaptation`."""
     modules: tuple[str, ...] = ()
     """What a fit imports: a worker does so once, before the seconds of a trial are counted."""
     contributions: Callable[[Any, Matrix, int], Array] | None = None

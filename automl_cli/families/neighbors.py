@@ -22,6 +22,7 @@ from automl_cli.families.family import (
     smoothed,
     smoothing_prior,
 )
+from automl_cli.families.rows import sampled_rows
 from automl_cli.families.target_scale import standardised
 from automl_cli.features.matrix import Array, Matrix
 from automl_cli.task import TaskKind
@@ -30,8 +31,6 @@ _MOST_ROWS = 20_000
 _MOST_CELLS = 4_000_000
 # Numbers of the neighbours of one chunk of queries: 16 MB of float64.
 _MOST_NUMBERS = 2**21
-# Rows of the sample that a rare class keeps.
-_RARE = 50
 # Infinities are moved here: far from everything, and its square is still a float32.
 _FAR = 1e15
 _FILE = "neighbors.npz"
@@ -162,7 +161,7 @@ def fit(data: FoldData, hyperparameters: Hyperparameters, limits: Limits) -> Nei
     """Keep the training rows, or a sample of them in which no class is lost."""
     most = max(1_000, min(_MOST_ROWS, _MOST_CELLS // max(data.train.X.shape[1], 1)))
     regression = data.kind is TaskKind.REGRESSION
-    rows = _sample(data.y, most, regression, limits.seed)
+    rows = sampled_rows(data.y, most, regression, limits.seed)
     return NeighborsModel(
         X=np.clip(data.train.X[rows], -_FAR, _FAR),
         y=data.y[rows].astype(np.float64),
@@ -175,19 +174,6 @@ def fit(data: FoldData, hyperparameters: Hyperparameters, limits: Limits) -> Nei
         prior=smoothing_prior(data),
         absolute=is_absolute(data),
     )
-
-
-def _sample(y: Array, most: int, regression: bool, seed: int) -> Array:
-    if len(y) <= most:
-        return np.arange(len(y))
-    order = np.random.default_rng(seed).permutation(len(y))
-    if regression:
-        return np.sort(order[:most])
-    kept: list[Array] = [order[:most]]
-    for label, count in zip(*np.unique(y, return_counts=True), strict=True):
-        of_class = order[y[order] == label]
-        kept.append(of_class[: min(int(count), _RARE)])
-    return np.unique(np.concatenate(kept))
 
 
 _SCALARS = ("n_neighbors", "power", "by_distance", "regression", "n_outputs")
