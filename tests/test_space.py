@@ -55,7 +55,8 @@ def test_every_default_is_active_as_a_whole(shape):
 
 
 def test_the_space_is_small_enough_to_learn():
-    assert 20 <= len(build_space(FAMILIES, SHAPES[1])) <= 80
+    # each family has a surrogate of its own
+    assert 20 <= len(build_space(FAMILIES, SHAPES[1])) <= 10 * len(FAMILIES)
 
 
 @each_shape
