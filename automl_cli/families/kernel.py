@@ -21,7 +21,7 @@ from automl_cli.families.family import (
     Shape,
     present_classes,
 )
-from automl_cli.families.kernel_model import KernelModel, bounded, load, save, transformed
+from automl_cli.families.kernel_model import KernelModel, load, save, transformed
 from automl_cli.families.kernel_ridge import (
     Kernel,
     Ridge,
@@ -30,6 +30,7 @@ from automl_cli.families.kernel_ridge import (
     solve,
     solve_with_centres,
 )
+from automl_cli.families.network import bounded
 from automl_cli.families.rows import RARE, sampled_rows
 from automl_cli.families.target_scale import standardised
 from automl_cli.features.matrix import Array
@@ -160,7 +161,8 @@ def _rows(data: FoldData, labels: Array, n_classes: int) -> tuple[_Rows, Array]:
     weight = weight[kept] / weight[kept].mean()
     Y = np.eye(n_classes)[labels[kept]] if n_classes else data.y[kept, None].astype(np.float64)
     offset = np.average(Y, axis=0, weights=weight)
-    return _Rows(bounded(data.train.X[kept]), Y - offset, weight, labels[kept] if n_classes else labels[:0]), offset
+    X = bounded(data.train.X[kept]).astype(np.float64)
+    return _Rows(X, Y - offset, weight, labels[kept] if n_classes else labels[:0]), offset
 
 
 def _affordable(deadline: Deadline, pace: float, n_rows: int) -> int:

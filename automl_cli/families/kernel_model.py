@@ -10,11 +10,11 @@ import numpy as np
 from automl_cli.families.arrays import Expected, bad_model, integer, load_arrays, save_arrays
 from automl_cli.families.family import as_probabilities, spread
 from automl_cli.families.kernel_ridge import Kernel
+from automl_cli.families.network import bounded
 from automl_cli.features.matrix import Array, Matrix
 from automl_cli.transfer.probabilities import softmax
 
 _FILE = "kernel.npz"
-_LARGEST = 30.0  # scaled features lie within 3
 _AT_ONCE = 512
 
 
@@ -63,7 +63,7 @@ class KernelModel:
         chunks = [data.X[start : start + _AT_ONCE] for start in range(0, max(len(data.X), 1), _AT_ONCE)]
 
         def scores(chunk: Array) -> Array:
-            values = self.kernel.between(transformed(bounded(chunk), transform), centres)
+            values = self.kernel.between(transformed(bounded(chunk).astype(np.float64), transform), centres)
             return np.asarray(values @ self.coefficients * self.steepness + self.offset)
 
         # One thread per chunk: the product of two matrices then has the same last bits on any machine's cores.
@@ -74,11 +74,6 @@ class KernelModel:
             return np.asarray(np.clip(found, self.low, self.high))
         certain = spread(softmax(found), self.classes, self.n_outputs)
         return as_probabilities((1 - self.smoothing) * certain + self.smoothing / self.n_outputs)
-
-
-def bounded(X: Array) -> Array:
-    """Return float64 features, no further from 0 than a distance can bear."""
-    return np.asarray(np.clip(X, -_LARGEST, _LARGEST), dtype=np.float64)
 
 
 def transformed(X: Array, transform: Array) -> Array:
