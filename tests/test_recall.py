@@ -491,3 +491,20 @@ def test_candidates_suit_tables_of_every_shape(kind: TaskKind) -> None:
         assert reference_pipeline(families, kind) in named  # whatever the table, what losses are compared with
         for name, family in offered.items():
             assert any(p.family == name and dict(p.hyperparameters) == dict(family.defaults(shape)[0]) for p in own)
+
+
+def test_a_table_that_was_measured_in_two_parts_says_what_it_would_measured_at_once(tmp_path: Path) -> None:
+    near, far, first, second = a_dataset(1, {"u": 0.0}), a_dataset(3, {"u": 90.0}), {A: 0.3, C: 0.5}, {B: 0.1, D: 0.2}
+    said = {}
+    for name, parts in (("once", [{**first, **second}]), ("twice", [first, second])):
+        built = [replace(a_run(near, part, uid=f"r{i}", began=i), origin="build") for i, part in enumerate(parts)]
+        said[name] = recall(
+            a_dataset(2, {"u": 0.1}),
+            prior=a_store(tmp_path, name, [a_run(far, {A: 0.5, C: 0.5}), *built]),
+            own=None,
+            suit=lambda p: (p, 0.01 if p == D else 1.0),
+            now=10.0,
+            reference=A,
+        )
+    assert said["twice"] == said["once"]
+    assert said["once"].pipelines[0] == D, "cheap and half as good as the best; in its part alone it is the worst"

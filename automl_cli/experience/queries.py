@@ -105,6 +105,7 @@ class PastRun:
     id: int
     dataset: int
     metric: str
+    plan: str
     origin: str
     began: float
     loss: float | None
@@ -371,7 +372,15 @@ def best_runs(
         evaluations = tuple(_evaluation(row, pipelines[row.pipeline]) for row in rows)
         found.append(
             PastRun(
-                run.id, run.dataset, run.metric, run.origin, run.began, run.loss, _members(run.members), evaluations
+                run.id,
+                run.dataset,
+                run.metric,
+                run.plan,
+                run.origin,
+                run.began,
+                run.loss,
+                _members(run.members),
+                evaluations,
             )
         )
     return found

@@ -237,7 +237,7 @@ def _asked(neighbour: Neighbour, runs: Sequence[PastRun], question: _Question, *
     regret: dict[Pipeline, float] = {}
     settled: set[Pipeline] = set()
     poor: set[Pipeline] = set()
-    for run in runs:  # oldest first
+    for run in _whole(runs):  # oldest first
         losses = _losses(run.evaluations)
         # runs may have other folds and metrics: what compares is where in its run a pipeline stood
         of_reference = _loss_of(question.reference, run.evaluations)
@@ -254,6 +254,17 @@ def _asked(neighbour: Neighbour, runs: Sequence[PastRun], question: _Question, *
     fading = 0.5 ** (max(0.0, question.now - latest) / HALF_LIFE) if neighbour.own else 1.0
     n_evaluations = sum(len(run.evaluations) for run in runs)
     return _Asked(replace(neighbour, n_evaluations=n_evaluations), regret, fading, same, frozenset(poor))
+
+
+def _whole(runs: Sequence[PastRun]) -> list[PastRun]:
+    """Put together what an archive's table was measured with, a part each time: its folds are always the same."""
+    found: dict[tuple[Any, ...], PastRun] = {}
+    for run in runs:
+        name = (run.metric, run.plan) if run.origin == "build" else (run.id,)
+        before = found.get(name)
+        evaluations = run.evaluations if before is None else (*before.evaluations, *run.evaluations)
+        found[name] = replace(run, evaluations=evaluations)
+    return list(found.values())
 
 
 def _losses(evaluations: Sequence[Evaluation]) -> dict[Pipeline, float]:
