@@ -4,7 +4,7 @@ import contextlib
 import ctypes
 from pathlib import Path
 
-__all__ = ["keep_memory", "return_memory", "tree_memory", "usable_cores", "usable_memory"]
+__all__ = ["keep_memory", "return_memory", "tree_memory", "tree_resident", "usable_cores", "usable_memory"]
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt
 MOST_ALLOCATED = 32 << 20  # the largest that it takes: larger pieces are mapped, and given back
@@ -21,13 +21,26 @@ def tree_memory(pid: int) -> int:
     >>> tree_memory(os.getpid()) > 1_000_000
     True
     """
+    return sum(map(_held, _tree(pid)))
+
+
+def tree_resident(pid: int) -> int:
+    """Bytes that a process and all its descendants hold, where each counts the pages that it shares.
+
+    Never less than `tree_memory`, and told at once: for the share of each page the system walks through all of them,
+    which takes 5 ms for a process of 250 MB, and lets that process wait meanwhile.
+    """
+    return sum(map(_resident, _tree(pid)))
+
+
+def _tree(pid: int) -> list[int]:
     import psutil  # noqa: PLC0415
 
     try:
         process = psutil.Process(pid)
-        return sum(_held(each.pid) for each in (process, *process.children(recursive=True)))
+        return [each.pid for each in (process, *process.children(recursive=True))]
     except psutil.Error:
-        return 0
+        return []
 
 
 def _held(pid: int) -> int:
@@ -36,10 +49,15 @@ def _held(pid: int) -> int:
             if line.startswith("Pss:"):
                 return int(line.split()[1]) * 1024
     except OSError:  # not Linux, or another user's
-        import psutil  # noqa: PLC0415
+        return _resident(pid)
+    return 0
 
-        with contextlib.suppress(psutil.Error):
-            return int(psutil.Process(pid).memory_info().rss)
+
+def _resident(pid: int) -> int:
+    import psutil  # noqa: PLC0415
+
+    with contextlib.suppress(psutil.Error):
+        return int(psutil.Process(pid).memory_info().rss)
     return 0
 
 

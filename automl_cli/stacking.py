@@ -302,7 +302,8 @@ def _logistic(L: Array, y: Array, share: Array, start: Fitted, strength: float, 
     from scipy.optimize import minimize  # noqa: PLC0415
 
     n_models, every = len(L), np.arange(len(y))
-    L = L - L.mean(axis=2, keepdims=True)  # the same probabilities, and better conditioned
+    # centred: the same probabilities, and better conditioned
+    L = L - np.einsum("ijk->ij", L)[:, :, None] / L.shape[2]
 
     def objective(flat: Array) -> tuple[float, Array]:
         weights, offsets = flat[:n_models], flat[n_models:]

@@ -23,7 +23,7 @@ from automl_cli.executors import (
     WorkerDied,
     open_executor,
 )
-from automl_cli.machine import _group_limits, tree_memory, usable_cores, usable_memory
+from automl_cli.machine import _group_limits, tree_memory, tree_resident, usable_cores, usable_memory
 
 ENDLESS = range(10**13)  # sum() of it never returns to the interpreter: no signal handler, no thread runs
 HOLD = "data = b'1' * ({} << 20); import time; time.sleep(60)"
@@ -281,6 +281,18 @@ def test_tree_memory_counts_children_and_forgets_the_dead():
         child.kill()
         child.wait(timeout=10)
     assert tree_memory(child.pid) == 0
+
+
+def test_what_is_resident_is_never_less_than_what_is_held_and_counts_shared_pages_twice():
+    script = "import os, time; data = b'1' * (100 << 20); os.fork(); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", script], start_new_session=True) as child:
+        until = time.monotonic() + 20
+        while tree_resident(child.pid) < 200 * MEBIBYTE and time.monotonic() < until:
+            time.sleep(0.05)
+        assert tree_resident(child.pid) > 200 * MEBIBYTE
+        assert 100 * MEBIBYTE < tree_memory(child.pid) < 150 * MEBIBYTE
+        os.killpg(child.pid, signal.SIGKILL)
+    assert tree_resident(child.pid) == 0
 
 
 def test_the_machine_is_not_imagined():

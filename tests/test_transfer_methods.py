@@ -12,12 +12,13 @@ from scipy import stats
 from scipy.optimize import minimize, minimize_scalar
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
+from automl_cli.calibration import softmax
 from automl_cli.errors import BadArtifact
 from automl_cli.features.frame import Frame, FrameSchema
 from automl_cli.metrics import METRICS, Array, TaskKind
 from automl_cli.transfer import align, boost, density, domain, judge, kernels, labels, selftrain, shift, source
 from automl_cli.transfer.features import SharedFeatures
-from automl_cli.transfer.probabilities import from_raw, raw_outputs, softmax
+from automl_cli.transfer.probabilities import from_raw, raw_outputs
 
 SIGMAS = 4.0  # a correct estimator is farther off in 1 of 16,000 cases, and the seeds are fixed
 

@@ -20,15 +20,16 @@ from typing import Any, TypeVar
 
 import pebble
 
-from automl_cli.machine import tree_memory
+from automl_cli.machine import tree_memory, tree_resident
 
 __all__ = ["MemoryExceeded", "ProcessExecutor", "Setup", "WorkerDied"]
 
 T = TypeVar("T")
 
 LONGEST_TEMPORARY_PATH = 60  # a socket may have about 107 characters, multiprocessing adds 35
-POLL_SECONDS = 0.2  # a poll takes 5 to 10 ms of a core, most of it to find the tree's processes
+POLL_SECONDS = 0.2
 CALM_SECONDS = 0.6  # between polls while less than half of what is allowed is held
+MORE = 1.02  # times what was held before: only then is it measured exactly, which takes twenty times as long
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -142,6 +143,7 @@ class ProcessExecutor(Executor):
         self._numbers = count(1)
         self._dying = 0
         self._peak = 0
+        self._most_resident = 0
         self._watcher = threading.Thread(target=self._watch, name="automl-watcher", daemon=True)
 
     def warm_up(self) -> None:
@@ -246,11 +248,19 @@ class ProcessExecutor(Executor):
                     self._calls[number].pid = pid
             if monotonic() >= next_poll:
                 self._look_for_dead()
-                held = tree_memory(os.getpid())
-                self._peak = max(self._peak, held)
-                self._limit_memory(held)
-                is_calm = self._setup.memory is None or held < self._setup.memory / 2
+                is_calm = self._look_at_memory()
                 next_poll = monotonic() + (CALM_SECONDS if is_calm else POLL_SECONDS)
+
+    def _look_at_memory(self) -> bool:
+        """Measure what is held where it may be more than ever, or too much; return whether it is far from too much."""
+        resident, limit = tree_resident(os.getpid()), self._setup.memory
+        is_calm = limit is None or resident < limit / 2
+        if not is_calm or resident > MORE * self._most_resident:
+            self._most_resident = max(self._most_resident, resident)
+            held = tree_memory(os.getpid())
+            self._peak = max(self._peak, held)
+            self._limit_memory(held)
+        return is_calm
 
     def _look_for_dead(self) -> None:
         """Fail calls whose worker is gone: pebble misses one that dies before its first message is read."""

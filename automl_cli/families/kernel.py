@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from automl_cli.calibration import softmax
 from automl_cli.clock import Deadline
 from automl_cli.families.family import (
     Family,
@@ -34,7 +35,6 @@ from automl_cli.families.network import bounded
 from automl_cli.families.rows import RARE, sampled_rows
 from automl_cli.families.target_scale import standardised
 from automl_cli.features.matrix import Array
-from automl_cli.transfer.probabilities import softmax
 
 _LEARNING, _LOOKING = 1_000, 400
 """Rows that the metric is learned from, and that tell how long this takes."""

@@ -1,18 +1,17 @@
 """A kernel machine as it predicts, and as it is kept."""
 
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from automl_cli.calibration import softmax
 from automl_cli.families.arrays import Expected, bad_model, integer, load_arrays, save_arrays
 from automl_cli.families.family import as_probabilities, spread
 from automl_cli.families.kernel_ridge import Kernel
 from automl_cli.families.network import bounded
+from automl_cli.families.rows import by_chunks
 from automl_cli.features.matrix import Array, Matrix
-from automl_cli.transfer.probabilities import softmax
 
 _FILE = "kernel.npz"
 _AT_ONCE = 512
@@ -55,21 +54,15 @@ class KernelModel:
 
     def predict(self, data: Matrix, threads: int) -> Array:
         """Return float64 of shape (n_rows, n_outputs)."""
-        from threadpoolctl import threadpool_limits  # noqa: PLC0415
-
         if data.X.shape[1] != self.transform.shape[0 if len(self.transform) > 1 else 1]:
             raise bad_model(Path(_FILE), "it was fitted on another number of features")
         centres, transform = self.centres.astype(np.float64), self.transform.astype(np.float64)
-        chunks = [data.X[start : start + _AT_ONCE] for start in range(0, max(len(data.X), 1), _AT_ONCE)]
 
         def scores(chunk: Array) -> Array:
             values = self.kernel.between(transformed(bounded(chunk).astype(np.float64), transform), centres)
             return np.asarray(values @ self.coefficients * self.steepness + self.offset)
 
-        # One thread per chunk: the product of two matrices then has the same last bits on any machine's cores.
-        with threadpool_limits(1), ThreadPoolExecutor(max(threads, 1)) as pool:
-            in_order: Callable[..., Iterable[Array]] = pool.map if threads > 1 else map
-            found = np.concatenate(list(in_order(scores, chunks)))
+        found = by_chunks(scores, data.X, _AT_ONCE, threads)
         if not len(self.classes):
             return np.asarray(np.clip(found, self.low, self.high))
         certain = spread(softmax(found), self.classes, self.n_outputs)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from automl_cli.calibration import softmax
 from automl_cli.clock import Deadline
 from automl_cli.families.arrays import Expected, bad_model, load_arrays, save_arrays
 from automl_cli.families.family import (
@@ -22,7 +23,6 @@ from automl_cli.families.family import (
 from automl_cli.families.target_scale import BEND, middle_and_width, standardised
 from automl_cli.features.matrix import Array, Matrix
 from automl_cli.task import TaskKind
-from automl_cli.transfer.probabilities import softmax
 
 _MOST_ITERATIONS = 300
 _FILE = "linear.npz"

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from automl_cli.calibration import softmax
 from automl_cli.clock import Deadline
 from automl_cli.families.dense import AdamW, Net, new_net, rate_factor
 from automl_cli.families.family import Family, FoldData, Hyperparameters, Limits, Shape, is_absolute, present_classes
@@ -21,7 +22,6 @@ from automl_cli.families.waves import MOST_COLUMNS, N_EMBEDDED, N_WAVES, numbers
 from automl_cli.features.matrix import Array
 from automl_cli.neural.recipe import settled_loss
 from automl_cli.task import TaskKind
-from automl_cli.transfer.probabilities import softmax
 
 _ROW_VISITS = 400_000  # rows times epochs of the default: what about five seconds of a core can do
 _FEWEST_EPOCHS, _MOST_EPOCHS = 10, 120

@@ -1,7 +1,6 @@
 """Nearest neighbours by exhaustive search over a bounded sample of the training rows."""
 
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from automl_cli.families.family import (
     smoothed,
     smoothing_prior,
 )
-from automl_cli.families.rows import sampled_rows
+from automl_cli.families.rows import by_chunks, sampled_rows
 from automl_cli.families.target_scale import standardised
 from automl_cli.features.matrix import Array, Matrix
 from automl_cli.task import TaskKind
@@ -71,20 +70,12 @@ class NeighborsModel:
 
     def predict(self, data: Matrix, threads: int) -> Array:
         """Return float64 of shape (n_rows, n_outputs)."""
-        from threadpoolctl import threadpool_limits  # noqa: PLC0415
-
         if data.X.shape[1] != self.X.shape[1]:
             raise bad_model(Path(_FILE), "it was fitted on another number of features")
         k = min(self.n_neighbors, len(self.X))
         size = max(1, min(512, 20_000_000 // len(self.X), _MOST_NUMBERS // (k * max(self.X.shape[1], 1))))
-        queries = np.clip(data.X, -_FAR, _FAR)
-        chunks = [queries[start : start + size] for start in range(0, max(len(queries), 1), size)]
         distances = _DISTANCES[self.power](self.X)
-        # One thread per chunk: the product of two matrices then has the same last bits on any machine's cores.
-        with threadpool_limits(1), ThreadPoolExecutor(max(threads, 1)) as pool:
-            # One thread is the caller's own: what it takes is measured there.
-            in_order: Callable[..., Iterable[Array]] = pool.map if threads > 1 else map
-            return np.concatenate(list(in_order(lambda chunk: self._vote(chunk, distances), chunks)))
+        return by_chunks(lambda chunk: self._vote(chunk, distances), np.clip(data.X, -_FAR, _FAR), size, threads)
 
     def _vote(self, chunk: Array, distances: Callable[[Array], Array]) -> Array:
         k = min(self.n_neighbors, len(self.X))

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
+from automl_cli.calibration import softmax
 from automl_cli.errors import BadArtifact
 from automl_cli.families.arrays import Expected, bad_model, load_arrays, save_arrays
 from automl_cli.families.dense import activated
 from automl_cli.families.family import as_probabilities, spread
 from automl_cli.families.waves import MOST_COLUMNS, N_EMBEDDED, Waves
 from automl_cli.features.matrix import Array, Matrix
-from automl_cli.transfer.probabilities import softmax
 
 BLOCK = 8192
 _FILE, _HEAD, _WAVES = "mlp.npz", "head.npz", "waves.npz"

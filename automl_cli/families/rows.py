@@ -1,4 +1,7 @@
-"""Which training rows a family that keeps them keeps."""
+"""Which training rows a family that keeps them keeps, and how others are compared with them."""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -29,3 +32,18 @@ def sampled_rows(y: Array, most: int, regression: bool, seed: int, *, rare: int 
         of_class = order[y[order] == label]
         kept.append(of_class[: min(int(count), rare)])
     return np.unique(np.concatenate(kept))
+
+
+def by_chunks(predict: Callable[[Array], Array], X: Array, size: int, threads: int) -> Array:
+    """Return what a function says of rows, ``size`` of them at a time and several chunks side by side.
+
+    Native libraries get one thread for each chunk: the product of two matrices then has the same last bits on any
+    machine's cores.
+    """
+    from threadpoolctl import threadpool_limits  # noqa: PLC0415
+
+    chunks = [X[start : start + size] for start in range(0, max(len(X), 1), size)]
+    with threadpool_limits(1), ThreadPoolExecutor(max(threads, 1)) as pool:
+        # One thread is the caller's own: what it takes is measured there.
+        in_order: Callable[..., Iterable[Array]] = pool.map if threads > 1 else map
+        return np.concatenate(list(in_order(predict, chunks)))

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from automl_cli.calibration import softmax
 from automl_cli.features.matrix import Array
-from automl_cli.transfer.probabilities import softmax
 
 TINY = 1e-15
 EM_ROUNDS = 1_000

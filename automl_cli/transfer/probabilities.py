@@ -2,17 +2,12 @@
 
 import numpy as np
 
+from automl_cli.calibration import softmax
 from automl_cli.features.matrix import Array
 from automl_cli.metrics import TaskKind
 
 STEEPEST = 15.0
 """Log odds are kept between minus and plus this: beyond it a probability is 0 or 1 to six digits."""
-
-
-def softmax(raw: Array) -> Array:
-    """Return the probabilities of raw outputs of shape (n_rows, n_classes)."""
-    powers = np.exp(raw - raw.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
 def raw_outputs(outputs: Array, kind: TaskKind) -> Array:
