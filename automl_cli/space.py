@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 _FAMILY = "family"
 _ENCODING = "encoding"
 
-# Cheapest per expected gain first: a family, the number of its default, and an encoding; empty for its own. The order is
-# that of what the defaults gained on the hundred tables that the program has measured (docs/experience.md); forests and a
-# linear model come early because an ensemble gains most from members that err differently. What can make no difference is
-# left out: see usable_encodings.
+# Cheapest per expected gain first: a family, the number of its default, and an encoding; empty for its own. The order
+# is that of what the defaults gained on the hundred tables that the program has measured (docs/experience.md); forests
+# and a linear model come early because an ensemble gains most from members that err differently. What can make no
+# difference is left out: see usable_encodings.
 _FIRST_WAVE = (
     ("lightgbm", 0, ""),
     ("catboost", 0, ""),
