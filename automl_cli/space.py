@@ -69,6 +69,7 @@ _SLOW = ("random_forest", "neighbors", "kernel", "extra_trees", "mlp", "neural")
 _MANY_ROWS = 100_000
 # A category of many values is where target statistics say what a code cannot.
 _FOR_MANY_VALUES = (("lightgbm", 0, "target"), ("extra_trees", 0, "target"))
+_PERCEPTRON, _FOREST = ("mlp", 0, ""), ("extra_trees", 0, "")
 _AFTER = 3
 """Rows of the first wave that stay before those."""
 
@@ -187,11 +188,15 @@ def default_pipelines(families: Mapping[str, Family], shape: Shape) -> tuple[Pip
     """Return the portfolio: what to try first, in order, before anything was measured.
 
     Every offered family's published default is in it. On wide data the linear model comes first; with many rows the
-    slow families come last.
+    slow families come last, and with rows of another table perceptrons later.
     """
     offered = {f.name: f for f in _offered(families, shape)}
     many = _FOR_MANY_VALUES if shape.n_many else ()
-    rows = [*_FIRST_WAVE[:_AFTER], *many, *_FIRST_WAVE[_AFTER:], *_newcomers(offered), *_SECOND_WAVE]
+    first = list(_FIRST_WAVE)
+    if shape.adaptations:  # with rows of another table beside these a perceptron takes long
+        first.remove(_PERCEPTRON)
+        first.insert(first.index(_FOREST) + 1, _PERCEPTRON)
+    rows = [*first[:_AFTER], *many, *first[_AFTER:], *_newcomers(offered), *_SECOND_WAVE]
     if shape.n_columns > 500 or shape.n_columns > shape.n_rows / 4:
         rows.sort(key=lambda row: row[:2] != ("linear", 0))
     if shape.n_rows > _MANY_ROWS:
