@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -79,6 +80,13 @@ def test_the_portfolio_follows_the_shape():
     assert "neighbors" not in order(500_000, 20)
     slow = {name for name in ("extra_trees", "neural", "mlp", "random_forest") if name in FAMILIES}
     assert set(order(500_000, 20)[-len(slow) :]) == slow
+
+
+def test_perceptrons_come_early_but_where_there_are_rows_of_another_table() -> None:
+    alone = Shape(TaskKind.BINARY, 500, 20, 2, 2, n_numeric=18)
+    for shape, early in ((alone, True), (replace(alone, adaptations=("pooled",), n_source=9_000), False)):
+        order = [p.family for p in default_pipelines(FAMILIES, shape)]
+        assert (order.index("mlp") < order.index("extra_trees")) is early
 
 
 def test_generated_features_come_early_where_something_can_be_made():
