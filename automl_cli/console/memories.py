@@ -1,5 +1,6 @@
 """The experience as tables."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -46,8 +47,8 @@ def tell_recalled(console: Console, recalled: "Recalled") -> None:
         measured = "you" if neighbour.own else "the program's makers"
         grid.add_row(Text(neighbour.name), f"{neighbour.distance:.3f}", measured, f"{neighbour.n_evaluations:,}")
     console.print(grid)
-    for pipeline in recalled.winners:
-        console.print(Text(f"won on this table: {pipeline.family} on {pipeline.encoding}"))
+    for (family, encoding), n in Counter((p.family, p.encoding) for p in recalled.winners).items():
+        console.print(Text(f"won on this table: {family} on {encoding}" + (f", {n} pipelines" if n > 1 else "")))
     grid = _grid("borrowed", "encoding", "regret it takes from them")
     for pipeline, gain in zip(recalled.pipelines, recalled.gains, strict=True):
         grid.add_row(pipeline.family, pipeline.encoding, f"{gain:.1%}")
