@@ -28,7 +28,7 @@ def tree_resident(pid: int) -> int:
     """Bytes that a process and all its descendants hold, where each counts the pages that it shares.
 
     Never less than `tree_memory`, and told at once: for the share of each page the system walks through all of them,
-    which takes 5 ms for a process of 250 MB, and lets that process wait meanwhile.
+    which takes 15 ms for a tree of 660 MB in place of 1, and lets its processes wait meanwhile.
     """
     return sum(map(_resident, _tree(pid)))
 

@@ -29,7 +29,7 @@ T = TypeVar("T")
 LONGEST_TEMPORARY_PATH = 60  # a socket may have about 107 characters, multiprocessing adds 35
 POLL_SECONDS = 0.2
 CALM_SECONDS = 0.6  # between polls while less than half of what is allowed is held
-MORE = 1.02  # times what was held before: only then is it measured exactly, which takes twenty times as long
+MORE = 1.02  # times what was held before: only then is it measured exactly, which takes fifteen times as long
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
