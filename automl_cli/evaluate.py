@@ -1,7 +1,6 @@
 """Proposal -> Trial: fit fold by fold in a worker, keep what is finished, stop what cannot win."""
 
 import functools
-import importlib
 import json
 import shutil
 import threading
@@ -33,6 +32,7 @@ from automl_cli.families.family import Family, FoldData, Limits, Model, none_imp
 from automl_cli.features.matrix import Array, Matrix
 from automl_cli.files import link_files
 from automl_cli.kept import Keep, Kept
+from automl_cli.lean import import_lean
 from automl_cli.machine import return_memory
 from automl_cli.racing import Decision, should_stop
 from automl_cli.rowtime import alone, row_seconds
@@ -130,7 +130,7 @@ def evaluate(proposal: Proposal, run_folder: str) -> Trial:
         run = open_run(run_folder)
         family = find_families()[proposal.pipeline.family]
         for module in family.modules:  # once per worker, and not a trial's fault
-            importlib.import_module(module)
+            import_lean(module)
         started = time.perf_counter()
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -311,7 +311,7 @@ def repeat_fold(trial: Success, run_folder: str, fold: int) -> None:
         return
     family = find_families()[proposal.pipeline.family]
     for module in family.modules:
-        importlib.import_module(module)
+        import_lean(module)
     limit = SAFETY * proposal.seconds / n_folds if trial.cut and proposal.seconds is not None else None
     run.encode(proposal.pipeline.encoding, fold)  # of its own time, not of the fit's
     # chance of its own: a network begins elsewhere, a forest draws other rows

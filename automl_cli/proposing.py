@@ -1,7 +1,7 @@
 """What proposes pipelines in a fit: past winners, what did well on similar tables, the portfolio, then a search."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from automl_cli.background import Background
 from automl_cli.clock import Deadline
@@ -23,6 +23,9 @@ from automl_cli.warmstart import MOST_ASKING, SHORTEST_LIMIT, Memory, winners_of
 ROUNDS = 2  # times the portfolio's length are handed out where there are several ways of using other rows
 MOST_KNOWN = 8  # of the portfolio, where there are winners to search around
 BEFORE_NETWORKS, MOST_EARLY = 3, 2  # recalled pipelines before the networks of the portfolio, and of these
+LOADING_SECONDS = 8.0  # between two busy workers; SMAC takes two of a core
+FIRST_SECONDS = 3.0  # of a list, which tell nothing: workers' queues are filled at once
+FEW_LEFT = 4
 MOST_LOOKING = 6.0  # seconds that a search waits for what past runs say, once the portfolio has come to its end
 
 
@@ -53,7 +56,7 @@ def proposer(
         rest = _worth_trying(known, recalled, won=bool(won if found is None else recalled.winners))
         if job.shape.adaptations:
             return _tried_first([*won, *recalled.pipelines, *rest], job, learner, deadline)
-        return Portfolio(won, _in_turn(recalled.pipelines, rest, learner), origin=WINNER)
+        return Portfolio(won, _in_turn(recalled.pipelines, rest, learner, deadline), origin=WINNER)
 
     if deadline.limited and deadline.total < SHORTEST_LIMIT:  # looking up would be worth less than what it takes
         return Portfolio(winners, _tried_first(known, job, learner, deadline), origin=WINNER)
@@ -63,7 +66,9 @@ def proposer(
     return Portfolio(winners, Portfolio(known[:LAG], after_the_first), origin=WINNER)
 
 
-def _in_turn(borrowed: Sequence[Pipeline], rest: Sequence[Pipeline], learner: Background[Optimizer]) -> Optimizer:
+def _in_turn(
+    borrowed: Sequence[Pipeline], rest: Sequence[Pipeline], learner: Background[Optimizer], deadline: Deadline
+) -> Optimizer:
     """Return what hands out recalled pipelines, then the portfolio, then asks the learner.
 
     Past runs seldom had networks, which take long and add most to an ensemble of boosters: they do not wait for the end
@@ -71,8 +76,28 @@ def _in_turn(borrowed: Sequence[Pipeline], rest: Sequence[Pipeline], learner: Ba
     """
     first, later = borrowed[:BEFORE_NETWORKS], borrowed[BEFORE_NETWORKS:]
     networks = [pipeline for pipeline in rest if pipeline.family == NEURAL][:MOST_EARLY]
-    others = Portfolio([pipeline for pipeline in rest if pipeline not in networks], learner.result)
+    others = Portfolio(
+        [pipeline for pipeline in rest if pipeline not in networks], learner.result, left=loading_of(learner, deadline)
+    )
     return Portfolio(first, Portfolio(networks, Portfolio(later, others, origin=RECALLED)), origin=RECALLED)
+
+
+def loading_of(learner: Background[Optimizer], deadline: Deadline) -> Callable[[int], None]:
+    """Return what hears how many of a list are left, and begins to load the learner while the last of them are tried.
+
+    Loading takes two seconds of a core and 60 MB, and many a short run ends before it gets to the learner.
+    """
+    asked: list[tuple[float, int]] = []
+
+    def hear(left: int) -> None:
+        now = deadline.elapsed()
+        asked.append((now, left))
+        began, most = asked[0]
+        rate = (most - left) / (now - began) if now - began >= FIRST_SECONDS else 0.0
+        if left < most and (not deadline.limited or left <= max(FEW_LEFT, LOADING_SECONDS * rate)):
+            learner.begin()
+
+    return hear
 
 
 def _worth_trying(known: Sequence[Pipeline], recalled: Recalled, *, won: bool) -> list[Pipeline]:
@@ -96,13 +121,15 @@ def _tried_first(
     Where there are other rows to use, each way of using them has these pipelines: a bandit shares the trials among ways
     of using a source, which differ much; rows without labels are used in turns.
     """
+    loading = loading_of(learner, deadline)
     if not job.shape.adaptations:
-        return Portfolio(pipelines, learner.result)
+        return Portfolio(pipelines, learner.result, left=loading)
     ways = ways_of(pipelines, job.families, job.shape)
     if job.data.unlabelled is not None:
         turns = [way[k] for k in range(len(pipelines)) for way in ways.values() if k < len(way)]
-        return Portfolio(turns, learner.result)
-    return Ways(ways, way_of, ROUNDS * len(pipelines), learner.result, timed=deadline.limited)
+        return Portfolio(turns, learner.result, left=loading)
+    most = ROUNDS * len(pipelines)
+    return Ways(ways, way_of, most, learner.result, timed=deadline.limited, left=loading)
 
 
 def way_of(pipeline: Pipeline) -> str:

@@ -111,6 +111,19 @@ def open_memory(memory: Memory) -> Memory:
     return memory
 
 
+@dataclass(frozen=True)
+class Opening:
+    """Stores of past runs, as far as they are open by now."""
+
+    memory: Memory
+    work: Background[Memory]
+
+    def opened(self, deadline: Deadline) -> Memory:
+        """Wait for them, in a timed run not for long."""
+        self.work.result_within(MOST_WAIT if deadline.limited else math.inf)
+        return self.memory
+
+
 def _without(memory: Memory, error: Exception) -> None:
     """Note in one line why the fit goes on without what was remembered."""
     memory.store = None

@@ -5,7 +5,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ from automl_cli.summary import (
 )
 from automl_cli.table import Notice
 from automl_cli.trial import Journal, Proposal, Trial
-from automl_cli.warmstart import MOST_WAIT, Memory, leave, look_up, memory_of, open_memory, told
+from automl_cli.warmstart import MOST_WAIT, Opening, leave, look_up, memory_of, open_memory, told
 from automl_cli.worth import shift_of_run, transfer_report
 
 logger = logging.getLogger(__name__)
@@ -64,19 +64,6 @@ UNDESCRIBED = Notice(
 TIDIED_BEFORE = 0.3  # seconds: from the last file that is removed until the process is gone
 SHORTEST_SEARCH = 1.0  # seconds; with less no trial can end
 MEMORY_SHARE = 0.85  # of the machine, where the user sets no limit
-
-
-@dataclass(frozen=True)
-class Opening:
-    """Stores of past runs, as far as they are open by now."""
-
-    memory: Memory
-    work: Background[Memory]
-
-    def opened(self, deadline: Deadline) -> Memory:
-        """Wait for them, in a timed run not for long."""
-        self.work.result_within(MOST_WAIT if deadline.limited else math.inf)
-        return self.memory
 
 
 def fit(
@@ -219,7 +206,7 @@ def _search_and_save(
     proposes = proposer(options, job, deadline, memory, recalling, learner)
     kept = Background(lambda: kept_of(job.data, job.task.classes))
     shift = Background(lambda: _shift(job, executor, deadline))
-    others: list[Background[Any]] = [found, learner, kept, *([shift] if job.data.source else []), Background(sweep)]
+    others: list[Background[Any]] = [found, kept, *([shift] if job.data.source else []), Background(sweep)]
     trials = _trials(options, job, proposes, executor, model, lambda: interrupted() or _broken(journal, executor) != "")
     for event in _beside(trials, recalling, others, phases):
         yield event
@@ -245,9 +232,7 @@ def _search_and_save(
     stopped_by_user = interrupted()
     attached = attached_in_time(kept, model, chosen, share=0.25 if options.keep is None else 0.5)
     summary = replace(
-        _summary(options, job, model, chosen, phases),
-        mattered=shares(mattered),
-        n_measured=len(mattered),
+        _summary(options, job, model, chosen, phases, mattered),
         odd=(*_oddities(job, found, deadline, options), *(() if attached else (UNDESCRIBED,))),
         overhead=overhead,
         peak_memory_bytes=executor.peak_memory(),
@@ -257,12 +242,13 @@ def _search_and_save(
         footprint=corrected.delivered.footprint,
         transfer=corrected.transfer or _transfer(job, model, chosen, shift, ending),
     )
+    executor.close(now=True)  # nothing is asked of workers any more: their memory is for what is written
     left_out = save(model, options.out, summary, corrected.delivered.fitted, attached, job.signer)
     phases.end("save")
     last = deadline if contest is None else _settled(contest, phases, stopped_by_user=stopped_by_user)
     # else --resume can go on with it, and it is remembered once it is done
     if not stopped_by_user and journal.error is None:
-        finish(job.run, _facts_of(summary, last))
+        finish(job.run, {"metric": summary.metric_title, "score": summary.score, "seconds": round(last.elapsed(), 1)})
         leave(memory, job, options, model.trials, chosen, last)
     phases.end("remember")
     said = {**summary.experience, "problems": list(memory.problems)}
@@ -279,12 +265,14 @@ def _settled(contest: Contest, phases: Phases, *, stopped_by_user: bool) -> Dead
     return contest.deadline
 
 
-def _facts_of(summary: Summary, deadline: Deadline) -> dict[str, Any]:
-    """Return what `automl runs` shows of a run that is done."""
-    return {"metric": summary.metric_title, "score": summary.score, "seconds": round(deadline.elapsed(), 1)}
-
-
-def _summary(options: FitOptions, job: Job, model: ModelSoFar, chosen: Chosen, phases: Phases) -> Summary:
+def _summary(
+    options: FitOptions,
+    job: Job,
+    model: ModelSoFar,
+    chosen: Chosen,
+    phases: Phases,
+    mattered: Sequence[tuple[str, float]],
+) -> Summary:
     """Return what the search and its model say by themselves."""
     metric = job.data.metric
     return Summary(
@@ -297,6 +285,8 @@ def _summary(options: FitOptions, job: Job, model: ModelSoFar, chosen: Chosen, p
         n_columns=len(job.frame_schema.names),
         n_trials=model.n_trials,
         members=member_rows(chosen, job.data),
+        mattered=shares(mattered),
+        n_measured=len(mattered),
         failures=failures(model.trials),
         phases=phases.seconds,
         milestones=phases.milestones,

@@ -25,11 +25,31 @@ import pandas
 print(pandas.DataFrame({"a": [1]}).shape, import_lean("lightgbm") is lightgbm)
 """
 
+GROWN = """
+import sys
+import numpy as np
+from automl_cli.lean import import_lean
+X = np.arange(80.0).reshape(40, 2)
+y = (X[:, 0] > 30).astype(int)
+print(import_lean("sklearn.ensemble").ExtraTreesClassifier(5).fit(X, y).score(X, y))
+from automl_cli.optimizer import load_smac
+print(load_smac().RandomForest.__name__, "pandas" in sys.modules)
+import pandas
+from sklearn.linear_model import Ridge
+print(Ridge().fit(pandas.DataFrame(X), y).predict(pandas.DataFrame(X)).shape)
+"""
+
 
 def test_they_learn_without_them_and_leave_them_importable() -> None:
     answer = subprocess.run([sys.executable, "-c", BOOSTED], capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
     assert answer.stdout.splitlines() == ["[]", "40 40", "(1, 1) True"]
+
+
+def test_forests_and_the_surrogate_do_without_pandas_and_take_its_objects_later() -> None:
+    answer = subprocess.run([sys.executable, "-c", GROWN], capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.splitlines() == ["1.0", "RandomForest False", "(40,)"]
 
 
 def test_a_library_that_is_not_there_is_reported_and_hides_nothing() -> None:

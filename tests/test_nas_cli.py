@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from automl_cli.background import Background
+from automl_cli.clock import Deadline
 from automl_cli.errors import MissingExtra, NoModel, UsageError
 from automl_cli.events import Event
 from automl_cli.families import find_families
@@ -221,7 +222,7 @@ def test_networks_do_not_wait_for_the_end_of_what_was_recalled() -> None:
     recalled = [Pipeline("lightgbm", "native", {"n": n}) for n in range(10)]
     networks = [Pipeline("neural", "native", {"n": n}) for n in range(3)]
     rest = [Pipeline("linear", "one_hot", {"C": 1.0}), *networks]
-    optimizer = _in_turn(recalled, rest, Background(lambda: search("random")))
+    optimizer = _in_turn(recalled, rest, Background(lambda: search("random")), Deadline.after(300))
     asked = [optimizer.ask() for _ in range(14)]
     assert [pipeline for pipeline, _ in asked] == [*recalled[:3], *networks[:2], *recalled[3:], rest[0], networks[2]]
     assert [origin for _, origin in asked].count("recalled") == 10

@@ -113,6 +113,14 @@ def test_a_portfolio_skips_what_a_resumed_run_tells_and_what_it_handed_out_itsel
     assert [portfolio.ask()[0] for _ in range(2)] == [linear(2.0), linear(5.0)]
 
 
+def test_a_portfolio_tells_how_many_are_left():
+    left: list[int] = []
+    portfolio = Portfolio([linear(1.0), linear(2.0)], Recorder(linear(3.0)), left=left.append)
+    for _ in range(3):
+        portfolio.ask()
+    assert left == [2, 1]
+
+
 def test_a_portfolio_leaves_its_rest_to_the_other_one_as_soon_as_that_is_there():
     there = []
     portfolio = Portfolio(

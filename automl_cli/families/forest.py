@@ -16,7 +16,7 @@ from automl_cli.families.family import (
     smoothing_prior,
     without_infinities,
 )
-from automl_cli.families.trees import Nodes, Trees, from_scikit_learn, join, n_bytes
+from automl_cli.families.trees import Nodes, Trees, fitted_bytes, from_scikit_learn, join, n_bytes
 from automl_cli.features.matrix import Array
 from automl_cli.task import TaskKind
 
@@ -31,7 +31,9 @@ _FEWEST_TREES = 50
 # (trees done, trees of the next batch). The first batches are small: they tell what a tree costs. The schedule is
 # fixed, so that a forest which was cut short holds the first trees of the full one.
 _BATCHES = ((0, 4), (4, 4), (8, 8), (16, 16))
-_LATER_BATCH = 32
+_LATER_BATCH, _FEWEST_IN_BATCH = 32, 4
+_BATCH_BYTES = 20_000_000
+"""Of a batch as scikit-learn holds it, which is several times what is kept of it."""
 
 
 class MakeForest(Protocol):
@@ -124,8 +126,9 @@ def _next_batch(trees: Sequence[Nodes]) -> int:
     most = min(_batch(len(trees)), N_TREES - len(trees))
     if not trees:
         return most
+    room = max(_FEWEST_IN_BATCH, _BATCH_BYTES * len(trees) // sum(fitted_bytes(tree) for tree in trees))
     taken = sum(n_bytes(tree) for tree in trees)
-    return max(0, min(most, (MOST_BYTES - taken) * len(trees) // taken))
+    return max(0, min(most, room, (MOST_BYTES - taken) * len(trees) // taken))
 
 
 def _batch(n_done: int) -> int:

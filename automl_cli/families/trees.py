@@ -1,6 +1,6 @@
 """Forests as plain arrays: small on disk, checked when read, and summed in the same order by any number of threads."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -214,21 +214,31 @@ def n_bytes(tree: Nodes) -> int:
     return 11 * len(tree.feature) + int(tree.values.nbytes)
 
 
-def join(trees: Sequence[Nodes], *, n_features: int, prior: Array, cut: bool) -> Trees:
+def fitted_bytes(tree: Nodes) -> int:
+    """Bytes that scikit-learn holds of it: 64 per node beside a float64 per node and output."""
+    return (len(tree.feature) + len(tree.values)) * (64 + 8 * int(tree.values.shape[1]))
+
+
+def join(trees: list[Nodes], *, n_features: int, prior: Array, cut: bool) -> Trees:
     """Lay trees one after the other, each array in the smallest type that holds it.
 
     Parameters
     ----------
+    trees : list of Nodes
+        Empty afterwards: each kind of array is let go once it is laid, so that a forest is not held twice.
     prior : float64 (n_outputs,)
         As `smoothing_prior` returns it: empty for a regression.
     """
-    arrays = {name: np.concatenate([getattr(tree, name) for tree in trees]) for name in _ARRAYS}
+    sizes = np.array([(len(tree.feature), len(tree.values)) for tree in trees], dtype=np.int64)
+    parts = {name: [getattr(tree, name) for tree in trees] for name in _ARRAYS}
+    trees.clear()
+    arrays = {name: np.concatenate(parts.pop(name)) for name in _ARRAYS}
     for name in ("feature", "left", "right"):
         arrays[name] = _smallest(arrays[name])
     return Trees(
         Nodes(**arrays),
-        splits=np.array([len(tree.feature) for tree in trees], dtype=np.int64),
-        leaves=np.array([len(tree.values) for tree in trees], dtype=np.int64),
+        splits=sizes[:, 0],
+        leaves=sizes[:, 1],
         n_features=n_features,
         regression=not len(prior),
         prior=prior,

@@ -21,6 +21,8 @@ class Portfolio:
         What its proposals are said to come from.
     until : callable or None
         Says when the rest of the list is left to the other optimizer.
+    left : callable or None
+        Told how many of the list are left, before each of them is handed out.
 
     Examples
     --------
@@ -40,8 +42,9 @@ class Portfolio:
         *,
         origin: str = "portfolio",
         until: Callable[[], bool] | None = None,
+        left: Callable[[int], None] | None = None,
     ) -> None:
-        self._origin, self._until = origin, until
+        self._origin, self._until, self._left = origin, until, left
         self._waiting = deque(dict.fromkeys(pipelines))
         self._start: Callable[[], Optimizer] = then if callable(then) else lambda: then
         self._then: Optimizer | None = None
@@ -51,6 +54,8 @@ class Portfolio:
     def ask(self) -> tuple[Pipeline, str]:
         """Return the next of the list, or what the other optimizer asks."""
         while self._waiting and not (self._until is not None and self._until()):
+            if self._left is not None:
+                self._left(len(self._waiting))
             pipeline = self._waiting.popleft()
             if pipeline not in self._seen:  # told before it was asked: a resumed run
                 self._seen.add(pipeline)

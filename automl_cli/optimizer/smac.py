@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from automl_cli.errors import UsageError
+from automl_cli.lean import import_lean
 from automl_cli.optimizer.costs import Vector, expected_improvement, log_costs
 from automl_cli.optimizer.points import Matrix, Points, cell
 from automl_cli.trial import Pipeline
@@ -202,16 +203,14 @@ def family_optimizer(
     return Smac(space, to_pipeline, to_configuration, seed=seed, local=True, min_told=MIN_TOLD_FAMILY)
 
 
-def load_smac() -> None:
-    """Import smac (about two seconds); call it in a thread, so that a later `Smac` starts at once."""
-    import smac.model.random_forest.random_forest  # noqa: F401, PLC0415
+def load_smac() -> Any:
+    """Import smac's forest (about two seconds); call it in a thread, so that a later `Smac` starts at once."""
+    return import_lean("smac.model.random_forest.random_forest")
 
 
 def _forest(space: "ConfigurationSpace", seed: int) -> Any:
     """Build SMAC's surrogate as its facade does, but for what costs it a second per training."""
-    from smac.model.random_forest.random_forest import RandomForest  # noqa: PLC0415
-
-    return RandomForest(
+    return load_smac().RandomForest(
         space,
         log_y=False,  # it averages within leaves, of which each holds one cost here, and takes half the time
         n_trees=N_TREES,
@@ -219,7 +218,7 @@ def _forest(space: "ConfigurationSpace", seed: int) -> Any:
         min_samples_split=2,
         min_samples_leaf=1,
         # SMAC's default of 2**20 leaves makes scikit-learn reserve 130 MB for each tree
-        max_leaf_nodes=None,  # type: ignore[arg-type]
+        max_leaf_nodes=None,
         # and threads cost more than such small trees, besides taking a core from the workers
         n_jobs=1,
         seed=seed,

@@ -44,6 +44,8 @@ class Ways:
         Pipelines of the lists that are handed out in all.
     then : Optimizer, or callable that gives one
         See `Portfolio`; it hears every result.
+    left : callable or None
+        Told how many of the lists are left, before each of them is handed out.
     """
 
     def __init__(
@@ -54,7 +56,9 @@ class Ways:
         then: Optimizer | Callable[[], Optimizer],
         *,
         timed: bool = False,
+        left: Callable[[int], None] | None = None,
     ) -> None:
+        self._hear = left
         self._seen: set[Pipeline] = set()
         self._bandit = Bandit(
             {way: _List(pipelines, self._seen) for way, pipelines in lists.items()}, timed=timed, arm_of=way_of
@@ -65,6 +69,8 @@ class Ways:
     def ask(self) -> tuple[Pipeline, str]:
         """Return the next of some list, or what the other optimizer asks."""
         if self._left > 0:
+            if self._hear is not None:
+                self._hear(self._left)
             self._left -= 1
             try:
                 return self._bandit.ask()
