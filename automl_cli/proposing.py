@@ -9,13 +9,13 @@ from automl_cli.experience.records import Recalled
 from automl_cli.job import Job
 from automl_cli.nas import known_networks, make_strategy, network_search
 from automl_cli.neural import NEURAL
-from automl_cli.optimizer import Bandit, Optimizer, Portfolio, RandomSearch, Smac, Ways, family_optimizer
+from automl_cli.optimizer import Bandit, Optimizer, Portfolio, RandomSearch, Smac, Variants, Ways, family_optimizer
 from automl_cli.options import FitOptions
 from automl_cli.parts import Part
 from automl_cli.patience import RECALLED, WINNER
 from automl_cli.plan import SHORTEST_FOR_SMAC
 from automl_cli.search import LAG, Rules
-from automl_cli.space import build_space, default_pipelines, to_configuration, to_pipeline, ways_of
+from automl_cli.space import build_space, default_pipelines, to_configuration, to_pipeline, variant_of, ways_of
 from automl_cli.transfer.adaptation import split_name
 from automl_cli.trial import Pipeline
 from automl_cli.warmstart import MOST_ASKING, SHORTEST_LIMIT, Memory, winners_of
@@ -118,16 +118,19 @@ def _tried_first(
 ) -> Optimizer:
     """Return what hands out pipelines that are known to be good, then asks the learner.
 
-    Where there are other rows to use, each way of using them has these pipelines: a bandit shares the trials among ways
-    of using a source, which differ much; rows without labels are used in turns.
+    Where there are other rows, there are ways of using them. Each way of using a source has these pipelines; a bandit
+    shares the trials among the ways, which differ much. Rows without labels are used by pipelines that do well alone.
     """
     loading = loading_of(learner, deadline)
     if not job.shape.adaptations:
         return Portfolio(pipelines, learner.result, left=loading)
-    ways = ways_of(pipelines, job.families, job.shape)
     if job.data.unlabelled is not None:
-        turns = [way[k] for k in range(len(pipelines)) for way in ways.values() if k < len(way)]
-        return Portfolio(turns, learner.result, left=loading)
+
+        def vary(pipeline: Pipeline, way: str) -> Pipeline | None:
+            return variant_of(pipeline, way, job.families)
+
+        return Variants(pipelines, job.shape.adaptations, vary, learner.result, left=loading)
+    ways = ways_of(pipelines, job.families, job.shape)
     most = ROUNDS * len(pipelines)
     return Ways(ways, way_of, most, learner.result, timed=deadline.limited, left=loading)
 

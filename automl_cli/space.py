@@ -78,8 +78,6 @@ _BEGINS_WITH = {
     "balanced": "catboost",
     "feature": "linear",
     "weighted": "extra_trees",
-    "shared": "linear",
-    "selftrain": "extra_trees",
 }
 
 
@@ -193,7 +191,7 @@ def default_pipelines(families: Mapping[str, Family], shape: Shape) -> tuple[Pip
     offered = {f.name: f for f in _offered(families, shape)}
     many = _FOR_MANY_VALUES if shape.n_many else ()
     first = list(_FIRST_WAVE)
-    if shape.adaptations:  # with rows of another table beside these a perceptron takes long
+    if WITH_ROWS & {*shape.adaptations}:  # with rows of another table beside these a perceptron takes long
         first.remove(_PERCEPTRON)
         first.insert(first.index(_FOREST) + 1, _PERCEPTRON)
     rows = [*first[:_AFTER], *many, *first[_AFTER:], *_newcomers(offered), *_SECOND_WAVE]
@@ -227,6 +225,13 @@ def ways_of(plain: Sequence[Pipeline], families: Mapping[str, Family], shape: Sh
             own.sort(key=lambda p: p.family in _SLOW)
         ways[adaptation] = tuple(_adapted(p, adaptation, families[p.family], shape, larger) for p in own)
     return ways
+
+
+def variant_of(pipeline: Pipeline, way: str, families: Mapping[str, Family]) -> Pipeline | None:
+    """Return a pipeline with a way of using rows without labels; None where its family has none."""
+    if not families[pipeline.family].adapts:
+        return None
+    return replace(pipeline, encoding=f"{pipeline.encoding}:{way}")
 
 
 def _larger(shape: Shape) -> Shape:

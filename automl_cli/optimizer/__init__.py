@@ -6,6 +6,7 @@ from automl_cli.optimizer.costs import expected_improvement, log_costs
 from automl_cli.optimizer.portfolio import Portfolio
 from automl_cli.optimizer.random import RandomSearch
 from automl_cli.optimizer.smac import Smac, family_optimizer, load_smac
+from automl_cli.optimizer.variants import Variants
 from automl_cli.optimizer.ways import Ways
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "RandomSearch",
     "Smac",
     "SpaceExhausted",
+    "Variants",
     "Ways",
     "expected_improvement",
     "family_optimizer",

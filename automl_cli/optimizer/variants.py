@@ -1,0 +1,102 @@
+"""A list of pipelines in turn with variants of those that did best: ways of using rows without labels."""
+
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+from statistics import median
+
+from automl_cli.optimizer.asktell import Optimizer
+from automl_cli.optimizer.portfolio import Portfolio
+from automl_cli.trial import Pipeline
+
+FIRST = 4  # of the list, before the first variant: what is best by then is worth one
+BETWEEN = 2  # of the list, between two variants, which take longer
+MOST_WORSE = 3  # variants of one kind in a row that lost against what they are variants of
+PORTFOLIO = "portfolio"
+
+
+class Variants:
+    """Hands out a list in order, every third time a variant of what did best, then asks another optimizer.
+
+    The first variant comes after four of the list. The kinds of variants take turns. Each time it is the best pipeline of the list that has no variant of the kind
+    yet, among the better half of those that are done. A kind whose variants lost three times in a row against the
+    pipelines that they vary is given up: the time goes to the list, as if there were no such kind.
+
+    Parameters
+    ----------
+    pipelines : sequence of Pipeline
+        In the order in which they are tried.
+    kinds : sequence of str
+    vary : callable
+        ``vary(pipeline, kind)`` gives the variant, or None where there is none.
+    then : Optimizer, or callable that gives one
+        See `Portfolio`; it hears every result.
+    left : callable or None
+        Told how many of the list are left, before each of them is handed out.
+    """
+
+    def __init__(
+        self,
+        pipelines: Sequence[Pipeline],
+        kinds: Sequence[str],
+        vary: Callable[[Pipeline, str], Pipeline | None],
+        then: Optimizer | Callable[[], Optimizer],
+        *,
+        left: Callable[[int], None] | None = None,
+    ) -> None:
+        self._waiting = deque(dict.fromkeys(pipelines))
+        self._kinds = deque(kinds)
+        self._origins = {v: (p, kind) for kind in kinds for p in self._waiting if (v := vary(p, kind)) is not None}
+        self._losses: dict[Pipeline, float] = {}
+        self._worse = dict.fromkeys(kinds, 0)
+        self._rest, self._hear = Portfolio((), then), left
+        self._seen: set[Pipeline] = set()
+        self._until_variant = FIRST
+
+    def ask(self) -> tuple[Pipeline, str]:
+        """Return the next of the list, a variant, or what the other optimizer asks."""
+        if (self._until_variant <= 0 or not self._waiting) and (variant := self._next_variant()) is not None:
+            self._until_variant = BETWEEN
+            self._seen.add(variant)
+            return variant, PORTFOLIO
+        while self._waiting:
+            if self._hear is not None:
+                self._hear(len(self._waiting))
+            pipeline = self._waiting.popleft()
+            if pipeline not in self._seen:  # told before it was asked: a resumed run
+                self._until_variant -= 1
+                self._seen.add(pipeline)
+                return pipeline, PORTFOLIO
+        pipeline, origin = self._rest.ask()
+        while pipeline in self._seen:  # handed out before and still running
+            pipeline, origin = self._rest.ask()
+        self._seen.add(pipeline)
+        return pipeline, origin
+
+    def _next_variant(self) -> Pipeline | None:
+        """Return the variant of the next kind that has one to give."""
+        if not self._losses:
+            return None
+        good = median(self._losses.values())
+        for _ in range(len(self._kinds)):
+            kind = self._kinds[0]
+            self._kinds.rotate(-1)
+            if self._worse[kind] >= MOST_WORSE:
+                continue
+            open_ = [v for v, (p, k) in self._origins.items() if k == kind and v not in self._seen]
+            worth = [v for v in open_ if self._losses.get(self._origins[v][0], math.inf) <= good]
+            if worth:
+                return min(worth, key=lambda v: self._losses[self._origins[v][0]])
+        return None
+
+    def tell(self, pipeline: Pipeline, loss: float | None, seconds: float) -> None:
+        """Judge a variant by what it varies, and keep the result for the other optimizer."""
+        self._seen.add(pipeline)
+        self._rest.tell(pipeline, loss, seconds)
+        known = loss if loss is not None and math.isfinite(loss) else math.inf
+        if pipeline in self._origins:
+            origin, kind = self._origins[pipeline]
+            lost = known >= self._losses.get(origin, math.inf)
+            self._worse[kind] = self._worse[kind] + 1 if lost else 0
+        elif known < math.inf:
+            self._losses[pipeline] = known
