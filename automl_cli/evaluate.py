@@ -44,8 +44,8 @@ from automl_cli.trial import Failure, Proposal, Success, Trial
 from automl_cli.trialfiles import LENT, OOF, fold_facts, part_bytes, trial_folder
 from automl_cli.unlabelled import drawn_unlabelled, fit_selftrained
 
-ENCODED_BYTES = 96 * 2**20  # per worker, most of it shared with the others; beyond it a fold is mapped again, cheaply
-BINNED_BYTES = 64 * 2**20  # per worker, its own
+ENCODED_BYTES = 64 * 2**20  # per worker, most of it shared with the others; beyond it a fold is mapped again, cheaply
+BINNED_BYTES = 32 * 2**20  # per worker, its own
 LAST_ROWS = 256
 SAFETY = 0.9  # of a trial's seconds are shared out among its folds; the rest is encoding, predicting and writing
 

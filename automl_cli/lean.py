@@ -1,9 +1,9 @@
 """Import libraries without what they only need for wrappers and inputs that this program does not use.
 
 LightGBM and XGBoost import scikit-learn and pandas, if they are there, for their wrapper classes. That is 1.2 of the
-1.6 seconds that importing LightGBM takes; without them the first trial starts within a second. The others import pandas
-to recognise its objects, of which we never hand them any: that is 30 MB of each process. CatBoost looks for them in code
-that fails where there is no pandas, so that it is left as it is.
+1.6 seconds that importing LightGBM takes; without them the first trial starts within a second. scikit-learn and SMAC
+import pandas to recognise its objects, of which we never hand them any: that is 30 MB of each process. CatBoost looks
+for them in code that fails where there is no pandas, so that it is left as it is.
 """
 
 import importlib

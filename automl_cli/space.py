@@ -9,7 +9,7 @@ import numpy as np
 from automl_cli.errors import UsageError
 from automl_cli.families.family import Family, Hyperparameters, Shape
 from automl_cli.features.generated.encoder import can_generate
-from automl_cli.transfer.adaptation import WITH_ROWS, with_adaptations
+from automl_cli.transfer.adaptation import WITH_ROWS, split_name, with_adaptations
 from automl_cli.trial import Pipeline, Value
 
 if TYPE_CHECKING:
@@ -228,8 +228,8 @@ def ways_of(plain: Sequence[Pipeline], families: Mapping[str, Family], shape: Sh
 
 
 def variant_of(pipeline: Pipeline, way: str, families: Mapping[str, Family]) -> Pipeline | None:
-    """Return a pipeline with a way of using rows without labels; None where its family has none."""
-    if not families[pipeline.family].adapts:
+    """Return a pipeline with a way of using rows without labels; None where its family has none, or it has one."""
+    if not families[pipeline.family].adapts or split_name(pipeline.encoding)[1]:
         return None
     return replace(pipeline, encoding=f"{pipeline.encoding}:{way}")
 

@@ -86,6 +86,16 @@ def test_without_variants_it_is_the_list_and_the_other_one() -> None:
     assert asked[:-1] == LISTED
 
 
+def test_a_run_that_is_resumed_goes_on_with_variants_of_what_it_had_tried() -> None:
+    before = LISTED[:FIRST]
+    optimizer = Variants(LISTED[FIRST:], ("first",), vary, Other())
+    for pipeline in before:
+        optimizer.tell(pipeline, 0.01, 1.0)
+    asked = run_all(optimizer, gain=0.5)
+    assert {vary(pipeline, "first") for pipeline in before} & set(asked)
+    assert not set(asked) & set(before)
+
+
 @given(
     losses=st.lists(st.one_of(st.none(), st.floats(0, 1), st.just(float("nan"))), min_size=60, max_size=60),
     told=st.lists(st.integers(0, N_LISTED - 1), max_size=5),

@@ -18,9 +18,10 @@ PORTFOLIO = "portfolio"
 class Variants:
     """Hands out a list in order, every third time a variant of what did best, then asks another optimizer.
 
-    The first variant comes after four of the list. The kinds of variants take turns. Each time it is the best pipeline of the list that has no variant of the kind
-    yet, among the better half of those that are done. A kind whose variants lost three times in a row against the
-    pipelines that they vary is given up: the time goes to the list, as if there were no such kind.
+    The first variant comes after four of the list. The kinds of variants take turns. Each time it is the best pipeline
+    of the list that has no variant of the kind yet, among the better half of those that are done. A kind whose variants
+    lost three times in a row against the pipelines that they vary is given up: the time goes to the list, as if there
+    were no such kind.
 
     Parameters
     ----------
@@ -45,13 +46,13 @@ class Variants:
         left: Callable[[int], None] | None = None,
     ) -> None:
         self._waiting = deque(dict.fromkeys(pipelines))
-        self._kinds = deque(kinds)
-        self._origins = {v: (p, kind) for kind in kinds for p in self._waiting if (v := vary(p, kind)) is not None}
+        self._kinds, self._vary = deque(kinds), vary
+        self._origins: dict[Pipeline, tuple[Pipeline, str]] = {}  # of the variants of what is done
         self._losses: dict[Pipeline, float] = {}
         self._worse = dict.fromkeys(kinds, 0)
         self._rest, self._hear = Portfolio((), then), left
         self._seen: set[Pipeline] = set()
-        self._until_variant = FIRST
+        self._until_variant, self._is_searching = FIRST, False
 
     def ask(self) -> tuple[Pipeline, str]:
         """Return the next of the list, a variant, or what the other optimizer asks."""
@@ -67,6 +68,7 @@ class Variants:
                 self._until_variant -= 1
                 self._seen.add(pipeline)
                 return pipeline, PORTFOLIO
+        self._is_searching = True
         pipeline, origin = self._rest.ask()
         while pipeline in self._seen:  # handed out before and still running
             pipeline, origin = self._rest.ask()
@@ -81,12 +83,13 @@ class Variants:
         for _ in range(len(self._kinds)):
             kind = self._kinds[0]
             self._kinds.rotate(-1)
-            if self._worse[kind] >= MOST_WORSE:
-                continue
-            open_ = [v for v, (p, k) in self._origins.items() if k == kind and v not in self._seen]
-            worth = [v for v in open_ if self._losses.get(self._origins[v][0], math.inf) <= good]
-            if worth:
-                return min(worth, key=lambda v: self._losses[self._origins[v][0]])
+            losses = {
+                variant: self._losses[origin]
+                for variant, (origin, of_kind) in self._origins.items()
+                if of_kind == kind and variant not in self._seen and self._losses[origin] <= good
+            }
+            if losses and self._worse[kind] < MOST_WORSE:
+                return min(losses, key=losses.__getitem__)
         return None
 
     def tell(self, pipeline: Pipeline, loss: float | None, seconds: float) -> None:
@@ -96,7 +99,8 @@ class Variants:
         known = loss if loss is not None and math.isfinite(loss) else math.inf
         if pipeline in self._origins:
             origin, kind = self._origins[pipeline]
-            lost = known >= self._losses.get(origin, math.inf)
-            self._worse[kind] = self._worse[kind] + 1 if lost else 0
-        elif known < math.inf:
+            self._worse[kind] = self._worse[kind] + 1 if known >= self._losses[origin] else 0
+        elif known < math.inf and not self._is_searching:
             self._losses[pipeline] = known
+            varied = {self._vary(pipeline, kind): (pipeline, kind) for kind in self._kinds}
+            self._origins |= {variant: origin for variant, origin in varied.items() if variant is not None}
