@@ -143,6 +143,21 @@ def test_a_family_that_always_fails_or_never_ends_does_not_starve_the_others(tim
     assert counts["f1"] + counts["f2"] >= 20
 
 
+def test_a_family_is_not_cheap_because_it_fails_at_once():
+    """Half of its pipelines fail within no time; it is explored as one that takes as long as the others."""
+
+    def seconds(pipeline: Pipeline) -> float:
+        return 0.001 if loss(pipeline) is None else 1.0
+
+    def loss(pipeline: Pipeline) -> float | None:
+        fails = pipeline.family == "f0" and pipeline.hyperparameters["depth"] % 2
+        return None if fails else loss_of(pipeline)
+
+    failing = families(run(make(0, timed=True), 60, loss=loss, seconds=seconds))["f0"]
+    slow = families(run(make(0, timed=True), 60, loss=loss))["f0"]
+    assert failing == slow
+
+
 def test_nothing_but_failures_shares_the_trials_out_evenly():
     counts = families(run(make(0), 40, loss=lambda pipeline: None))
     assert set(counts.values()) == {10}

@@ -102,8 +102,10 @@ class Bandit:
         if arm is None:  # of an interrupted run that had another family
             return
         arm.pending.discard(pipeline)
-        arm.losses.append(loss if loss is not None and math.isfinite(loss) else None)
-        arm.seconds.append(seconds)
+        failed = loss is None or not math.isfinite(loss)
+        arm.losses.append(None if failed else loss)
+        if not failed:  # a family that fails at once is not cheap
+            arm.seconds.append(seconds)
         arm.optimizer.tell(pipeline, loss, seconds)
 
     def _prices(self, arms: "Sequence[_Arm]") -> list[float]:
