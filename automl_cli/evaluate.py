@@ -34,7 +34,7 @@ from automl_cli.files import link_files
 from automl_cli.kept import Keep, Kept
 from automl_cli.lean import import_lean
 from automl_cli.machine import return_memory
-from automl_cli.racing import Decision, should_stop
+from automl_cli.racing import Decision, leads, should_stop
 from automl_cli.rowtime import alone, row_seconds
 from automl_cli.rundata import UNLABELLED, RunData, open_rundata, token_of
 from automl_cli.shared import with_columns
@@ -157,7 +157,7 @@ def _fit_folds(run: OpenRun, family: Family, proposal: Proposal, folder: Path, s
                 return Decision(False, f"out of time after fold {fold}")
         losses.append(_fit_fold(run, family, proposal, fold, folder, seconds))
         decision = should_stop(losses, proposal.incumbent)
-        if decision.stop and fold + 1 < n_folds:
+        if decision.stop and fold + 1 < n_folds and not leads(losses, proposal.leader):
             return Decision(True, f"given up after fold {fold + 1} of {n_folds}: {decision.reason}")
     return Decision(False, "")
 

@@ -130,6 +130,7 @@ class State:
     families: set[str] = field(default_factory=set)
     winners: set[Pipeline] = field(default_factory=set)
     incumbent: Success | None = None
+    leaders: dict[str, Success] = field(default_factory=dict)
     patience: Patience = field(default_factory=Patience)
     eligible: Callable[[Success], bool] = lambda trial: True
 
@@ -348,7 +349,8 @@ def _proposal(state: State, rules: Rules, asked: tuple[Pipeline, str], seconds: 
     raced = rules.racing and state.incumbent is not None and family in state.families and asked[0] not in state.winners
     state.families.add(family)
     incumbent = state.incumbent.losses if raced and state.incumbent is not None else ()
-    return Proposal(number, *asked, seed, rules.threads, incumbent, seconds)
+    leader = state.leaders[family].losses if raced and family in state.leaders else ()
+    return Proposal(number, *asked, seed, rules.threads, incumbent, seconds, leader)
 
 
 def _tell(state: State, optimizer: Optimizer, trial: Trial) -> None:
@@ -387,6 +389,9 @@ def _judge(state: State, trial: Trial) -> None:
         return
     if state.incumbent is None or trial.loss < state.incumbent.loss:
         state.incumbent = trial
+    family = trial.proposal.pipeline.family
+    if family not in state.leaders or trial.loss < state.leaders[family].loss:
+        state.leaders[family] = trial
 
 
 def _collect(state: State, execution: Execution, timeout: float) -> Iterator[Trial]:

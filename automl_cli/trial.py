@@ -77,6 +77,9 @@ class Proposal:
     incumbent : tuple of float
         Losses per fold of the best complete trial known when this one was proposed: what it is raced against.
         Empty: never stopped early.
+    leader : tuple of float
+        The same of the best complete trial of its family. Where it is better than that so far it goes on, though it
+        loses the race: it would be the best of its kind, and members of other kinds err differently.
     seconds : float or None
         Limit of the whole trial; None where trials are counted and nothing may depend on a clock.
     """
@@ -88,6 +91,7 @@ class Proposal:
     threads: int
     incumbent: tuple[float, ...] = ()
     seconds: float | None = None
+    leader: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -155,6 +159,7 @@ def trial_to_json(trial: Trial) -> dict[str, Any]:
         "seed": p.seed,
         "threads": p.threads,
         "incumbent": list(p.incumbent),
+        "leader": list(p.leader),
         "limit": p.seconds,
         "seconds": round(trial.seconds, 3),
     }
@@ -183,6 +188,7 @@ def trial_from_json(data: Mapping[str, Any]) -> Trial:
         seed=data["seed"],
         threads=data["threads"],
         incumbent=tuple(data["incumbent"]),
+        leader=tuple(data.get("leader", ())),  # older journals do not say
         seconds=data["limit"],
     )
     if data["status"] == "failure":
