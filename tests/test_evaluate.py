@@ -142,6 +142,20 @@ def test_a_lost_race_ends_after_its_fold_and_says_why(run: Path) -> None:
     assert 0 < np.isfinite(oof).all(axis=1).sum() < N_ROWS
 
 
+def test_the_best_of_its_family_goes_on_though_it_loses_the_race(run: Path) -> None:
+    lost = {"incumbent": (0.0, 0.0, 0.0)}
+    best_of_its_kind = evaluate(proposal(24, **lost, leader=(9.0, 9.0, 9.0)), str(run))
+    assert isinstance(best_of_its_kind, Success)
+    assert best_of_its_kind.complete
+    assert not best_of_its_kind.given_up
+    first, second, third = best_of_its_kind.losses
+    ahead_at_first = evaluate(proposal(25, **lost, leader=(first + 0.1, second - 1.0, third)), str(run))
+    never_ahead = evaluate(proposal(26, **lost, leader=(0.0, 0.0, 0.0)), str(run))
+    assert isinstance(ahead_at_first, Success)
+    assert isinstance(never_ahead, Success)
+    assert (len(ahead_at_first.losses), len(never_ahead.losses)) == (2, 1)
+
+
 def test_a_winner_is_raced_to_the_end(run: Path) -> None:
     trial = evaluate(proposal(21, incumbent=(0.9, 0.9, 0.9)), str(run))
     assert isinstance(trial, Success)

@@ -154,6 +154,15 @@ def test_a_race_is_against_the_best_complete_trial() -> None:
     assert [p.incumbent for p in world.proposals] == [(), (0.5, 0.5), (0.2, 0.3), (0.2, 0.3), (0.2, 0.3)]
 
 
+def test_a_trial_is_told_of_the_best_complete_one_of_its_family() -> None:
+    names = ["linear", "lightgbm", "linear", "linear", "linear", "lightgbm", "linear", "lightgbm"]
+    losses = {0: (0.5, 0.5), 1: (0.2, 0.3), 2: (0.4, 0.4), 3: (0.1, 0.1)}
+    world = World(lambda p: replace(good(p, *losses.get(p.number, (9.0, 9.0))), complete=p.number != 3))
+    world.run(Listed([pipeline(name, float(C)) for C, name in enumerate(names)]))
+    linear, lightgbm = (0.4, 0.4), (0.2, 0.3)
+    assert [p.leader for p in world.proposals] == [(), (), (0.5, 0.5), linear, linear, lightgbm, linear, lightgbm]
+
+
 @pytest.mark.parametrize("limit", [None, 60.0])
 def test_of_a_trial_that_was_given_up_the_optimizer_hears_how_it_compares(limit: float | None) -> None:
     # by the first fold alone, an easy one, it would look as good as the best complete trial does on all of them

@@ -32,6 +32,7 @@ PROPOSALS = st.builds(
     threads=st.integers(1, 64),
     incumbent=st.just(()) | LOSSES,
     seconds=st.none() | st.floats(0.01, 1e6),
+    leader=st.just(()) | LOSSES,
 )
 SECONDS = st.integers(0, 10**9).map(lambda n: n / 1000)  # the journal keeps milliseconds
 TRIALS = st.builds(
