@@ -129,7 +129,7 @@ def _tried_first(
         def vary(pipeline: Pipeline, way: str) -> Pipeline | None:
             return variant_of(pipeline, way, job.families)
 
-        return Variants(pipelines, job.shape.adaptations, vary, learner.result, left=loading)
+        return Variants(pipelines, job.shape.adaptations, vary, learner.result, timed=deadline.limited, left=loading)
     ways = ways_of(pipelines, job.families, job.shape)
     most = ROUNDS * len(pipelines)
     return Ways(ways, way_of, most, learner.result, timed=deadline.limited, left=loading)

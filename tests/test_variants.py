@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from automl_cli.optimizer import Variants
 from automl_cli.optimizer.asktell import Optimizer, SpaceExhausted
-from automl_cli.optimizer.variants import FIRST, MOST_WORSE
+from automl_cli.optimizer.variants import FIRST, MOST_SECONDS, MOST_WORSE
 from automl_cli.trial import Pipeline
 
 N_LISTED = 20
@@ -79,6 +79,17 @@ def test_a_kind_that_only_loses_is_given_up() -> None:
     for kind in ("first", "second"):
         assert sum(p.encoding.endswith(kind) for p in asked) == MOST_WORSE
     assert set(LISTED) < set(asked)
+
+
+def test_variants_that_take_long_get_a_part_of_the_seconds_where_a_clock_decides() -> None:
+    optimizer = Variants(LISTED, ("first", "second"), vary, Other(), timed=True)
+    spent = {True: 0.0, False: 0.0}
+    for _ in range(N_LISTED):
+        pipeline, _ = optimizer.ask()
+        seconds = 5.0 if ":" in pipeline.encoding else 1.0
+        spent[":" in pipeline.encoding] += seconds
+        optimizer.tell(pipeline, loss_of(pipeline, 0.5), seconds)
+    assert 0.0 < spent[True] <= MOST_SECONDS * sum(spent.values()) + 5.0
 
 
 def test_without_variants_it_is_the_list_and_the_other_one() -> None:

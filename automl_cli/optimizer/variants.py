@@ -10,7 +10,8 @@ from automl_cli.optimizer.portfolio import Portfolio
 from automl_cli.trial import Pipeline
 
 FIRST = 4  # of the list, before the first variant: what is best by then is worth one
-BETWEEN = 2  # of the list, between two variants, which take longer
+BETWEEN = 2  # of the list, between two variants
+MOST_SECONDS = 0.3  # of all, for variants, where a clock decides: the rest would have been spent without them
 MOST_WORSE = 3  # variants of one kind in a row that lost against what they are variants of
 PORTFOLIO = "portfolio"
 
@@ -21,7 +22,7 @@ class Variants:
     The first variant comes after four of the list. The kinds of variants take turns. Each time it is the best pipeline
     of the list that has no variant of the kind yet, among the better half of those that are done. A kind whose variants
     lost three times in a row against the pipelines that they vary is given up: the time goes to the list, as if there
-    were no such kind.
+    were no such kind. Where a clock decides, all variants take no more than three tenths of the seconds.
 
     Parameters
     ----------
@@ -32,6 +33,8 @@ class Variants:
         ``vary(pipeline, kind)`` gives the variant, or None where there is none.
     then : Optimizer, or callable that gives one
         See `Portfolio`; it hears every result.
+    timed : bool
+        Whether ``seconds`` matter. Where trials are counted they must not.
     left : callable or None
         Told how many of the list are left, before each of them is handed out.
     """
@@ -43,6 +46,7 @@ class Variants:
         vary: Callable[[Pipeline, str], Pipeline | None],
         then: Optimizer | Callable[[], Optimizer],
         *,
+        timed: bool = False,
         left: Callable[[int], None] | None = None,
     ) -> None:
         self._waiting = deque(dict.fromkeys(pipelines))
@@ -53,10 +57,12 @@ class Variants:
         self._rest, self._hear = Portfolio((), then), left
         self._seen: set[Pipeline] = set()
         self._until_variant, self._is_searching = FIRST, False
+        self._timed, self._seconds, self._of_variants = timed, 0.0, 0.0
 
     def ask(self) -> tuple[Pipeline, str]:
         """Return the next of the list, a variant, or what the other optimizer asks."""
-        if (self._until_variant <= 0 or not self._waiting) and (variant := self._next_variant()) is not None:
+        is_turn = self._until_variant <= 0 or not self._waiting
+        if is_turn and (variant := self._next_variant()) is not None:
             self._until_variant = BETWEEN
             self._seen.add(variant)
             return variant, PORTFOLIO
@@ -77,7 +83,8 @@ class Variants:
 
     def _next_variant(self) -> Pipeline | None:
         """Return the variant of the next kind that has one to give."""
-        if not self._losses:
+        is_dear = self._timed and self._of_variants > MOST_SECONDS * self._seconds
+        if is_dear or not self._losses:
             return None
         good = median(self._losses.values())
         for _ in range(len(self._kinds)):
@@ -96,8 +103,10 @@ class Variants:
         """Judge a variant by what it varies, and keep the result for the other optimizer."""
         self._seen.add(pipeline)
         self._rest.tell(pipeline, loss, seconds)
+        self._seconds += seconds
         known = loss if loss is not None and math.isfinite(loss) else math.inf
         if pipeline in self._origins:
+            self._of_variants += seconds
             origin, kind = self._origins[pipeline]
             self._worse[kind] = self._worse[kind] + 1 if known >= self._losses[origin] else 0
         elif known < math.inf and not self._is_searching:
