@@ -207,7 +207,12 @@ def test_what_cannot_be_used_is_told_in_one_line(
 
 
 def test_a_damaged_encoder_is_found(command: Command, folder: Path, tmp_path: Path) -> None:
-    with zipfile.ZipFile(folder / "with.automl") as model:
+    X, _ = groups(160)
+    write(tmp_path / "few.csv", X[:60], np.linalg.norm(X[:60], axis=1))  # distances are among the shared features
+    write(tmp_path / "more.csv", X[60:])
+    run(command, tmp_path, "fit", "few.csv", "-t", "y", "--unlabeled", "more.csv", "--include", "linear", "--trials",
+        "8", "--folds", "2", "-q", "-o", "good.automl")  # fmt: skip
+    with zipfile.ZipFile(tmp_path / "good.automl") as model:
         content = {name: model.read(name) for name in model.namelist()}
     members = json.loads(content["manifest.json"])["members"]
     digest = next(f["encoder"][SCALE] for m in members for f in m["folds"] if SCALE in f["encoder"])
