@@ -8,6 +8,7 @@ for them in code that fails where there is no pandas, so that it is left as it i
 
 import importlib
 import sys
+import threading
 from collections.abc import Mapping
 from importlib.abc import MetaPathFinder
 from typing import Any
@@ -19,6 +20,7 @@ UNUSED: Mapping[str, tuple[str, ...]] = {
     "smac": ("pandas",),
 }
 """By library: what it imports if it is there, and can do without."""
+_ONE_AT_A_TIME = threading.RLock()  # what one call hides must not be missed, or brought back, by another
 
 
 def import_lean(name: str) -> Any:
@@ -27,16 +29,17 @@ def import_lean(name: str) -> Any:
     The wrapper classes (``LGBMClassifier`` and the like) are stand-ins in this process afterwards. A module that is
     loaded already is returned as it is, and so is one of a library that is not listed.
     """
-    # A cluster's worker is not ours alone; and what is loaded already may be half loaded, by another of its threads.
-    if name in sys.modules or "distributed" in sys.modules:
-        return importlib.import_module(name)
-    hidden = [other for other in UNUSED.get(name.partition(".")[0], ()) if other not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None: importing it raises ImportError
-    try:
-        return importlib.import_module(name)
-    finally:
-        for other in hidden:
-            sys.modules.pop(other, None)
+    with _ONE_AT_A_TIME:
+        # A cluster's worker is not ours alone; and what is loaded already may be half loaded, by another thread.
+        if name in sys.modules or "distributed" in sys.modules:
+            return importlib.import_module(name)
+        hidden = [other for other in UNUSED.get(name.partition(".")[0], ()) if other not in sys.modules]
+        sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None: importing it raises ImportError
+        try:
+            return importlib.import_module(name)
+        finally:
+            for other in hidden:
+                sys.modules.pop(other, None)
 
 
 def arrow_without_pandas() -> None:

@@ -87,12 +87,13 @@ def loading_of(learner: Background[Optimizer], deadline: Deadline) -> Callable[[
 
     Loading takes two seconds of a core and 60 MB, and many a short run ends before it gets to the learner.
     """
-    asked: list[tuple[float, int]] = []
+    first: list[tuple[float, int]] = []
 
     def hear(left: int) -> None:
         now = deadline.elapsed()
-        asked.append((now, left))
-        began, most = asked[0]
+        if not first:
+            first.append((now, left))
+        began, most = first[0]
         rate = (most - left) / (now - began) if now - began >= FIRST_SECONDS else 0.0
         if left < most and (not deadline.limited or left <= max(FEW_LEFT, LOADING_SECONDS * rate)):
             learner.begin()
@@ -129,10 +130,11 @@ def _tried_first(
         def vary(pipeline: Pipeline, way: str) -> Pipeline | None:
             return variant_of(pipeline, way, job.families)
 
-        return Variants(pipelines, job.shape.adaptations, vary, learner.result, timed=deadline.limited, left=loading)
-    ways = ways_of(pipelines, job.families, job.shape)
+        listed, kinds = {*pipelines, *default_pipelines(job.families, job.shape)}, job.shape.adaptations
+        return Variants(pipelines, listed, kinds, vary, learner.result, timed=deadline.limited, left=loading)
+    lists = ways_of(pipelines, job.families, job.shape)
     most = ROUNDS * len(pipelines)
-    return Ways(ways, way_of, most, learner.result, timed=deadline.limited, left=loading)
+    return Ways(lists, way_of, most, learner.result, timed=deadline.limited, left=loading)
 
 
 def way_of(pipeline: Pipeline) -> str:

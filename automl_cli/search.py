@@ -131,6 +131,7 @@ class State:
     winners: set[Pipeline] = field(default_factory=set)
     incumbent: Success | None = None
     leaders: dict[str, Success] = field(default_factory=dict)
+    ended: set[str] = field(default_factory=set)
     patience: Patience = field(default_factory=Patience)
     eligible: Callable[[Success], bool] = lambda trial: True
 
@@ -340,13 +341,14 @@ def _proposal(state: State, rules: Rules, asked: tuple[Pipeline, str], seconds: 
     number = state.next_number
     state.next_number += 1
     seed = int(np.random.SeedSequence([rules.seed, number]).generate_state(1)[0] % 2**31)
-    # The first pipeline of each family is not raced: an ensemble gains from members that err differently, and a
-    # search that overfits its validation rows still has the defaults. Nor are the first past winners, which won
-    # together.
+    # The first pipeline of each family, or the next where that one did not come to its end, is not raced: an ensemble
+    # gains from members that err differently, and a search that overfits its validation rows still has the defaults.
+    # Nor are the first past winners, which won together.
     family = asked[0].family
     if asked[1] == WINNER and len(state.winners) < MOST_UNRACED:
         state.winners.add(asked[0])
-    raced = rules.racing and state.incumbent is not None and family in state.families and asked[0] not in state.winners
+    is_first = family not in state.families or (family in state.ended and family not in state.leaders)
+    raced = rules.racing and state.incumbent is not None and not is_first and asked[0] not in state.winners
     state.families.add(family)
     incumbent = state.incumbent.losses if raced and state.incumbent is not None else ()
     leader = state.leaders[family].losses if raced and family in state.leaders else ()
@@ -385,13 +387,14 @@ def _judge(state: State, trial: Trial) -> None:
     # list is handed out in order: which trials happen to run decides nothing.
     if any(proposal.origin in LISTED for proposal, _ in state.pending.values()):
         state.patience.waited = 0
-    if not (isinstance(trial, Success) and trial.complete and state.eligible(trial)):
-        return
-    if state.incumbent is None or trial.loss < state.incumbent.loss:
-        state.incumbent = trial
     family = trial.proposal.pipeline.family
+    state.ended.add(family)
+    if not (isinstance(trial, Success) and trial.complete):
+        return
     if family not in state.leaders or trial.loss < state.leaders[family].loss:
         state.leaders[family] = trial
+    if state.eligible(trial) and (state.incumbent is None or trial.loss < state.incumbent.loss):
+        state.incumbent = trial
 
 
 def _collect(state: State, execution: Execution, timeout: float) -> Iterator[Trial]:

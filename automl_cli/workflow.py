@@ -242,7 +242,7 @@ def _search_and_save(
         footprint=corrected.delivered.footprint,
         transfer=corrected.transfer or _transfer(job, model, chosen, shift, ending),
     )
-    executor.close(now=True)  # nothing is asked of workers any more: their memory is for what is written
+    _let_go(executor)
     left_out = save(model, options.out, summary, corrected.delivered.fitted, attached, job.signer)
     phases.end("save")
     last = deadline if contest is None else _settled(contest, phases, stopped_by_user=stopped_by_user)
@@ -255,6 +255,12 @@ def _search_and_save(
     odd = (*summary.odd, *(left_out if options.keep is not None else ()))
     summary = replace(summary, experience=said, odd=odd, n_bytes=options.out.stat().st_size)
     yield replace(summary, phases=phases.seconds, seconds=deadline.elapsed())
+
+
+def _let_go(executor: TrialExecutor) -> None:
+    """End this machine's workers: nothing is asked of them any more, and their memory is for what is written now."""
+    if isinstance(executor, ProcessExecutor):  # a cluster's memory is its own
+        executor.close(now=True)
 
 
 def _settled(contest: Contest, phases: Phases, *, stopped_by_user: bool) -> Deadline:

@@ -116,9 +116,12 @@ def test_a_portfolio_skips_what_a_resumed_run_tells_and_what_it_handed_out_itsel
 def test_a_portfolio_tells_how_many_are_left():
     left: list[int] = []
     portfolio = Portfolio([linear(1.0), linear(2.0)], Recorder(linear(3.0)), left=left.append)
-    for _ in range(3):
-        portfolio.ask()
-    assert left == [2, 1]
+    portfolio.ask()
+    assert not left, "nothing has ended yet"
+    portfolio.tell(linear(1.0), 0.1, 1.0)
+    portfolio.ask()
+    portfolio.ask()
+    assert left == [1]
 
 
 def test_a_portfolio_leaves_its_rest_to_the_other_one_as_soon_as_that_is_there():

@@ -57,7 +57,7 @@ def run_all(optimizer: Optimizer, gain: float, n: int = 200) -> list[Pipeline]:
 
 def test_the_best_of_the_list_have_their_variants_first_and_the_list_goes_on_beside() -> None:
     other = Other()
-    asked = run_all(Variants(LISTED, ("first", "second"), vary, other), gain=0.5)
+    asked = run_all(Variants(LISTED, LISTED, ("first", "second"), vary, other), gain=0.5)
     assert asked[:FIRST] == LISTED[:FIRST]
     assert asked[FIRST : FIRST + 5] == [
         vary(LISTED[FIRST - 1], "first"),
@@ -75,14 +75,14 @@ def test_the_best_of_the_list_have_their_variants_first_and_the_list_goes_on_bes
 
 
 def test_a_kind_that_only_loses_is_given_up() -> None:
-    asked = run_all(Variants(LISTED, ("first", "second"), vary, Other()), gain=-0.1)
+    asked = run_all(Variants(LISTED, LISTED, ("first", "second"), vary, Other()), gain=-0.1)
     for kind in ("first", "second"):
         assert sum(p.encoding.endswith(kind) for p in asked) == MOST_WORSE
     assert set(LISTED) < set(asked)
 
 
 def test_variants_that_take_long_get_a_part_of_the_seconds_where_a_clock_decides() -> None:
-    optimizer = Variants(LISTED, ("first", "second"), vary, Other(), timed=True)
+    optimizer = Variants(LISTED, LISTED, ("first", "second"), vary, Other(), timed=True)
     spent = {True: 0.0, False: 0.0}
     for _ in range(N_LISTED):
         pipeline, _ = optimizer.ask()
@@ -93,18 +93,40 @@ def test_variants_that_take_long_get_a_part_of_the_seconds_where_a_clock_decides
 
 
 def test_without_variants_it_is_the_list_and_the_other_one() -> None:
-    asked = run_all(Variants(LISTED, (), vary, Other()), gain=0.0)
+    asked = run_all(Variants(LISTED, LISTED, (), vary, Other()), gain=0.0)
     assert asked[:-1] == LISTED
 
 
 def test_a_run_that_is_resumed_goes_on_with_variants_of_what_it_had_tried() -> None:
     before = LISTED[:FIRST]
-    optimizer = Variants(LISTED[FIRST:], ("first",), vary, Other())
+    optimizer = Variants(LISTED[FIRST:], LISTED, ("first",), vary, Other())
     for pipeline in before:
         optimizer.tell(pipeline, 0.01, 1.0)
     asked = run_all(optimizer, gain=0.5)
     assert {vary(pipeline, "first") for pipeline in before} & set(asked)
     assert not set(asked) & set(before)
+
+
+def test_what_a_search_found_before_is_not_varied() -> None:
+    optimizer = Variants(LISTED, LISTED, ("first", "second"), vary, Other())
+    found = [Pipeline("linear", "native", {"n": n}) for n in range(100, 120)]
+    for pipeline in found:
+        optimizer.tell(pipeline, 0.001, 1.0)
+    asked = run_all(optimizer, gain=0.5)
+    assert not {vary(pipeline, "first") for pipeline in found} & set(asked)
+
+
+class Endless(Other):
+    """Has as many pipelines as are wanted."""
+
+    def ask(self) -> tuple[Pipeline, str]:
+        self.n = getattr(self, "n", 1000) + 1
+        return Pipeline("linear", "native", {"n": self.n}), "other"
+
+
+def test_after_the_list_the_other_one_has_two_of_three() -> None:
+    asked = run_all(Variants(LISTED[:6], LISTED[:6], ("first",), vary, Endless()), gain=0.5, n=12)
+    assert [":" in pipeline.encoding for pipeline in asked[4:]] == [True, False, False] * 2 + [True, False]
 
 
 @given(
@@ -115,7 +137,7 @@ def test_a_run_that_is_resumed_goes_on_with_variants_of_what_it_had_tried() -> N
 def test_nothing_comes_twice_whatever_is_told_and_however_late(
     losses: list[float | None], told: list[int], late: int
 ) -> None:
-    optimizer = Variants(LISTED, ("first", "second"), vary, Other())
+    optimizer = Variants(LISTED, LISTED, ("first", "second"), vary, Other())
     before = [LISTED[n] for n in told]
     for pipeline in before:
         optimizer.tell(pipeline, 0.5, 1.0)

@@ -28,10 +28,10 @@ MOST_BYTES = 40_000_000
 """Of one forest: its leaves hold a number per class, so that many classes leave room for fewer trees and leaves."""
 _FEWEST_TREES = 50
 """That many fit always (TabArena's number): the bound on a tree's leaves sees to it."""
-# (trees done, trees of the next batch). The first batches are small: they tell what a tree costs. The schedule is
-# fixed, so that a forest which was cut short holds the first trees of the full one.
+# (trees done, trees of the next batch). The first batches are small: they tell what a tree costs. The schedule depends
+# on the trees alone, so that a forest which was cut short holds the first trees of the full one.
 _BATCHES = ((0, 4), (4, 4), (8, 8), (16, 16))
-_LATER_BATCH, _FEWEST_IN_BATCH = 32, 4
+_LATER_BATCH, _FEWEST_IN_BATCH = 32, 16
 _BATCH_BYTES = 20_000_000
 """Of a batch as scikit-learn holds it, which is several times what is kept of it."""
 

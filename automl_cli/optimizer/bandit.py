@@ -27,6 +27,11 @@ class _Arm:
     def pulls(self) -> int:
         return len(self.losses) + len(self.pending)
 
+    def mean_seconds(self) -> float | None:
+        """Return the mean of all pulls, or of those that did not fail where that is more: to fail is not cheap."""
+        good = [seconds for seconds, loss in zip(self.seconds, self.losses, strict=True) if loss is not None]
+        return max(fmean(self.seconds), fmean(good)) if good else None
+
     def finite(self) -> list[float]:
         return [loss for loss in self.losses if loss is not None]
 
@@ -102,19 +107,19 @@ class Bandit:
         if arm is None:  # of an interrupted run that had another family
             return
         arm.pending.discard(pipeline)
-        failed = loss is None or not math.isfinite(loss)
-        arm.losses.append(None if failed else loss)
-        if not failed:  # a family that fails at once is not cheap
-            arm.seconds.append(seconds)
+        arm.losses.append(loss if loss is not None and math.isfinite(loss) else None)
+        arm.seconds.append(seconds)
         arm.optimizer.tell(pipeline, loss, seconds)
 
     def _prices(self, arms: "Sequence[_Arm]") -> list[float]:
         """Return what a pull of each arm costs, in units of the median."""
         if not self._timed:
             return [1.0] * len(arms)
-        means = [fmean(arm.seconds) if arm.seconds else None for arm in arms]
+        means = [arm.mean_seconds() for arm in arms]
         usual = median([mean for mean in means if mean is not None] or [1.0]) or 1.0
-        ratios = [1.0 if mean is None else mean / usual for mean in means]
+        # of nothing but failures: as dear as they were, and no cheaper than the others
+        failed = [max(usual, fmean(arm.seconds)) if arm.seconds else usual for arm in arms]
+        ratios = [(dear if mean is None else mean) / usual for mean, dear in zip(means, failed, strict=True)]
         return [min(max(ratio, 1 / math.sqrt(MOST_RATIO)), math.sqrt(MOST_RATIO)) for ratio in ratios]
 
 

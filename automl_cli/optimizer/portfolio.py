@@ -22,7 +22,7 @@ class Portfolio:
     until : callable or None
         Says when the rest of the list is left to the other optimizer.
     left : callable or None
-        Told how many of the list are left, before each of them is handed out.
+        Told how many of the list are left, before each of them is handed out, once a trial has ended.
 
     Examples
     --------
@@ -49,15 +49,16 @@ class Portfolio:
         self._start: Callable[[], Optimizer] = then if callable(then) else lambda: then
         self._then: Optimizer | None = None
         self._seen: set[Pipeline] = set()
+        self._has_heard = False
         self._told: list[tuple[Pipeline, float | None, float]] = []
 
     def ask(self) -> tuple[Pipeline, str]:
         """Return the next of the list, or what the other optimizer asks."""
         while self._waiting and not (self._until is not None and self._until()):
-            if self._left is not None:
-                self._left(len(self._waiting))
             pipeline = self._waiting.popleft()
             if pipeline not in self._seen:  # told before it was asked: a resumed run
+                if self._left is not None and self._has_heard:
+                    self._left(1 + sum(other not in self._seen for other in self._waiting))
                 self._seen.add(pipeline)
                 return pipeline, self._origin
         then = self._started()
@@ -70,6 +71,7 @@ class Portfolio:
     def tell(self, pipeline: Pipeline, loss: float | None, seconds: float) -> None:
         """Keep the result for the other optimizer, or hand it on if that one has started."""
         self._seen.add(pipeline)
+        self._has_heard = True
         if self._then is None:
             self._told.append((pipeline, loss, seconds))
         else:

@@ -45,7 +45,7 @@ class Ways:
     then : Optimizer, or callable that gives one
         See `Portfolio`; it hears every result.
     left : callable or None
-        Told how many of the lists are left, before each of them is handed out.
+        Told how many of the lists are left, before each of them is handed out, once a trial has ended.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Ways:
         timed: bool = False,
         left: Callable[[int], None] | None = None,
     ) -> None:
-        self._hear = left
+        self._hear, self._has_heard = left, False
         self._seen: set[Pipeline] = set()
         self._bandit = Bandit(
             {way: _List(pipelines, self._seen) for way, pipelines in lists.items()}, timed=timed, arm_of=way_of
@@ -69,7 +69,7 @@ class Ways:
     def ask(self) -> tuple[Pipeline, str]:
         """Return the next of some list, or what the other optimizer asks."""
         if self._left > 0:
-            if self._hear is not None:
+            if self._hear is not None and self._has_heard:
                 self._hear(self._left)
             self._left -= 1
             try:
@@ -85,5 +85,6 @@ class Ways:
     def tell(self, pipeline: Pipeline, loss: float | None, seconds: float) -> None:
         """Credit the pipeline's way, and keep the result for the other optimizer."""
         self._seen.add(pipeline)
+        self._has_heard = True
         self._bandit.tell(pipeline, loss, seconds)
         self._rest.tell(pipeline, loss, seconds)
