@@ -71,6 +71,18 @@ def folder(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+@pytest.fixture(scope="module")
+def distances(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of what the shared features say: how far a row is from the middle."""
+    place = tmp_path_factory.mktemp("distances")
+    X, _ = groups(160)
+    write(place / "few.csv", X[:60], np.linalg.norm(X[:60], axis=1))
+    write(place / "more.csv", X[60:])
+    run(command, place, "fit", "few.csv", "-t", "y", "--unlabeled", "more.csv", "--include", "linear", "--trials", "8",
+        "--folds", "2", "-q", "-o", "good.automl", "--run-dir", "run")  # fmt: skip
+    return place
+
+
 def test_rows_without_labels_show_what_the_labels_do_not(command: Command, folder: Path) -> None:
     assert "600 rows without a value of 'y'" in (folder / "said.txt").read_text()
     alone, helped = (scores(command, folder, f"{name}.automl") for name in ("alone", "with"))
@@ -109,18 +121,19 @@ def test_the_worth_of_rows_without_labels_in_words() -> None:
     ]
 
 
-def test_saved_models_predict_what_they_did_out_of_fold(folder: Path) -> None:
-    data = open_rundata(folder / "run" / "data")
+def test_saved_models_predict_what_they_did_out_of_fold(folder: Path, distances: Path) -> None:
     seen = set()
-    for fold in sorted((folder / "run" / "trials").glob("*/fold_*")):
-        if not (fold / "model").exists():  # of a trial that is no candidate any more
-            continue
-        facts = json.loads((fold / "fold.json").read_text())
-        _, valid = data.folds[facts["fold"]]
-        matrix = find_encoding(facts["encoding"]).load(fold / "encoder").transform(data.frame.take(valid))
-        model = load_model(find_families()[facts["family"]], facts["encoding"], fold / "model")
-        np.testing.assert_allclose(model.predict(matrix, 1), np.load(fold / "oof.npy"), atol=1e-5)
-        seen.add(facts["encoding"].partition(":")[2])
+    for place in (folder, distances):
+        data = open_rundata(place / "run" / "data")
+        for fold in sorted((place / "run" / "trials").glob("*/fold_*")):
+            if not (fold / "model").exists():  # of a trial that is no candidate any more
+                continue
+            facts = json.loads((fold / "fold.json").read_text())
+            _, valid = data.folds[facts["fold"]]
+            matrix = find_encoding(facts["encoding"]).load(fold / "encoder").transform(data.frame.take(valid))
+            model = load_model(find_families()[facts["family"]], facts["encoding"], fold / "model")
+            np.testing.assert_allclose(model.predict(matrix, 1), np.load(fold / "oof.npy"), atol=1e-5)
+            seen.add(facts["encoding"].partition(":")[2])
     assert seen == {"", "shared", "selftrain"}
 
 
@@ -206,13 +219,8 @@ def test_what_cannot_be_used_is_told_in_one_line(
     assert done.stderr.count("\n") == 1
 
 
-def test_a_damaged_encoder_is_found(command: Command, folder: Path, tmp_path: Path) -> None:
-    X, _ = groups(160)
-    write(tmp_path / "few.csv", X[:60], np.linalg.norm(X[:60], axis=1))  # distances are among the shared features
-    write(tmp_path / "more.csv", X[60:])
-    run(command, tmp_path, "fit", "few.csv", "-t", "y", "--unlabeled", "more.csv", "--include", "linear", "--trials",
-        "8", "--folds", "2", "-q", "-o", "good.automl")  # fmt: skip
-    with zipfile.ZipFile(tmp_path / "good.automl") as model:
+def test_a_damaged_encoder_is_found(command: Command, distances: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(distances / "good.automl") as model:
         content = {name: model.read(name) for name in model.namelist()}
     members = json.loads(content["manifest.json"])["members"]
     digest = next(f["encoder"][SCALE] for m in members for f in m["folds"] if SCALE in f["encoder"])
@@ -220,7 +228,7 @@ def test_a_damaged_encoder_is_found(command: Command, folder: Path, tmp_path: Pa
     with zipfile.ZipFile(tmp_path / "bad.automl", "w") as model:
         for name, data in content.items():
             model.writestr(name, data)
-    done = command("predict", "bad.automl", folder / "test.csv", cwd=tmp_path)
+    done = command("predict", "bad.automl", distances / "more.csv", cwd=tmp_path)
     assert done.returncode == 6
     assert "damaged" in done.stderr
 
