@@ -23,7 +23,7 @@ from automl_cli.warmstart import MOST_ASKING, SHORTEST_LIMIT, Memory, winners_of
 ROUNDS = 2  # times the portfolio's length are handed out where there are several ways of using other rows
 MOST_KNOWN = 8  # of the portfolio, where there are winners to search around
 BEFORE_NETWORKS, MOST_EARLY = 3, 2  # recalled pipelines before the networks of the portfolio, and of these
-LOADING_SECONDS = 8.0  # between two busy workers; SMAC takes two of a core
+LOADING_SECONDS = 8.0  # between two busy workers; SMAC takes one of a core
 FIRST_SECONDS = 3.0  # of a list, which tell nothing: workers' queues are filled at once
 FEW_LEFT = 4
 MOST_LOOKING = 6.0  # seconds that a search waits for what past runs say, once the portfolio has come to its end
@@ -85,7 +85,7 @@ def _in_turn(
 def loading_of(learner: Background[Optimizer], deadline: Deadline) -> Callable[[int], None]:
     """Return what hears how many of a list are left, and begins to load the learner while the last of them are tried.
 
-    Loading takes two seconds of a core and 60 MB, and many a short run ends before it gets to the learner.
+    Loading takes a second of a core and 50 MB, and many a short run ends before it gets to the learner.
     """
     first: list[tuple[float, int]] = []
 

@@ -65,7 +65,7 @@ class Smac:
 
     Notes
     -----
-    Constructing one imports smac, which takes two seconds: do it in a thread while the first pipelines are fitted.
+    Constructing one imports smac, which takes a second of a core: do it in a thread while pipelines are fitted.
 
     References
     ----------
@@ -204,7 +204,7 @@ def family_optimizer(
 
 
 def load_smac() -> Any:
-    """Import smac's forest (about two seconds); call it in a thread, so that a later `Smac` starts at once."""
+    """Import smac's forest (about a second of a core); call it in a thread, so that a later `Smac` starts at once."""
     return import_lean("smac.model.random_forest.random_forest")
 
 
