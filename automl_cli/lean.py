@@ -1,45 +1,154 @@
 """Import libraries without what they only need for wrappers and inputs that this program does not use.
 
 LightGBM and XGBoost import scikit-learn and pandas, if they are there, for their wrapper classes. That is 1.2 of the
-1.6 seconds that importing LightGBM takes; without them the first trial starts within a second. scikit-learn and SMAC
-import pandas to recognise its objects, of which we never hand them any: that is 30 MB of each process. CatBoost looks
-for them in code that fails where there is no pandas, so that it is left as it is.
+1.6 seconds that importing LightGBM takes; without them the first trial starts within a second. Every other library here
+imports several times what its part in a search needs, in each process of it: CatBoost pandas, to recognise its objects;
+scikit-learn's forests all that is in scikit-learn, and scipy.stats; SMAC's forest its facades, and with them Dask.
 """
 
 import importlib
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.abc import MetaPathFinder
+from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
-UNUSED: Mapping[str, tuple[str, ...]] = {
-    "lightgbm": ("pandas", "sklearn", "dask", "matplotlib", "graphviz"),
-    "xgboost": ("pandas", "sklearn", "dask", "matplotlib", "graphviz"),
-    "sklearn": ("pandas",),
-    "smac": ("pandas",),
+__all__ = ["Unused", "arrow_without_pandas", "import_lean"]
+
+
+@dataclass(frozen=True)
+class Unused:
+    """What a library imports and can do without.
+
+    Attributes
+    ----------
+    absent : tuple of str
+        Modules that it asks for and does not need: they seem not to be installed.
+    later : tuple of str
+        Modules whose names it takes and seldom uses: the first use imports them.
+    bare : tuple of str
+        Packages that are imported for one of their modules: that alone is, not what the package imports at its start.
+    """
+
+    absent: tuple[str, ...] = ()
+    later: tuple[str, ...] = ()
+    bare: tuple[str, ...] = ()
+
+
+_WRAPPERS = Unused(absent=("pandas", "sklearn", "dask", "matplotlib", "graphviz"))
+UNUSED: Mapping[str, Unused] = {
+    "lightgbm": _WRAPPERS,
+    "xgboost": _WRAPPERS,
+    # where pandas is absent, its code for tables without it fails
+    "catboost": Unused(absent=("matplotlib", "plotly", "IPython", "ipywidgets", "graphviz"), later=("pandas",)),
+    "sklearn.tree._tree": Unused(
+        absent=("pandas",), later=("scipy.stats",), bare=("sklearn.tree", "sklearn.neighbors")
+    ),
+    "sklearn.ensemble._forest": Unused(
+        absent=("pandas",),
+        later=("scipy.stats", "sklearn.metrics", "sklearn.preprocessing"),
+        bare=("sklearn.ensemble", "sklearn.neighbors"),
+    ),
+    "smac.model.random_forest.random_forest": Unused(absent=("pandas",), bare=("smac",)),
 }
-"""By library: what it imports if it is there, and can do without."""
+"""By the module that is imported, or its library."""
 _ONE_AT_A_TIME = threading.RLock()  # what one call hides must not be missed, or brought back, by another
 
 
 def import_lean(name: str) -> Any:
-    """Import a module as if what its library only needs for wrappers were not installed; see `UNUSED`.
+    """Import a module without what its library can do without here; see `UNUSED`.
 
-    The wrapper classes (``LGBMClassifier`` and the like) are stand-ins in this process afterwards. A module that is
-    loaded already is returned as it is, and so is one of a library that is not listed.
+    Wrapper classes (``LGBMClassifier`` and the like) are stand-ins in this process afterwards. A module that is loaded
+    already is returned as it is, and so is one that is not listed. Where a release of the library needs more after
+    all, it is imported as anybody would.
     """
     with _ONE_AT_A_TIME:
+        unused = UNUSED.get(name) or UNUSED.get(name.partition(".")[0])
         # A cluster's worker is not ours alone; and what is loaded already may be half loaded, by another thread.
-        if name in sys.modules or "distributed" in sys.modules:
+        if unused is None or name in sys.modules or "distributed" in sys.modules:
             return importlib.import_module(name)
-        hidden = [other for other in UNUSED.get(name.partition(".")[0], ()) if other not in sys.modules]
-        sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None: importing it raises ImportError
         try:
+            with _hidden(unused):
+                return importlib.import_module(name)
+        except (ImportError, AttributeError, TypeError):
             return importlib.import_module(name)
-        finally:
-            for other in hidden:
-                sys.modules.pop(other, None)
+
+
+@contextmanager
+def _hidden(unused: Unused) -> Iterator[None]:
+    """Put something else in the place of modules that are not loaded yet; what is imported meanwhile keeps that."""
+    places: dict[str, ModuleType | None] = {
+        **dict.fromkeys(unused.absent),  # None: importing it raises ImportError
+        **{module: _Later(module) for module in unused.later},
+        **{package: _bare(package) for package in unused.bare if package not in sys.modules},
+    }
+    places = {module: place for module, place in places.items() if module not in sys.modules}
+    sys.modules.update(places)  # type: ignore[arg-type]  # typeshed knows no None
+    try:
+        yield
+    finally:
+        for module in places:
+            sys.modules.pop(module, None)
+
+
+def _bare(package: str) -> ModuleType:
+    """Return a package that finds its modules and has not run its own code."""
+    spec = find_spec(package.partition(".")[0])
+    if spec is None or spec.submodule_search_locations is None:
+        raise ModuleNotFoundError(f"No module named {package!r}", name=package)
+    module = ModuleType(package)
+    below = package.split(".")[1:]
+    module.__path__ = ["/".join([folder, *below]) for folder in spec.submodule_search_locations]
+    return module
+
+
+class _Later(ModuleType):
+    """Stands for a module that was not imported; of it, there is whatever one asks for."""
+
+    def __getattr__(self, name: str) -> type:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _Promise(name, (), {"module": self.__name__})
+
+
+class _Promise(type):
+    """Stands for a function or class of such a module: called, or asked for more, it is that."""
+
+    module: str
+
+    def _kept(cls) -> Any:
+        with _ONE_AT_A_TIME:
+            module = importlib.import_module(cls.module)
+        if isinstance(module, _Later):
+            raise ImportError(f"{cls.module}.{cls.__name__} is used while it is put off", name=cls.module)
+        return getattr(module, cls.__name__)
+
+    def _may_have(cls) -> bool:
+        """Whether there can be an instance of it: not where nobody has imported its module."""
+        return not isinstance(sys.modules.get(cls.module), _Later | None)
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        return cls._kept()(*args, **kwargs)
+
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(cls._kept(), name)
+
+    def __instancecheck__(cls, value: object) -> bool:
+        return cls._may_have() and isinstance(value, cls._kept())
+
+    def __subclasscheck__(cls, other: type) -> bool:
+        return cls._may_have() and issubclass(other, cls._kept())
+
+    def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> None:
+        super().__init__(name, bases, namespace)
+        if bases:
+            raise TypeError(f"{bases[0].__name__} is not imported yet and cannot be a base")
 
 
 def arrow_without_pandas() -> None:

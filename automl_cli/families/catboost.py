@@ -35,6 +35,7 @@ from automl_cli.families.family import (
 )
 from automl_cli.families.target_scale import standardised
 from automl_cli.features.matrix import Array, Matrix
+from automl_cli.lean import import_lean
 from automl_cli.task import TaskKind
 
 _LOSSES = {TaskKind.BINARY: "Logloss", TaskKind.MULTICLASS: "MultiClass", TaskKind.REGRESSION: "RMSE"}
@@ -112,8 +113,7 @@ class _Watch:
 
 
 def _pool(data: Matrix, codes: SeenCodes, label: Array | None = None, weight: Array | None = None) -> Any:
-    import catboost  # noqa: PLC0415
-
+    catboost = import_lean("catboost")
     if not data.categorical:
         return catboost.Pool(data.X, label=label, weight=weight)
     numeric = np.setdiff1d(np.arange(data.X.shape[1]), data.categorical)
@@ -268,8 +268,7 @@ def _boosted(pools: tuple[Any, Any], params: dict[str, Any], stopping: Stopping)
     CatBoost cannot change its rate while it trains, but the rounds that are lost are few. Where looking for splits is
     what takes the time, fewer borders are tried before the rate is raised: they cost less accuracy.
     """
-    import catboost  # noqa: PLC0415
-
+    catboost = import_lean("catboost")
     train, valid = pools
     while True:
         watch = _Watch(stopping, params["loss_function"], params["learning_rate"])
@@ -377,8 +376,7 @@ def _load_shares(path: Path, n_classes: int) -> Array:
 
 
 def _load_booster(path: Path) -> Any:
-    import catboost  # noqa: PLC0415
-
+    catboost = import_lean("catboost")
     content = read_native(path, starts=b"CBM1")
     booster = catboost.CatBoost()
     try:

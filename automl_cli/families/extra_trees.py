@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from automl_cli.families.family import Family, FoldData, Hyperparameters, Limits, Shape
-from automl_cli.families.forest import fit_forest, forest_default, forest_seconds, forest_space
+from automl_cli.families.forest import FOREST_MODULE, fit_forest, forest_default, forest_seconds, forest_space
 from automl_cli.families.target_scale import standardised
 from automl_cli.families.trees import Trees, load_trees, save_trees, thinned
+from automl_cli.lean import import_lean
 
 
 def space(shape: Shape) -> tuple[list[Any], list[Any]]:
@@ -29,9 +30,8 @@ def fit(data: FoldData, hyperparameters: Hyperparameters, limits: Limits) -> Tre
 
 
 def _make(*, regression: bool, parameters: Mapping[str, Any]) -> Any:
-    from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor  # noqa: PLC0415
-
-    return (ExtraTreesRegressor if regression else ExtraTreesClassifier)(**parameters)
+    forests = import_lean(FOREST_MODULE)
+    return (forests.ExtraTreesRegressor if regression else forests.ExtraTreesClassifier)(**parameters)
 
 
 def seconds(shape: Shape, hyperparameters: Hyperparameters) -> float:
@@ -43,7 +43,7 @@ FAMILY = standardised(
     Family(
         name="extra_trees",
         package="sklearn",
-        modules=("sklearn.ensemble",),
+        modules=(FOREST_MODULE,),
         encodings=("ordinal", "target", "generated"),
         space=space,
         defaults=defaults,

@@ -11,6 +11,7 @@ import numpy as np
 from automl_cli.families.arrays import Expected, bad_model, integer, load_arrays, save_arrays
 from automl_cli.families.family import as_probabilities, is_prior, smoothed, without_infinities
 from automl_cli.features.matrix import Array, Matrix
+from automl_cli.lean import import_lean
 
 # Trees are summed in blocks of this size and blocks in their order: threads share out blocks, so that their number
 # does not change a single bit of the sum.
@@ -151,10 +152,9 @@ _FILE = "trees.npz"
 
 def _scikit_learn_tree(trees: Trees, splits: slice, n_leaves: int) -> Any:
     """Rebuild one checked tree: its splits first, then its leaves."""
-    from sklearn.tree._tree import NODE_DTYPE, Tree  # noqa: PLC0415
-
+    scikit_learn = import_lean("sklearn.tree._tree")
     n_splits = splits.stop - splits.start
-    nodes = np.zeros(n_splits + n_leaves, dtype=NODE_DTYPE)
+    nodes = np.zeros(n_splits + n_leaves, dtype=scikit_learn.NODE_DTYPE)
     inner = nodes[:n_splits]
     for name, children in (("left_child", trees.nodes.left[splits]), ("right_child", trees.nodes.right[splits])):
         child = children.astype(np.int64)
@@ -164,7 +164,7 @@ def _scikit_learn_tree(trees: Trees, splits: slice, n_leaves: int) -> Any:
     inner["missing_go_to_left"] = trees.nodes.missing_left[splits]
     nodes["left_child"][n_splits:] = -1
     nodes["right_child"][n_splits:] = -1
-    tree = Tree(trees.n_features, np.ones(1, dtype=np.intp), 1)
+    tree = scikit_learn.Tree(trees.n_features, np.ones(1, dtype=np.intp), 1)
     tree.__setstate__(
         {"max_depth": 1, "node_count": len(nodes), "nodes": nodes, "values": np.zeros((len(nodes), 1, 1))}
     )
