@@ -96,6 +96,7 @@ def thick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     (library / "often.py").write_text("from other_library import Kind\nclass Mine(Kind): pass\n")
     (tmp_path / "other_library.py").write_text("class Kind: size = 3\ndef tool(n): return n + 1\n")
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "distributed", raising=False)  # in a cluster's worker nothing is put off
     for part in ("seldom", "often"):
         monkeypatch.setitem(UNUSED, f"thick.{part}", Unused(later=("other_library",), bare=("thick",)))  # type: ignore[arg-type]
     yield "thick"
