@@ -18,7 +18,6 @@ from automl_cli.nas import (
     Evolution,
     Factorised,
     Fits,
-    Halving,
     Mutation,
     Recurrent,
     Reinforce,
@@ -301,15 +300,14 @@ def test_mutation_stays_with_the_incumbent() -> None:
         mutation.tell(near, 0.6, 1.0)
 
 
-def test_the_best_of_four_goes_on_at_each_fidelity_with_its_own_weights() -> None:
-    halving = Halving(WHOLE, seed=0)
+@pytest.mark.parametrize("name", ["random", "auto"])
+def test_the_best_of_four_goes_on_at_each_fidelity_with_its_own_weights(name: str) -> None:
+    halving = make_strategy(name, WHOLE, seed=0)
     losses: dict[float, list[float]] = {1 / 16: [], 1 / 4: [], 1.0: []}
     for _ in range(60):
         suggestion = halving.ask()
         loss = loss_of(suggestion.candidate)
-        if suggestion.fidelity == 1 / 16:
-            assert suggestion.parent is None
-        else:
+        if suggestion.fidelity > 1 / 16:
             below = losses[suggestion.fidelity / 4]
             assert suggestion.parent == suggestion.candidate
             assert loss <= sorted(below)[len(below) // 4 - 1]
@@ -447,6 +445,44 @@ def test_the_policy_does_not_learn_from_what_others_drew_but_starts_from_what_wo
     assert not policy.theta.any()
     Reinforce(SPACE, policy, seed=0, earlier=[(OPTIMUM, 0.1)])
     assert np.exp(policy.log_probability(SPACE.encode(OPTIMUM))) > 3 / 120
+
+
+def test_under_the_bandit_what_is_known_is_trained_in_whole_and_nothing_twice() -> None:
+    known = [(OPTIMUM, 0.3), (SPACE.decode(next(iter(SPACE.every()))), 0.1)]
+    asked = play(make_strategy("auto", SPACE, seed=0, earlier=known), 100)
+    begun: dict[Candidate, float] = {}
+    for suggestion in asked:
+        begun.setdefault(suggestion.candidate, suggestion.fidelity)
+    whole = {candidate for candidate, fidelity in begun.items() if fidelity == 1.0}
+    assert whole == {candidate for candidate, _ in known}
+    assert set(begun.values()) == {1 / 16, 1.0}
+    assert len({(s.candidate, s.fidelity) for s in asked}) == len(asked)
+    assert {s.origin for s in asked} == {"evolution", "mutation", "random", "reinforce"}
+
+
+class Heard:
+    """Random search that keeps what it is told."""
+
+    def __init__(self, seed: int) -> None:
+        self.search = random_search(WHOLE, seed=seed)
+        self.told: list[Suggestion] = []
+
+    def ask(self) -> Suggestion:
+        return self.search.ask()
+
+    def tell(self, suggestion: Suggestion, loss: float | None, cost: float) -> None:
+        self.told.append(suggestion)
+        self.search.tell(suggestion, loss, cost)
+
+
+def test_strategies_learn_from_whole_trainings_whoever_began_them() -> None:
+    arms = {"one": Heard(0), "other": Heard(1)}
+    asked = play(Auto(arms, fidelities=(0.25, 1.0)), 60)
+    whole = [s.candidate for s in asked if s.fidelity == 1.0]
+    assert len(whole) >= 8
+    for arm in arms.values():
+        assert [s.candidate for s in arm.told] == whole
+        assert {s.origin for s in arm.told} <= {"one", "other"}
 
 
 def share_of_first(first: Callable[[int], Strategy], *, worse: float, price: float) -> float:

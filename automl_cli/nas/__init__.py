@@ -23,6 +23,7 @@ from automl_cli.nas.optimizer import NetworkSearch, known_networks, network_sear
 from automl_cli.nas.policy import Factorised, Policy
 from automl_cli.nas.recurrent import Recurrent
 from automl_cli.nas.reinforce import Reinforce
+from automl_cli.nas.rungs import FIDELITIES, Rungs
 from automl_cli.nas.strategy import Earlier, Strategy, Suggestion
 from automl_cli.nas.zero_cost import Score, ZeroCost
 from automl_cli.optimizer.asktell import SpaceExhausted
@@ -43,6 +44,7 @@ __all__ = [
     "Policy",
     "Recurrent",
     "Reinforce",
+    "Rungs",
     "Score",
     "Space",
     "SpaceExhausted",
@@ -70,9 +72,15 @@ def _auto(space: Space, seed: int, fits: Fits, earlier: Earlier) -> Strategy:
 
     Others draw networks at random: local search begins with what it is told.
     """
-    names = ("evolution", "mutation", "random", "reinforce")
-    arms = {name: STRATEGIES[name](space, 10 * seed + k, fits, earlier) for k, name in enumerate(names)}
-    return Auto({**arms, "mutation": Mutation(space, seed=10 * seed + 1, starts=2, fits=fits, earlier=earlier)})
+    first = 10 * seed
+    arms: dict[str, Strategy] = {
+        "evolution": Evolution(space, seed=first, fits=fits, earlier=earlier),
+        "mutation": Mutation(space, seed=first + 1, starts=2, fits=fits, earlier=earlier),
+        "random": random_search(space, seed=first + 2, fits=fits, earlier=earlier),
+        "reinforce": Reinforce(space, Factorised(space), seed=first + 3, fits=fits, earlier=earlier),
+    }
+    known = [candidate for candidate, _ in earlier]
+    return Auto(arms, fidelities=FIDELITIES, known=known, fits=fits)
 
 
 STRATEGIES: Mapping[str, Maker] = MappingProxyType(

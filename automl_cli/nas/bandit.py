@@ -1,12 +1,14 @@
-"""Strategies shared out by a bandit: who gained most per second goes on, and the others are not forgotten."""
+"""Strategies shared out by a bandit: who gained most per second begins more, and the best of all goes on."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from statistics import median
 
 import numpy as np
 
+from automl_cli.nas.decisions import Candidate, Fits, anything
+from automl_cli.nas.rungs import Rungs
 from automl_cli.nas.strategy import Strategy, Suggestion
 from automl_cli.optimizer.asktell import SpaceExhausted
 from automl_cli.optimizer.bandit import EXPLORATION, MOST_RATIO
@@ -28,32 +30,57 @@ class _Arm:
 
 
 class Auto:
-    """Shares evaluations among strategies by what they gained per second.
+    """Shares networks to begin with among strategies by what these gained per second; which go on is halving's.
 
-    A strategy's rate is what its results gained over the best quarter of all losses before, divided by what they cost;
-    older results count less. The arm with the largest ``rate / best rate + (alpha ln t / n)^2 / price`` is asked: the
-    bonus of MaxUCB [1]_, cheap arms explored more, as in the search over families. There the reward is an arm's best
-    loss; here all arms look for the same networks in the same space and learn from each other's results, so that their
-    best losses say nothing about who found them. Every arm has a turn first, in the order given. Nothing here is drawn
-    at random.
+    A network begins at the lowest fidelity, whoever suggests it, and goes on where it is among the best of those; see
+    `Rungs`. What is known to be good is trained in whole at once. Strategies learn from whole trainings alone: losses
+    of shares are not comparable with theirs.
+
+    A strategy's rate is what its whole trainings gained over the best quarter of all losses before, divided by what all
+    its trainings cost; older results count less. The arm with the largest ``rate / best rate + (alpha ln t / n)^2 /
+    price`` is asked: the bonus of MaxUCB [1]_, cheap arms explored more, as in the search over families. There the
+    reward is an arm's best loss; here all arms look for the same networks in the same space and learn from each other's
+    results, so that their best losses say nothing about who found them. Every arm has a turn first, in the order given.
+    Nothing here is drawn at random.
 
     Parameters
     ----------
     arms : mapping of str to Strategy
-        In the order in which they are first asked.
+        In the order in which they are first asked; they suggest whole trainings.
+    fidelities : tuple of float
+        Ascending shares of a whole training; the last is 1.
+    known : collection of Candidate
+        Which need no look at a share of their training.
+    fits : callable
+        Limits, asked again before a candidate goes on.
 
     References
     ----------
     .. [1] Balef, Vernade and Eggensperger, Put CASH on bandits, NeurIPS 2025.
     """
 
-    def __init__(self, arms: Mapping[str, Strategy]) -> None:
+    def __init__(
+        self,
+        arms: Mapping[str, Strategy],
+        *,
+        fidelities: tuple[float, ...] = (1.0,),
+        known: Collection[Candidate] = (),
+        fits: Fits = anything,
+    ) -> None:
         self._arms = {name: _Arm(strategy) for name, strategy in arms.items()}
-        self._asked: dict[tuple[str, float], str] = {}  # candidate and fidelity -> arm
+        self._rungs: Rungs[Candidate] = Rungs(fidelities)
+        self._known = frozenset(known)
+        self._fits = fits
+        self._pending: set[tuple[Candidate, float]] = set()
+        self._begun: dict[Candidate, str] = {}  # by which arm; empty where it was another search's
         self._losses: list[float] = []
 
     def ask(self) -> Suggestion:
-        """Return what the arm with the largest index suggests; one that has nothing new is left out from then on."""
+        """Let the best go on; else ask the arm with the largest index, leaving out those that have nothing new."""
+        promoted = self._rungs.next(self._fits)
+        if promoted is not None:
+            candidate, fidelity = promoted
+            return self._asked(Suggestion(candidate, fidelity, parent=candidate), self._begun.get(candidate, ""))
         while arms := {name: arm for name, arm in self._arms.items() if not arm.exhausted}:
             scores = self._scores(list(arms.values()))
             name = list(arms)[max(range(len(arms)), key=scores.__getitem__)]
@@ -62,42 +89,51 @@ class Auto:
             except SpaceExhausted:
                 arms[name].exhausted = True
                 continue
-            arms[name].n_pending += 1
-            self._asked[_key(suggestion)] = name
-            return replace(suggestion, origin=name)
+            self._begun[suggestion.candidate] = name
+            first = 1.0 if suggestion.candidate in self._known else self._rungs.fidelities[0]
+            return self._asked(replace(suggestion, fidelity=first), name)
         raise SpaceExhausted("no strategy has a network left")
 
     def tell(self, suggestion: Suggestion, loss: float | None, cost: float) -> None:
-        """Credit the arm that asked, in an earlier run as well, and let all learn what a whole training lost."""
-        asked = self._asked.pop(_key(suggestion), None)
-        name = asked or (suggestion.origin if suggestion.origin in self._arms else None)
+        """Credit the arm that began, in an earlier run as well, and let all learn what a whole training lost."""
+        candidate, asked = suggestion.candidate, (suggestion.candidate, suggestion.fidelity)
+        name = self._begun.setdefault(candidate, suggestion.origin if suggestion.origin in self._arms else "")
         for other in self._arms.values():
             other.gain *= _FORGET
             other.cost *= _FORGET
-        if name is not None:
-            arm = self._arms[name]
-            arm.n_pending -= asked is not None
+        if arm := self._arms.get(name):
+            arm.n_pending -= asked in self._pending
             arm.n_told += 1
             arm.cost += cost
             arm.total += cost
             arm.gain += self._gain(loss) if suggestion.fidelity == 1.0 else 0.0
-        if loss is not None and suggestion.fidelity == 1.0:
+        self._pending.discard(asked)
+        self._rungs.tell(candidate, suggestion.fidelity, loss)
+        if suggestion.fidelity < 1.0:
+            return
+        if loss is not None:
             self._losses.append(loss)
-        for other_name, other in self._arms.items():
-            if other_name == name or suggestion.fidelity == 1.0:
-                other.strategy.tell(suggestion, loss, cost)
+        for other in self._arms.values():
+            other.strategy.tell(replace(suggestion, origin=name), loss, cost)
 
     def shares(self) -> dict[str, int]:
         """Return how many results each arm has had."""
         return {name: arm.n_told for name, arm in self._arms.items()}
 
+    def _asked(self, suggestion: Suggestion, name: str) -> Suggestion:
+        """Note what is in training now."""
+        self._pending.add((suggestion.candidate, suggestion.fidelity))
+        if arm := self._arms.get(name):
+            arm.n_pending += 1
+        return replace(suggestion, origin=name or "earlier")
+
     def _new(self, arm: _Arm) -> Suggestion:
-        """Ask until the arm suggests what no other has in training now."""
+        """Ask until the arm suggests what nobody has begun."""
         for _ in range(20):
             suggestion = arm.strategy.ask()
-            if _key(suggestion) not in self._asked:
+            if suggestion.candidate not in self._begun:
                 return suggestion
-        raise SpaceExhausted("all that this strategy suggests is in training")
+        raise SpaceExhausted("all that this strategy suggests has begun")
 
     def _gain(self, loss: float | None) -> float:
         """Return how far a loss is below the best quarter, in units of the distance from there to the median."""
@@ -124,7 +160,3 @@ def _prices(arms: list[_Arm]) -> list[float]:
     usual = median([mean for mean in means if mean is not None] or [1.0]) or 1.0
     most = math.sqrt(MOST_RATIO)
     return [1.0 if mean is None else min(max(mean / usual, 1 / most), most) for mean in means]
-
-
-def _key(suggestion: Suggestion) -> tuple[str, float]:
-    return str(suggestion.candidate), suggestion.fidelity

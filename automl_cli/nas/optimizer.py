@@ -8,7 +8,7 @@ from automl_cli.families.family import Family, Shape
 from automl_cli.families.neural import NETWORKS
 from automl_cli.nas.costs import Costs, Work, work_of
 from automl_cli.nas.decisions import Candidate, Fits, Space, Training, space_of_table
-from automl_cli.nas.halving import FIDELITIES
+from automl_cli.nas.rungs import FIDELITIES
 from automl_cli.nas.strategy import Earlier, Strategy, Suggestion
 from automl_cli.neural import NEURAL
 from automl_cli.neural.architecture import parse_architecture
