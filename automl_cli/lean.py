@@ -7,13 +7,15 @@ scikit-learn's forests all that is in scikit-learn, and scipy.stats; SMAC's fore
 """
 
 import importlib
+import logging
 import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.abc import MetaPathFinder
-from importlib.util import find_spec
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec, module_from_spec
 from types import ModuleType
 from typing import Any
 
@@ -44,7 +46,9 @@ UNUSED: Mapping[str, Unused] = {
     "lightgbm": _WRAPPERS,
     "xgboost": _WRAPPERS,
     # where pandas is absent, its code for tables without it fails
-    "catboost": Unused(absent=("matplotlib", "plotly", "IPython", "ipywidgets", "graphviz"), later=("pandas",)),
+    "catboost": Unused(
+        absent=("matplotlib", "plotly", "IPython", "ipywidgets", "graphviz"), later=("pandas", "polars")
+    ),
     "sklearn.tree._tree": Unused(
         absent=("pandas",), later=("scipy.stats",), bare=("sklearn.tree", "sklearn.neighbors")
     ),
@@ -57,6 +61,7 @@ UNUSED: Mapping[str, Unused] = {
 }
 """By the module that is imported, or its library."""
 _ONE_AT_A_TIME = threading.RLock()  # what one call hides must not be missed, or brought back, by another
+logger = logging.getLogger(__name__)
 
 
 def import_lean(name: str) -> Any:
@@ -64,7 +69,8 @@ def import_lean(name: str) -> Any:
 
     Wrapper classes (``LGBMClassifier`` and the like) are stand-ins in this process afterwards. A module that is loaded
     already is returned as it is, and so is one that is not listed. Where a release of the library needs more after
-    all, it is imported as anybody would.
+    all, it is imported as anybody would. While it runs, other threads should import nothing that is listed: they would
+    miss it too.
     """
     with _ONE_AT_A_TIME:
         unused = UNUSED.get(name) or UNUSED.get(name.partition(".")[0])
@@ -73,8 +79,11 @@ def import_lean(name: str) -> Any:
             return importlib.import_module(name)
         try:
             with _hidden(unused):
+                for package in unused.bare:
+                    _put_bare(package)
                 return importlib.import_module(name)
-        except (ImportError, AttributeError, TypeError):
+        except Exception:
+            logger.debug("%s is imported in whole", name, exc_info=True)
             return importlib.import_module(name)
 
 
@@ -84,7 +93,6 @@ def _hidden(unused: Unused) -> Iterator[None]:
     places: dict[str, ModuleType | None] = {
         **dict.fromkeys(unused.absent),  # None: importing it raises ImportError
         **{module: _Later(module) for module in unused.later},
-        **{package: _bare(package) for package in unused.bare if package not in sys.modules},
     }
     places = {module: place for module, place in places.items() if module not in sys.modules}
     sys.modules.update(places)  # type: ignore[arg-type]  # typeshed knows no None
@@ -95,24 +103,63 @@ def _hidden(unused: Unused) -> Iterator[None]:
             sys.modules.pop(module, None)
 
 
-def _bare(package: str) -> ModuleType:
-    """Return a package that finds its modules and has not run its own code."""
-    spec = find_spec(package.partition(".")[0])
-    if spec is None or spec.submodule_search_locations is None:
+def _put_bare(package: str) -> None:
+    """Have a package find its modules without having run its own code: that runs when something of it is asked for."""
+    if package in sys.modules:
+        return
+    parent, _, child = package.rpartition(".")
+    above = importlib.import_module(parent) if parent else None
+    spec = find_spec(package)
+    if spec is None:
         raise ModuleNotFoundError(f"No module named {package!r}", name=package)
-    module = ModuleType(package)
-    below = package.split(".")[1:]
-    module.__path__ = ["/".join([folder, *below]) for folder in spec.submodule_search_locations]
-    return module
+    module = module_from_spec(spec)
+    module.__class__ = _Bare
+    sys.modules[package] = module
+    if above is not None:
+        setattr(above, child, module)
+
+
+def _is_private(name: str) -> bool:
+    """Whether it is one of the names that Python itself asks modules for."""
+    return name.startswith("__") and name not in ("__all__", "__version__")
+
+
+class _Bare(ModuleType):
+    """A package whose own code has not run yet."""
+
+    def __getattr__(self, name: str) -> Any:
+        if _is_private(name):
+            raise AttributeError(name)
+        with _ONE_AT_A_TIME:
+            if type(self) is _Bare:
+                self.__class__ = ModuleType  # what it asks itself for while it runs is there, or is not
+                spec = self.__spec__
+                assert spec is not None
+                assert spec.loader is not None
+                try:
+                    spec.loader.exec_module(self)
+                except BaseException:
+                    self.__class__ = _Bare
+                    raise
+        return getattr(self, name)
 
 
 class _Later(ModuleType):
     """Stands for a module that was not imported; of it, there is whatever one asks for."""
 
-    def __getattr__(self, name: str) -> type:
-        if name.startswith("__"):
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.__spec__ = ModuleSpec(name, None)
+
+    def __getattr__(self, name: str) -> Any:
+        known = sys.modules.get(self.__name__)
+        if known is not None and not isinstance(known, _Later):
+            return getattr(known, name)
+        if _is_private(name):
             raise AttributeError(name)
-        return _Promise(name, (), {"module": self.__name__})
+        promise = _Promise(name, (), {"module": self.__name__})
+        setattr(self, name, promise)
+        return promise
 
 
 class _Promise(type):

@@ -7,7 +7,7 @@ from automl_cli.background import Background
 from automl_cli.clock import Deadline
 from automl_cli.experience.records import Recalled
 from automl_cli.job import Job
-from automl_cli.nas import known_networks, make_strategy, network_search
+from automl_cli.nas import AUTO, known_networks, make_strategy, network_search
 from automl_cli.neural import NEURAL
 from automl_cli.optimizer import Bandit, Optimizer, Portfolio, RandomSearch, Smac, Variants, Ways, family_optimizer
 from automl_cli.options import FitOptions
@@ -156,12 +156,17 @@ def _first(options: FitOptions, job: Job, deadline: Deadline) -> list[Pipeline]:
 
 
 def _networks(options: FitOptions, job: Job, deadline: Deadline) -> Optimizer:
-    """Return what searches networks: a strategy that was named, or a bandit among them."""
-    name, known = options.nas or "auto", known_networks(job.families[NEURAL].defaults(job.shape)[0])
+    """Return what searches networks: a strategy that was named, or a bandit among them.
+
+    A look at a share of a training is a trial as well: where trials are counted, or other families have most of the
+    time, networks are trained in whole.
+    """
+    name, known = options.nas or AUTO, known_networks(job.families[NEURAL].defaults(job.shape)[0])
+    looks = deadline.limited and set(job.families) == {NEURAL}
     return network_search(
         job.families[NEURAL],
         job.shape,
-        lambda space, fits: make_strategy(name, space, seed=options.seed, fits=fits, earlier=known),
+        lambda space, fits: make_strategy(name, space, seed=options.seed, fits=fits, earlier=known, looks=looks),
         n_folds=len(job.plan.folds),
         seconds=(lambda: Rules.share * deadline.seconds_left()) if deadline.limited else None,
     )

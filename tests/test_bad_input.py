@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import gzip
-import importlib
 import json
 import os
 import random
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from automl_cli.optimizer import load_smac
 from automl_cli.runs import output_lock
 
 N_ROWS = 60
@@ -153,7 +153,7 @@ def test_permissions(command, tmp_path, own_state):
     # imports are done before the privileges are dropped: the environment may be root's alone
     (tmp_path / "good.csv").write_bytes(GOOD)
     command("fit", "good.csv", "-t", "y", *CHEAP, "-q", cwd=tmp_path)
-    importlib.import_module("smac")  # a thread of the fit may still be at it
+    load_smac()  # a thread of the fit may still be at it
     with unprivileged() as folder:
         own_state(folder)
         secret, closed = folder / "secret.csv", folder / "closed"

@@ -258,8 +258,8 @@ def test_a_missing_scheduler_is_a_plain_error():
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_scheduler_that_is_gone_is_known_and_refuses_calls():
     distributed = pytest.importorskip("distributed")
-    # A client that found no scheduler stops its loop when it is collected. Were that in the thread of the next loop, the
-    # two would wait for each other, for ten seconds (2026.8).
+    # A client that found no scheduler stops its loop when it is collected. Were that in the thread of the next loop,
+    # the two would wait for each other, for ten seconds (2026.8).
     gc.collect()
     with distributed.LocalCluster(
         n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None, protocol="tcp"

@@ -1,7 +1,9 @@
 """Strategies of architecture search: legal networks within limits, the same from the same seed, better than chance."""
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -302,7 +304,7 @@ def test_mutation_stays_with_the_incumbent() -> None:
 
 @pytest.mark.parametrize("name", ["random", "auto"])
 def test_the_best_of_four_goes_on_at_each_fidelity_with_its_own_weights(name: str) -> None:
-    halving = make_strategy(name, WHOLE, seed=0)
+    halving = make_strategy(name, WHOLE, seed=0, looks=True)
     losses: dict[float, list[float]] = {1 / 16: [], 1 / 4: [], 1.0: []}
     for _ in range(60):
         suggestion = halving.ask()
@@ -449,7 +451,7 @@ def test_the_policy_does_not_learn_from_what_others_drew_but_starts_from_what_wo
 
 def test_under_the_bandit_what_is_known_is_trained_in_whole_and_nothing_twice() -> None:
     known = [(OPTIMUM, 0.3), (SPACE.decode(next(iter(SPACE.every()))), 0.1)]
-    asked = play(make_strategy("auto", SPACE, seed=0, earlier=known), 100)
+    asked = play(make_strategy("auto", SPACE, seed=0, earlier=known, looks=True), 100)
     begun: dict[Candidate, float] = {}
     for suggestion in asked:
         begun.setdefault(suggestion.candidate, suggestion.fidelity)
@@ -460,29 +462,46 @@ def test_under_the_bandit_what_is_known_is_trained_in_whole_and_nothing_twice() 
     assert {s.origin for s in asked} == {"evolution", "mutation", "random", "reinforce"}
 
 
-class Heard:
-    """Random search that keeps what it is told."""
-
-    def __init__(self, seed: int) -> None:
-        self.search = random_search(WHOLE, seed=seed)
-        self.told: list[Suggestion] = []
-
-    def ask(self) -> Suggestion:
-        return self.search.ask()
-
-    def tell(self, suggestion: Suggestion, loss: float | None, cost: float) -> None:
-        self.told.append(suggestion)
-        self.search.tell(suggestion, loss, cost)
+@pytest.mark.parametrize("seed", range(4))
+def test_under_the_bandit_every_strategy_begins_networks_of_its_own(seed: int) -> None:
+    known = [(SPACE.decode(indices), 0.1) for indices in list(SPACE.every())[:3]]
+    asked = play(make_strategy("auto", WHOLE, seed=seed, earlier=known, looks=True), 300, width=2, seed=seed)
+    own = Counter(s.origin for s in asked if s.fidelity == 1 / 16)
+    assert min(own[name] for name in ("evolution", "mutation", "random", "reinforce")) >= 10
 
 
-def test_strategies_learn_from_whole_trainings_whoever_began_them() -> None:
-    arms = {"one": Heard(0), "other": Heard(1)}
-    asked = play(Auto(arms, fidelities=(0.25, 1.0)), 60)
-    whole = [s.candidate for s in asked if s.fidelity == 1.0]
-    assert len(whole) >= 8
-    for arm in arms.values():
-        assert [s.candidate for s in arm.told] == whole
-        assert {s.origin for s in arm.told} <= {"one", "other"}
+def test_after_a_resume_every_strategy_goes_on() -> None:
+    first = play(make_strategy("auto", WHOLE, seed=0, looks=True), 60)
+    resumed = make_strategy("auto", WHOLE, seed=0, looks=True)
+    for suggestion in first:
+        resumed.tell(replace(suggestion, origin=""), loss_of(suggestion.candidate), suggestion.fidelity)
+    more = play(resumed, 40)
+    assert not {(s.candidate, s.fidelity) for s in more} & {(s.candidate, s.fidelity) for s in first}
+    assert {s.origin for s in more if s.fidelity == 1 / 16} == {"evolution", "mutation", "random", "reinforce"}
+
+
+@pytest.mark.parametrize("name", ["random", "auto"])
+def test_where_no_new_network_is_left_the_others_are_trained_further(name: str) -> None:
+    small = SPACE.restrict(members=(1,), depth=(1,), width1=(64,))
+    strategy = make_strategy(name, small, seed=0, looks=True)
+    asked = []
+    with contextlib.suppress(SpaceExhausted):
+        while len(asked) < 1000:
+            asked.append(strategy.ask())
+            strategy.tell(asked[-1], loss_of(asked[-1].candidate), 1.0)
+    n_all = len(list(small.every()))
+    assert Counter(s.fidelity for s in asked) == {1 / 16: n_all, 1 / 4: n_all, 1.0: n_all}
+
+
+def test_a_controller_hears_of_failures_and_not_of_what_a_share_has_lost() -> None:
+    controller = Reinforce(SPACE, Factorised(SPACE), seed=0)
+    play(controller, 5)
+    before = controller.policy.theta.copy()
+    look = replace(controller.ask(), fidelity=1 / 16)
+    controller.tell(look, 0.0, 1.0)
+    assert (controller.policy.theta == before).all()
+    controller.tell(replace(controller.ask(), fidelity=1 / 16), None, 1.0)
+    assert (controller.policy.theta != before).any()
 
 
 def share_of_first(first: Callable[[int], Strategy], *, worse: float, price: float) -> float:

@@ -29,6 +29,7 @@ from automl_cli.nas.zero_cost import Score, ZeroCost
 from automl_cli.optimizer.asktell import SpaceExhausted
 
 __all__ = [
+    "AUTO",
     "STRATEGIES",
     "Auto",
     "Candidate",
@@ -67,7 +68,10 @@ __all__ = [
 Maker = Callable[[Space, int, Fits, Earlier], Strategy]
 
 
-def _auto(space: Space, seed: int, fits: Fits, earlier: Earlier) -> Strategy:
+AUTO = "auto"
+
+
+def _auto(space: Space, seed: int, fits: Fits, earlier: Earlier, *, fidelities: tuple[float, ...] = (1.0,)) -> Strategy:
     """Share among those with a name; each has a seed of its own, or they would begin alike.
 
     Others draw networks at random: local search begins with what it is told.
@@ -80,12 +84,12 @@ def _auto(space: Space, seed: int, fits: Fits, earlier: Earlier) -> Strategy:
         "reinforce": Reinforce(space, Factorised(space), seed=first + 3, fits=fits, earlier=earlier),
     }
     known = [candidate for candidate, _ in earlier]
-    return Auto(arms, fidelities=FIDELITIES, known=known, fits=fits)
+    return Auto(arms, fidelities=fidelities, known=known, fits=fits)
 
 
 STRATEGIES: Mapping[str, Maker] = MappingProxyType(
     {
-        "auto": _auto,
+        AUTO: _auto,
         "evolution": lambda space, seed, fits, earlier: Evolution(space, seed=seed, fits=fits, earlier=earlier),
         "reinforce": lambda space, seed, fits, earlier: Reinforce(
             space, Factorised(space), seed=seed, fits=fits, earlier=earlier
@@ -107,6 +111,17 @@ STRATEGIES: Mapping[str, Maker] = MappingProxyType(
 """By name. `ZeroCost` needs a score and is made where there is one."""
 
 
-def make_strategy(name: str, space: Space, *, seed: int, fits: Fits = anything, earlier: Earlier = ()) -> Strategy:
-    """Make a strategy by its name, one of `STRATEGIES`."""
+def make_strategy(
+    name: str, space: Space, *, seed: int, fits: Fits = anything, earlier: Earlier = (), looks: bool = False
+) -> Strategy:
+    """Make a strategy by its name, one of `STRATEGIES`.
+
+    Parameters
+    ----------
+    looks : bool
+        Whether networks of ``auto`` begin with a share of their training, as those of ``random`` always do: where many
+        can be tried. With few trials none would be trained in whole.
+    """
+    if name == AUTO and looks:
+        return _auto(space, seed, fits, earlier, fidelities=FIDELITIES)
     return STRATEGIES[name](space, seed, fits, earlier)

@@ -11,10 +11,11 @@ from automl_cli.nas.decisions import Candidate, Fits, anything
 from automl_cli.nas.rungs import Rungs
 from automl_cli.nas.strategy import Strategy, Suggestion
 from automl_cli.optimizer.asktell import SpaceExhausted
-from automl_cli.optimizer.bandit import EXPLORATION, MOST_RATIO
+from automl_cli.optimizer.bandit import MOST_RATIO
 
-_FORGET = 0.9  # of gains and costs, per result of any arm: a strategy that was good at the start may not be now
+_FORGET = 0.9  # of gains and costs, per whole training of any arm: a strategy that was good at first may not be now
 _GOOD = 0.25  # a result gains by how far it is below the best quarter of what was known before
+_EXPLORATION = 2.0  # four times what the families have: few are trained in whole, so that gains are few as well
 
 
 @dataclass
@@ -22,19 +23,18 @@ class _Arm:
     strategy: Strategy
     gain: float = 0.0
     cost: float = 0.0
-    total: float = 0.0
-    """Costs, none forgotten."""
+    whole: float = 0.0
+    """Of all its results what a whole training would have cost, none forgotten."""
     n_told: int = 0
-    n_pending: int = 0
-    exhausted: bool = False
+    n_begun: int = 0
 
 
 class Auto:
     """Shares networks to begin with among strategies by what these gained per second; which go on is halving's.
 
     A network begins at the lowest fidelity, whoever suggests it, and goes on where it is among the best of those; see
-    `Rungs`. What is known to be good is trained in whole at once. Strategies learn from whole trainings alone: losses
-    of shares are not comparable with theirs.
+    `Rungs`. What is known to be good is trained in whole at once. Losses of shares are not comparable with those of
+    whole trainings, so that strategies learn from these, and from failures. With one fidelity all is trained in whole.
 
     A strategy's rate is what its whole trainings gained over the best quarter of all losses before, divided by what all
     its trainings cost; older results count less. The arm with the largest ``rate / best rate + (alpha ln t / n)^2 /
@@ -71,47 +71,40 @@ class Auto:
         self._rungs: Rungs[Candidate] = Rungs(fidelities)
         self._known = frozenset(known)
         self._fits = fits
-        self._pending: set[tuple[Candidate, float]] = set()
         self._begun: dict[Candidate, str] = {}  # by which arm; empty where it was another search's
         self._losses: list[float] = []
 
     def ask(self) -> Suggestion:
-        """Let the best go on; else ask the arm with the largest index, leaving out those that have nothing new."""
-        promoted = self._rungs.next(self._fits)
-        if promoted is not None:
-            candidate, fidelity = promoted
-            return self._asked(Suggestion(candidate, fidelity, parent=candidate), self._begun.get(candidate, ""))
-        while arms := {name: arm for name, arm in self._arms.items() if not arm.exhausted}:
-            scores = self._scores(list(arms.values()))
-            name = list(arms)[max(range(len(arms)), key=scores.__getitem__)]
+        """Let the best go on; else ask the arm with the largest index, or the next where it has nothing new."""
+        if promoted := self._promoted():
+            return promoted
+        for name, arm in self._by_index():
             try:
-                suggestion = self._new(arms[name])
+                suggestion = self._new(arm)
             except SpaceExhausted:
-                arms[name].exhausted = True
                 continue
+            arm.n_begun += 1
             self._begun[suggestion.candidate] = name
             first = 1.0 if suggestion.candidate in self._known else self._rungs.fidelities[0]
-            return self._asked(replace(suggestion, fidelity=first), name)
+            return replace(suggestion, fidelity=first, origin=name)
+        if promoted := self._promoted(anybody=True):
+            return promoted
         raise SpaceExhausted("no strategy has a network left")
 
     def tell(self, suggestion: Suggestion, loss: float | None, cost: float) -> None:
-        """Credit the arm that began, in an earlier run as well, and let all learn what a whole training lost."""
-        candidate, asked = suggestion.candidate, (suggestion.candidate, suggestion.fidelity)
+        """Credit the arm that began, and let all learn."""
+        candidate, fidelity = suggestion.candidate, suggestion.fidelity
         name = self._begun.setdefault(candidate, suggestion.origin if suggestion.origin in self._arms else "")
         for other in self._arms.values():
-            other.gain *= _FORGET
-            other.cost *= _FORGET
+            other.gain *= _FORGET**fidelity
+            other.cost *= _FORGET**fidelity
         if arm := self._arms.get(name):
-            arm.n_pending -= asked in self._pending
             arm.n_told += 1
             arm.cost += cost
-            arm.total += cost
-            arm.gain += self._gain(loss) if suggestion.fidelity == 1.0 else 0.0
-        self._pending.discard(asked)
-        self._rungs.tell(candidate, suggestion.fidelity, loss)
-        if suggestion.fidelity < 1.0:
-            return
-        if loss is not None:
+            arm.whole += cost / fidelity
+            arm.gain += self._gain(loss) if fidelity == 1.0 else 0.0
+        self._rungs.tell(candidate, fidelity, loss)
+        if loss is not None and fidelity == 1.0:
             self._losses.append(loss)
         for other in self._arms.values():
             other.strategy.tell(replace(suggestion, origin=name), loss, cost)
@@ -120,12 +113,12 @@ class Auto:
         """Return how many results each arm has had."""
         return {name: arm.n_told for name, arm in self._arms.items()}
 
-    def _asked(self, suggestion: Suggestion, name: str) -> Suggestion:
-        """Note what is in training now."""
-        self._pending.add((suggestion.candidate, suggestion.fidelity))
-        if arm := self._arms.get(name):
-            arm.n_pending += 1
-        return replace(suggestion, origin=name or "earlier")
+    def _promoted(self, *, anybody: bool = False) -> Suggestion | None:
+        found = self._rungs.next(self._fits, anybody=anybody)
+        if found is None:
+            return None
+        candidate, fidelity = found
+        return Suggestion(candidate, fidelity, parent=candidate, origin=self._begun.get(candidate) or "earlier")
 
     def _new(self, arm: _Arm) -> Suggestion:
         """Ask until the arm suggests what nobody has begun."""
@@ -142,21 +135,24 @@ class Auto:
         good, middle = np.quantile(self._losses, [_GOOD, 0.5])
         return float(np.clip((good - loss) / (middle - good), 0.0, 1.0)) if middle > good else float(loss < good)
 
-    def _scores(self, arms: list[_Arm]) -> list[float]:
-        n_all = sum(arm.n_told + arm.n_pending for arm in arms)
+    def _by_index(self) -> list[tuple[str, _Arm]]:
+        """Return the arms, that with the largest index first; of equal ones the order stays."""
+        arms = list(self._arms.values())
+        n_all = sum(arm.n_begun for arm in arms)
         rates = [arm.gain / arm.cost if arm.cost > 0 else 0.0 for arm in arms]
         best = max(rates) or 1.0
-        return [
-            rate / best + (EXPLORATION * math.log(n_all) / n) ** 2 / price
-            if (n := arm.n_told + arm.n_pending)
-            else math.inf
+        indices = [
+            rate / best + (_EXPLORATION * math.log(n_all) / arm.n_begun) ** 2 / price if arm.n_begun else math.inf
             for arm, rate, price in zip(arms, rates, _prices(arms), strict=True)
         ]
+        order = sorted(range(len(arms)), key=lambda place: -indices[place])
+        names = list(self._arms)
+        return [(names[place], arms[place]) for place in order]
 
 
 def _prices(arms: list[_Arm]) -> list[float]:
-    """Return what a result of each arm costs, in units of the median."""
-    means = [arm.total / arm.n_told if arm.n_told else None for arm in arms]
+    """Return what a whole training of each arm costs, in units of the median: looks at a share say that as well."""
+    means = [arm.whole / arm.n_told if arm.n_told else None for arm in arms]
     usual = median([mean for mean in means if mean is not None] or [1.0]) or 1.0
     most = math.sqrt(MOST_RATIO)
     return [1.0 if mean is None else min(max(mean / usual, 1 / most), most) for mean in means]

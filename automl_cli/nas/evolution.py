@@ -59,10 +59,13 @@ class Evolution:
         self._fits = fits
         self._starts = best_first(earlier, space, fits, population // 2)
         self._seen: set[Indices] = set()
+        self._asked = 0
 
     def ask(self) -> Suggestion:
         """Return an earlier or a random candidate while the population is young, then a child of a good member."""
-        if len(self._seen) < self._population or not self._members:
+        young = max(self._asked, len(self._members)) < self._population
+        self._asked += 1
+        if young or not self._members:
             start = pop_new(self._starts, self._space, self._fits, self._seen)
             if start is None:
                 start = new_one(lambda _: self._space.sample(self._rng), self._space, self._fits, self._seen)

@@ -5,6 +5,7 @@ import numpy as np
 from automl_cli.nas.decisions import Fits, Indices, Space, anything
 from automl_cli.nas.rungs import ETA, FIDELITIES, Rungs
 from automl_cli.nas.strategy import Earlier, Suggestion, best_first, new_one, pop_new
+from automl_cli.optimizer.asktell import SpaceExhausted
 
 
 class Halving:
@@ -54,14 +55,24 @@ class Halving:
 
     def ask(self) -> Suggestion:
         """Let the best go on; where nobody is good enough yet, begin with another candidate."""
-        promoted = self._rungs.next(lambda indices: self._fits(self._space.decode(indices)))
-        if promoted is not None:
-            candidate = self._space.decode(promoted[0])
-            return Suggestion(candidate, promoted[1], parent=candidate, origin="random")
+        if promoted := self._promoted():
+            return promoted
         start = pop_new(self._starts, self._space, self._fits, self._seen)
         if start is None:
-            start = new_one(lambda _: self._space.sample(self._rng), self._space, self._fits, self._seen)
+            try:
+                start = new_one(lambda _: self._space.sample(self._rng), self._space, self._fits, self._seen)
+            except SpaceExhausted:
+                if promoted := self._promoted(anybody=True):
+                    return promoted
+                raise
         return Suggestion(self._space.decode(start), self._rungs.fidelities[0], origin="random")
+
+    def _promoted(self, *, anybody: bool = False) -> Suggestion | None:
+        found = self._rungs.next(lambda indices: self._fits(self._space.decode(indices)), anybody=anybody)
+        if found is None:
+            return None
+        candidate = self._space.decode(found[0])
+        return Suggestion(candidate, found[1], parent=candidate, origin="random")
 
     def tell(self, suggestion: Suggestion, loss: float | None, cost: float) -> None:
         """Put a result on its rung; one at a fidelity that is none of these is only not suggested again."""

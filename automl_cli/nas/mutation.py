@@ -40,10 +40,12 @@ class Mutation:
         self._starts = best_first(earlier, space, fits, starts)
         self._seen: set[Indices] = set()
         self._best: tuple[float, Indices] | None = None
+        self._begun = 0  # own suggestions, and others' whole trainings
 
     def ask(self) -> Suggestion:
         """Return a start, or the incumbent with one decision changed."""
-        if len(self._seen) < self._n_starts or self._best is None:
+        self._begun += 1
+        if self._begun <= self._n_starts or self._best is None:
             start = pop_new(self._starts, self._space, self._fits, self._seen)
             if start is None:
                 start = new_one(lambda _: self._space.sample(self._rng), self._space, self._fits, self._seen)
@@ -62,6 +64,7 @@ class Mutation:
     def tell(self, suggestion: Suggestion, loss: float | None, cost: float) -> None:
         """Keep the incumbent."""
         indices = self._space.encode(suggestion.candidate)
+        self._begun += indices not in self._seen and suggestion.fidelity == 1.0
         self._seen.add(indices)
         better = self._best is None or (loss is not None and loss < self._best[0])
         if loss is not None and better and suggestion.fidelity == 1.0:

@@ -116,9 +116,14 @@ class Reinforce:
         return Suggestion(self._space.decode(found), origin=self._name)
 
     def tell(self, suggestion: Suggestion, loss: float | None, cost: float) -> None:
-        """Move the policy by what its own draws lost; others set the measure only. A failure is as bad as the worst."""
+        """Move the policy by what its own draws lost; others set the measure only. A failure is as bad as the worst.
+
+        What a part of a training lost is not comparable, and teaches nothing.
+        """
         indices = self._space.encode(suggestion.candidate)
         self._seen.add(indices)
+        if loss is not None and suggestion.fidelity < 1.0:
+            return
         own = indices in self._drawn or suggestion.origin == self._name
         self._drawn.discard(indices)
         if loss is None and self._mean is None:

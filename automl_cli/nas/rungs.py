@@ -43,10 +43,16 @@ class Rungs(Generic[K]):
         self._losses: list[dict[K, float]] = [{} for _ in fidelities]
         self._promoted: list[set[K]] = [set() for _ in fidelities]
 
-    def next(self, fits: Callable[[K], bool] = lambda key: True) -> tuple[K, float] | None:
-        """Return who goes on, and at which fidelity; None where nobody is good enough and fits."""
+    def next(self, fits: Callable[[K], bool] = lambda key: True, *, anybody: bool = False) -> tuple[K, float] | None:
+        """Return who goes on, and at which fidelity; None where nobody is good enough and fits.
+
+        Parameters
+        ----------
+        anybody : bool
+            Whether everybody who has not failed is good enough, the best first: where nobody new can begin.
+        """
         for rung in reversed(range(len(self.fidelities) - 1)):
-            for key in self._promotable(rung):
+            for key in self._promotable(rung, 1 if anybody else self._eta):
                 if fits(key):
                     self._promoted[rung].add(key)
                     return key, self.fidelities[rung + 1]
@@ -61,8 +67,8 @@ class Rungs(Generic[K]):
         for below in range(rung):
             self._promoted[below].add(key)
 
-    def _promotable(self, rung: int) -> list[K]:
+    def _promotable(self, rung: int, eta: int) -> list[K]:
         """Return who is among the best share of a rung, has not failed and not gone on, the best first."""
         losses = self._losses[rung]
-        best = sorted(losses, key=losses.__getitem__)[: len(losses) // self._eta]
+        best = sorted(losses, key=losses.__getitem__)[: len(losses) // eta]
         return [key for key in best if key not in self._promoted[rung] and losses[key] < math.inf]
