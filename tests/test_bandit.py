@@ -143,6 +143,15 @@ def test_a_family_that_always_fails_or_never_ends_does_not_starve_the_others(tim
     assert counts["f1"] + counts["f2"] >= 20
 
 
+def test_the_best_family_leaves_time_to_the_others_even_where_it_is_cheap_and_gains_no_more() -> None:
+    prices = {"f0": 1.0, "f1": 0.1, "f2": 1.0, "f3": 1.0}
+    seen = families(run(make(0, timed=True), 300, seconds=lambda p: prices[p.family], width=2))
+    spent = {name: prices[name] * seen[name] for name in FAMILIES}
+    assert 0.55 < spent["f1"] / sum(spent.values()) < 0.65
+    counted = families(run(make(0), 60))
+    assert 0.55 < counted["f1"] / 60 < 0.65
+
+
 def test_a_family_is_not_cheap_because_it_fails_at_once():
     """Half of its pipelines fail within no time; it is explored as one that takes as long as the others."""
 

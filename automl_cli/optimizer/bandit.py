@@ -10,6 +10,7 @@ from automl_cli.trial import Pipeline
 
 EXPLORATION = 0.5  # alpha of MaxUCB, the authors' value for all their benchmarks
 LEAST_REWARD, MOST_REWARD = 0.01, 0.99
+MOST_SHARE = 0.6  # of all that was spent, for one family: an ensemble wants more than the best one
 MOST_RATIO = 10.0  # between the costs of two families, as the bonus sees it: a slow one is not given up
 
 
@@ -44,6 +45,10 @@ class Bandit:
     64 workers do not all turn to the same family. Where a clock decides when the search ends, the bonus of an arm is
     divided by its mean seconds in units of the median over the arms, at most `MOST_RATIO` either way: what is cheap is
     explored more. An arm that was never pulled comes first, in the order given. Nothing here is drawn at random.
+
+    MaxUCB looks for one best model, and gives nearly all to the family that has it, long after that has stopped to
+    gain; an ensemble is made of several. So an arm that has had more than `MOST_SHARE` of all seconds (of all pulls,
+    where these are counted) is passed over while there are others.
 
     Parameters
     ----------
@@ -91,7 +96,9 @@ class Bandit:
         """Return what the arm with the highest score proposes; one that has nothing new is left out from then on."""
         while arms := [arm for arm in self._arms.values() if not arm.exhausted]:
             scores = _scores(arms, self._prices(arms))
-            arm = arms[max(range(len(arms)), key=scores.__getitem__)]
+            spent = self._spent(arms)
+            within = [place for place in range(len(arms)) if spent[place] <= MOST_SHARE * sum(spent)]
+            arm = arms[max(within or range(len(arms)), key=scores.__getitem__)]
             try:
                 pipeline, origin = arm.optimizer.ask()
             except SpaceExhausted:
@@ -110,6 +117,13 @@ class Bandit:
         arm.losses.append(loss if loss is not None and math.isfinite(loss) else None)
         arm.seconds.append(seconds)
         arm.optimizer.tell(pipeline, loss, seconds)
+
+    def _spent(self, arms: "Sequence[_Arm]") -> list[float]:
+        """Return what each arm has taken so far; a pull that is still running takes as long as others did."""
+        if not self._timed:
+            return [float(arm.pulls) for arm in arms]
+        usual = fmean([second for arm in arms for second in arm.seconds] or [1.0])
+        return [(fmean(arm.seconds) if arm.seconds else usual) * arm.pulls for arm in arms]
 
     def _prices(self, arms: "Sequence[_Arm]") -> list[float]:
         """Return what a pull of each arm costs, in units of the median."""
