@@ -18,6 +18,11 @@ MOST_WORDS = 3
 LACKING = r"^\s*[^\d\s]\D*[^\d\s]\s*$|^\s*\W\s*$"
 MOST_MISSING = 0.9
 """The share of the cells that such words may fill."""
+LIST_MARKS = ("|", ";", ",")
+MOSTLY_LISTS = 0.3
+"""The share of the distinct values of a column of lists that list more than one."""
+LISTED_AGAIN = 5
+"""In so many of the distinct lists is each of their parts, in the mean."""
 SAMPLE_ROWS = 2000
 UNIQUE_ROWS = 100_000
 
@@ -124,6 +129,22 @@ class Facts:
     def letters(self) -> float:
         """Mean length of the distinct values."""
         return float(pc.mean(pc.utf8_length(self.sample)).as_py() or 0.0)
+
+    @cached_property
+    def listed(self) -> str:
+        """What parts the values of a cell that lists several, as in ``Action|Comedy``; empty where cells list none.
+
+        The lists differ, what is on them is the same again and again: of "Doe, Jane" or "Springfield, IL" it is not.
+        """
+        for mark in LIST_MARKS:
+            lists = pc.mean(pc.cast(pc.match_substring(self.sample, mark), pa.float64())).as_py() or 0.0
+            if lists < MOSTLY_LISTS:
+                continue
+            parts = pc.utf8_trim_whitespace(pc.split_pattern(self.sample, mark).flatten())
+            different = pc.unique(parts)
+            if len(parts) >= LISTED_AGAIN * len(different) and len(different) <= len(self.sample) / 2:
+                return mark
+        return ""
 
     @cached_property
     def sample_variety(self) -> float:

@@ -202,6 +202,13 @@ def _names(facts: Facts) -> Verdict | None:
     return Verdict(Kind.TEXT, f"names or short texts: {facts.words:.1f} words a cell, hardly ever the same")
 
 
+def lists(facts: Facts) -> Verdict | None:
+    """Texts that list several of a few values: the values tell more than whole lists, each of which is rare."""
+    if not facts.is_text or len(facts.sample) <= MANY or not facts.listed:
+        return None
+    return Verdict(Kind.TEXT, f"lists of values with {facts.listed!r} between them, read as words")
+
+
 def few_values(facts: Facts) -> Verdict | None:
     """Texts of at most 50 values."""
     if not facts.is_text or len(facts.sample) > MANY or facts.n_distinct > MANY:
@@ -228,6 +235,7 @@ ROUTES: tuple[Callable[[Facts], Verdict | None], ...] = (
     written_times,
     unique_words,
     free_text,
+    lists,
     few_values,
     anything,
 )
