@@ -132,7 +132,8 @@ class _Bare(ModuleType):
             raise AttributeError(name)
         with _ONE_AT_A_TIME:
             if type(self) is _Bare:
-                self.__class__ = ModuleType  # what it asks itself for while it runs is there, or is not
+                # what it asks itself for while it runs is there, or is not
+                self.__class__ = ModuleType  # type: ignore[assignment]
                 spec = self.__spec__
                 assert spec is not None
                 assert spec.loader is not None

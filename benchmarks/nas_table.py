@@ -197,10 +197,12 @@ def contenders(fidelities: Sequence[float]) -> dict[str, Callable[[int], Strateg
         return lambda seed: make_strategy(name, SPACE, seed=seed)
 
     low = set(FIDELITIES) <= set(fidelities)
-    names = [name for name in STRATEGIES if low or name not in ("random", "auto")]
+    names = [name for name in STRATEGIES if low or name != "random"]
+    begun_small = {"auto, begun small": lambda seed: make_strategy("auto", SPACE, seed=seed, looks=True)}
     return {
         YARDSTICK: lambda seed: random_search(SPACE, seed=seed),
         **{name: named(name) for name in names},
+        **(begun_small if low else {}),
         "evolution, half crossed": lambda seed: Evolution(SPACE, seed=seed, crossing=0.5),
         "evolution, 16 and 3": lambda seed: Evolution(SPACE, seed=seed, population=16, sample=3),
     }
