@@ -227,8 +227,11 @@ def test_a_space_that_is_used_up_and_a_limit_that_nothing_keeps_end_the_search(n
 @pytest.mark.parametrize("name", MAKERS)
 def test_failures_alone_stop_no_strategy(name: str) -> None:
     strategy = MAKERS[name](WHOLE, 0, anything, ())
+    asked = []
     for _ in range(30):
-        strategy.tell(strategy.ask(), None, 1.0)
+        asked.append(strategy.ask())
+        strategy.tell(asked[-1], None, 1.0)
+    assert len({(s.candidate, s.fidelity) for s in asked}) == 30
 
 
 @pytest.mark.parametrize("name", MAKERS)
