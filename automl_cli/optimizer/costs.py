@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 Vector = NDArray[np.float64]
 
+_ROUNDING = 1e-9  # of the distance from the best loss to the worst: what is less is no difference
+
 
 def log_costs(losses: Sequence[float | None]) -> Vector:
     """Scale losses to at most 1 and take logarithms, so that the forest resolves the good ones best.
@@ -38,8 +40,10 @@ def log_costs(losses: Sequence[float | None]) -> Vector:
     failed = worst + (0.1 * (worst - low) or 0.1 * abs(worst) or 1.0)
     costs = np.array([failed if loss is None else loss for loss in losses])
     fifth, middle = np.percentile(costs, [5, 50]) - low
-    offset = max(fifth, 1e-3 * middle) or 1e-3 * (costs.max() - low)
-    return np.asarray(np.log((costs - low + offset) / (costs.max() - low + offset)), dtype=np.float64)
+    offset, spread = max(fifth, 1e-3 * middle), costs.max() - low
+    if offset < _ROUNDING * spread:
+        offset = 1e-3 * spread
+    return np.asarray(np.log((costs - low + offset) / (spread + offset)), dtype=np.float64)
 
 
 def expected_improvement(mean: Vector, variance: Vector, best: float) -> Vector:
