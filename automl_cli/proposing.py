@@ -161,7 +161,7 @@ def _networks(options: FitOptions, job: Job, deadline: Deadline) -> Optimizer:
     A look at a share of a training is a trial as well: where trials are counted, or other families have most of the
     time, networks are trained in whole.
     """
-    name, known = options.nas or AUTO, known_networks(job.families[NEURAL].defaults(job.shape)[0])
+    name, known = options.nas or AUTO, known_networks(job.families[NEURAL].defaults(job.shape))
     looks = deadline.limited and set(job.families) == {NEURAL}
     return network_search(
         job.families[NEURAL],

@@ -41,6 +41,7 @@ _FIRST_WAVE = (
 )
 _SECOND_WAVE = (
     ("kernel", 1, ""),
+    ("neural", 2, ""),
     ("lightgbm", 3, ""),
     ("mlp", 1, ""),
     ("xgboost", 0, ""),

@@ -72,12 +72,12 @@ def test_the_portfolios_networks_are_known_to_the_strategy() -> None:
 
 def test_a_search_begins_with_the_fixed_networks() -> None:
     family = find_families(include_missing=True)["neural"]
-    default = dict(family.defaults(SHAPE)[0])
-    known = known_networks(default)
+    defaults = family.defaults(SHAPE)
+    known = known_networks(defaults)
     make = lambda space, fits: make_strategy("auto", space, seed=1, fits=fits, earlier=known)  # noqa: E731
     optimizer = network_search(family, SHAPE, make, n_folds=5)
-    for number, text in enumerate(NETWORKS[:2]):  # as the portfolio has them
-        optimizer.tell(Pipeline("neural", "native", {**default, "architecture": text}), 0.2 + 0.1 * number, 1.0)
+    for number, default in enumerate(defaults[:2]):  # as the portfolio has them
+        optimizer.tell(Pipeline("neural", "native", dict(default)), 0.2 + 0.1 * number, 1.0)
     asked = [optimizer.ask()[0].hyperparameters["architecture"] for _ in range(2)]
     assert asked[0] in NETWORKS[2:]  # evolution has a population to begin with
     block = NETWORKS[0].split(" | ")[1]

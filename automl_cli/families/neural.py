@@ -41,14 +41,22 @@ _ROW_VISITS = 400_000
 _FEWEST_EPOCHS, _MOST_EPOCHS = 15, 150
 _LARGEST_NETWORK = 2**28  # numbers; what a model file may ask for
 
-# Regularised simple networks, from narrow to wide, then members that share their weights, then other blocks.
+_PLAIN = "pbld3 cat8 k1 | dense256 mish none d0.3 | dense256 mish none d0.3 | dense256 mish none d0.3"
+_NORMED = "pbld3 cat8 k8 | dense64 relu batch d0.2 | dense64 relu batch d0.2 | dense64 relu batch d0.2"
+_MEMBERS = "pbld3 cat8 k8 | dense32 mish none d0.3 | dense32 mish none d0.3 | dense32 mish none d0.3"
+_WIDE = "none cat8 k1 | dense512 silu none d0.3 | dense512 silu none d0.3 | dense512 silu none d0.3"
+_SMALL = "none cat8 k1 | dense64 relu none d0 | dense64 relu none d0"
+
+# What was best on many tables (benchmarks/network_list.py), then narrow and wide ones, members and other blocks.
 NETWORKS = (
-    "pbld3 cat8 k1 | dense256 selu none d0.3 | dense256 selu none d0.3 | dense256 selu none d0.3",
+    _PLAIN,
+    _NORMED,
+    _MEMBERS,
     "pwl16 cat8 k16 | dense128 relu none d0.1 | dense128 relu none d0.1",
-    "none cat8 k1 | dense64 relu none d0 | dense64 relu none d0",
+    _SMALL,
     "pbld3 cat8 k1 | dense128 silu none d0.1 | dense128 silu none d0.1",
     "pwl16 cat8 k32 | dense256 relu none d0.1 | dense256 relu none d0.1 | dense256 relu none d0.1",
-    "none cat8 k1 | dense512 silu none d0.3 | dense512 silu none d0.3 | dense512 silu none d0.3",
+    _WIDE,
     "pbld3 cat8 k1 | dense256 mish none d0.1 | residual256 mish layer d0.1 | residual256 mish layer d0.1",
     "none cat8 k1 | dense128 relu batch d0.2 | residual128 relu batch d0.2 +1 | residual128 relu batch d0.2",
     "pbld3 cat8 k16 | dense64 silu none d0 | dense64 silu none d0",
@@ -58,7 +66,7 @@ NETWORKS = (
     "pwl8 cat8 k8 | dense64 relu none d0.1 | dense64 relu none d0.1",
 )
 _LONGEST_FOLD = 20.0
-"""Guessed seconds of a fold (three times what it takes) beyond which fewer and smaller members share their weights."""
+"""Guessed seconds of a fold (three times what it takes) beyond which members are not trained twice as long."""
 
 
 def _epochs(shape: Shape) -> int:
@@ -69,10 +77,11 @@ def space(shape: Shape) -> tuple[list[Any], list[Any]]:
     """Return the fixed networks, regularisation and schedule."""
     from ConfigSpace import Categorical, Float, Integer  # noqa: PLC0415
 
-    first: dict[str, Any] = {**defaults(shape)[0]}
+    known: list[dict[str, Any]] = [{**default} for default in defaults(shape)]
+    first, networks = known[0], dict.fromkeys([*(default["architecture"] for default in known), *NETWORKS])
     return (
         [
-            Categorical("architecture", list(NETWORKS), default=first["architecture"]),
+            Categorical("architecture", list(networks), default=first["architecture"]),
             Float("learning_rate", (0.004, 0.2), log=True, default=first["learning_rate"]),
             Float("weight_decay", (1e-4, 1.0), log=True, default=first["weight_decay"]),
             Float("dropout", (0.0, 2.0), default=first["dropout"]),
@@ -86,22 +95,29 @@ def space(shape: Shape) -> tuple[list[Any], list[Any]]:
 
 
 def defaults(shape: Shape) -> tuple[Hyperparameters, ...]:
-    """Return a network like RealMLP's, one like TabM's, and a small one."""
+    """Return a network like RealMLP's, members that share their weights with and without a norm, and a small one."""
     many = shape.n_columns - shape.n_categorical > _EMBEDDED_COLUMNS
-    first: dict[str, Value] = {
-        "architecture": NETWORKS[5] if many else NETWORKS[0],
-        "learning_rate": 0.04,
-        "weight_decay": 0.02,
-        "dropout": 1.0,
-        "batch_size": 64 if shape.n_rows < 3_000 else 128 if shape.n_rows < 20_000 else 256,
-        "schedule": "coslog4",
-        "label_smoothing": 0.0,
-        "epochs": _epochs(shape),
-    }
-    shared = {**first, "architecture": NETWORKS[7] if many else NETWORKS[1], "schedule": "cosine"}
-    if not many and seconds(shape, shared) > _LONGEST_FOLD:
-        shared["architecture"] = NETWORKS[-1]
-    return (first, shared, {**first, "architecture": NETWORKS[2], "schedule": "cosine"})
+    batch = 64 if shape.n_rows < 3_000 else 128 if shape.n_rows < 20_000 else 256
+    epochs = _epochs(shape)
+
+    def network(architecture: str, **given: Value) -> dict[str, Value]:
+        return {
+            "architecture": architecture.replace("pbld3", "none") if many else architecture,
+            "learning_rate": 0.04,
+            "weight_decay": 0.1,
+            "dropout": 1.0,
+            "batch_size": batch,
+            "schedule": "coslog4",
+            "label_smoothing": 0.0,
+            "epochs": epochs,
+            **given,
+        }
+
+    members = network(_MEMBERS, learning_rate=0.2, schedule="constant", batch_size=min(4 * batch, 512))
+    if seconds(shape, members) < _LONGEST_FOLD / 2:
+        members["epochs"] = 2 * epochs
+    normed = network(_NORMED, batch_size=2 * batch)
+    return (network(_WIDE if many else _PLAIN), normed, members, network(_SMALL, weight_decay=0.02, schedule="cosine"))
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The search over networks as an optimizer of a fit: what a strategy suggests becomes a pipeline."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from automl_cli.families.family import Family, Shape
@@ -97,16 +97,20 @@ class NetworkSearch:
         return max(1, round(fidelity * self._epochs))
 
 
-def known_networks(default: Mapping[str, Any]) -> Earlier:
-    """Return the fixed networks, trained as a default is, the best known first: where strategies begin.
+def known_networks(defaults: Sequence[Mapping[str, Any]]) -> Earlier:
+    """Return the fixed networks, the best known first: where strategies begin.
 
     Parameters
     ----------
-    default : mapping
-        Hyperparameters of the family's first default.
+    defaults : sequence of mapping
+        Hyperparameters of the family's defaults, which have a training of their own; the other networks have the first
+        one's.
     """
-    training = _training_of(default)
-    return [(Candidate(parse_architecture(text), training), float(rank)) for rank, text in enumerate(NETWORKS)]
+    own = {str(default["architecture"]): _training_of(default) for default in defaults}
+    networks = {**own, **{text: _training_of(defaults[0]) for text in NETWORKS if text not in own}}
+    return [
+        (Candidate(parse_architecture(text), how), float(rank)) for rank, (text, how) in enumerate(networks.items())
+    ]
 
 
 def _training_of(hyperparameters: Mapping[str, Any]) -> Training:
@@ -153,7 +157,7 @@ def network_search(
         return Work(n_folds * once.steps, n_folds * once.operations)
 
     costs = Costs(work)
-    smallest = min(costs.seconds(candidate) for candidate, _ in known_networks(fixed))
+    smallest = min(costs.seconds(candidate) for candidate, _ in known_networks(family.defaults(shape)))
     most_counted = max(n_folds * MOST_COUNTED, smallest)
 
     def fits(candidate: Candidate) -> bool:
