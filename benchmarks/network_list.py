@@ -165,6 +165,7 @@ def fits(job: Job, most_rows: int, numbers: Sequence[int]) -> Iterator[tuple[str
             model = family.fit(fold, hyperparameters, Limits(1, 0, None))
         except (ValueError, ArithmeticError) as error:
             print(f"{name}: {error}", flush=True)
+            yield name, math.inf, np.zeros(0), np.zeros(0)
             continue
         yield name, time.process_time() - began, model.predict(fold.valid, 1), model.predict(judging, 1)
 
@@ -210,7 +211,7 @@ class Table:
     Attributes
     ----------
     alone : Mapping of name to float
-        Loss on the rows that judge.
+        Loss on the rows that judge; infinite for a fit that failed.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -222,11 +223,13 @@ class Table:
         self.name, self.kind = paths[0].stem, str(arrays["kind"])
         self.y_valid, self.y_test = arrays["y_valid"], arrays["y_test"]
         self.seconds = {name: float(arrays[f"{name}/seconds"]) for name in names}
-        self.valid = {name: arrays[f"{name}/valid"] for name in names}
-        self.test = {name: arrays[f"{name}/test"] for name in names}
+        failed = [name for name in names if math.isinf(self.seconds[name])]
+        self.valid = {name: arrays[f"{name}/valid"] for name in names if name not in failed}
+        self.test = {name: arrays[f"{name}/test"] for name in names if name not in failed}
         self.metric = METRICS["rmse" if self.kind == TaskKind.REGRESSION.value else "log_loss"]
         self.alone = {name: self.metric.loss(self.y_test, said, None) for name, said in self.test.items()}
-        self.others = [name for name in names if not name.startswith("neural/")]
+        self.alone |= dict.fromkeys(failed, math.inf)
+        self.others = [name for name in self.valid if not name.startswith("neural/")]
 
     def together(self, networks: Sequence[str]) -> float:
         """Return the loss of an ensemble of the other families and some networks."""
@@ -244,17 +247,20 @@ def _log_ratios(tables: Sequence[Table], networks: Sequence[str], before: Sequen
 def chosen_list(tables: Sequence[Table], names: Sequence[str], n: int, price: float) -> list[str]:
     """Return the networks that an ensemble of the other families gains most by, each after those before it.
 
+    Those that were measured on all tables; a table counts as a change of a fifth at most, or one would decide.
+
     Parameters
     ----------
     price : float
         Logarithm of the loss that a second of a fit must be worth.
     """
     before = [t.together(()) for t in tables]
-    cost = {name: float(np.mean([t.seconds.get(name, 60.0) for t in tables])) for name in names}
+    names = [name for name in names if all(name in t.alone for t in tables)]
+    cost = {name: float(np.mean([t.seconds[name] for t in tables if name in t.valid])) for name in names}
     found: list[str] = []
-    while len(found) < n:
+    while len(found) < min(n, len(names)):
         scores = {
-            name: float(np.mean(_log_ratios(tables, [*found, name], before))) + price * cost[name]
+            name: float(np.clip(_log_ratios(tables, [*found, name], before), -0.2, 0.2).mean()) + price * cost[name]
             for name in names
             if name not in found
         }
@@ -262,40 +268,53 @@ def chosen_list(tables: Sequence[Table], names: Sequence[str], n: int, price: fl
     return found
 
 
+def _summary(gains: Array) -> str:
+    """Return the mean, its standard error, and the mean without the two highest and the two lowest."""
+    trimmed = f" ({math.exp(np.sort(gains)[2:-2].mean()):.4f})" if len(gains) > 4 else ""
+    return f"{math.exp(gains.mean()):.4f} +- {gains.std() / math.sqrt(len(gains)):.4f}{trimmed}"
+
+
+def _print_each(tables: Sequence[Table], names: Sequence[str], before: Sequence[float]) -> None:
+    """Print how each fit did alone, and what it adds to the others."""
+    print(
+        f"{len(tables)} tables; loss alone over that of neural/0 (at most e), and of the ensemble with it over without"
+    )
+    for name in (*names, *sorted({n for t in tables for n in t.others})):
+        places = [place for place, t in enumerate(tables) if name in t.alone and "neural/0" in t.alone]
+        having = [tables[place] for place in places]
+        ratios = np.clip([math.log(t.alone[name] / t.alone["neural/0"]) for t in having], -1, 1)
+        added = _log_ratios(having, [name], [before[place] for place in places])
+        its = recipe(int(name.split("/")[1])) if name.startswith("neural/") else {}
+        text = " ".join(f"{value:.3g}" if isinstance(value, float) else str(value) for value in its.values())
+        seconds = np.mean([t.seconds[name] for t in having if name in t.valid])
+        print(f"{name:14} {len(having)} tables  {_summary(ratios)}  {_summary(added)}  {seconds:.1f} s  {text}")
+
+
 def choose(args: argparse.Namespace) -> None:
-    """Print how the recipes did, and the list."""
+    """Print how the recipes did, and lists of them."""
     found = sorted((path for folder in args.rows for path in folder.glob("*.npz")), key=lambda path: path.stem)
     tables = [Table(list(paths)) for _, paths in itertools.groupby(found, key=lambda path: path.stem)]
     if args.kind:
         tables = [t for t in tables if (t.kind == TaskKind.REGRESSION.value) == (args.kind == "regression")]
     names = sorted({n for t in tables for n in t.valid if n.startswith("neural/")}, key=lambda n: int(n.split("/")[1]))
     before = [t.together(()) for t in tables]
-    print(f"{len(tables)} tables; loss alone over that of neural/0, and of the ensemble with it over that without")
-    for name in (*names, *sorted({n for t in tables for n in t.others})):
-        having = [t for t in tables if name in t.alone and "neural/0" in t.alone]
-        ratios = np.clip([math.log(t.alone[name] / t.alone["neural/0"]) for t in having], -1, 1)
-        added = _log_ratios(having, [name], [b for t, b in zip(tables, before, strict=True) if t in having])
-        seconds = np.mean([t.seconds[name] for t in having])
-        its = recipe(int(name.split("/")[1])) if name.startswith("neural/") else {}
-        print(
-            f"{name:14} {math.exp(ratios.mean()):.3f} ({ratios.std() / math.sqrt(len(having)):.3f})  "
-            f"{math.exp(added.mean()):.4f} ({added.std() / math.sqrt(len(having)):.4f})  {seconds:.1f} s  "
-            + " ".join(f"{value:.3g}" if isinstance(value, float) else str(value) for value in its.values())
-        )
+    _print_each(tables, names, before)
+    first: Array | None = None
+    for text in args.lists:
+        given = [f"neural/{number}" for number in text.split(",")]
+        seconds = sum(float(np.mean([t.seconds[name] for t in tables if name in t.valid])) for name in given)
+        gains = _log_ratios(tables, given, before)
+        first = gains if first is None else first
+        print(f"{text}: {_summary(gains)}, {seconds:.1f} s; over the first list {_summary(gains - first)}")
     halves = tables[0::2], tables[1::2]
     for chosen_on, judged_on in (halves, halves[::-1], (tables, tables)):
         chosen = chosen_list(chosen_on, names, args.members, args.price)
         base = [t.together(()) for t in judged_on]
-        gains = [_log_ratios(judged_on, chosen[: i + 1], base) for i in range(len(chosen))]
-        print(
-            f"chosen on {len(chosen_on)}, judged on {'the same' if chosen_on is judged_on else 'the others'}: "
-            + ", ".join(
-                f"{name.removeprefix('neural/')} {math.exp(gain.mean()):.4f} ({gain.std() / math.sqrt(len(gain)):.4f})"
-                for name, gain in zip(chosen, gains, strict=True)
-            )
-        )
-    defaults = _log_ratios(tables, ("neural/0", "neural/1"), before)
-    print(f"both defaults: {math.exp(defaults.mean()):.4f} ({defaults.std() / math.sqrt(len(tables)):.4f})")
+        steps = [_summary(_log_ratios(judged_on, chosen[: i + 1], base)) for i in range(len(chosen))]
+        whose = "the same" if chosen_on is judged_on else "the others"
+        numbers = [name.removeprefix("neural/") for name in chosen]
+        listed = ", ".join(f"{number} {step}" for number, step in zip(numbers, steps, strict=True))
+        print(f"chosen on {len(chosen_on)}, judged on {whose}: {listed}")
 
 
 def main() -> None:
@@ -314,6 +333,7 @@ def main() -> None:
     two.add_argument("rows", type=Path, nargs="+", help="folders of the same fits on the same rows count as one")
     two.add_argument("--members", type=int, default=5)
     two.add_argument("--price", type=float, default=0.0, help="logarithm of loss per second of a fit")
+    two.add_argument("--lists", nargs="+", default=["0,1"], help="numbers of recipes whose ensemble is judged, as 0,1")
     two.add_argument("--kind", choices=("regression", "classes"))
     two.set_defaults(run=choose)
     args = parser.parse_args()

@@ -70,6 +70,34 @@ def test_the_portfolios_networks_are_known_to_the_strategy() -> None:
     assert heard == [(default["architecture"], 1.0, 0.2)]
 
 
+@pytest.mark.parametrize(
+    "shape",
+    [
+        SHAPE,
+        Shape(TaskKind.REGRESSION, 300, 4, 4, 1),
+        Shape(TaskKind.MULTICLASS, 5_000, 400, 0, 7, n_numeric=400),
+        Shape(TaskKind.BINARY, 500_000, 20, 3, 2, n_numeric=17),
+    ],
+    ids=["usual", "no numbers", "many numbers", "many rows"],
+)
+def test_every_default_is_of_the_space_that_is_searched(shape: Shape) -> None:
+    heard = []
+
+    class Listening:
+        def ask(self) -> Suggestion:
+            raise AssertionError
+
+        def tell(self, suggestion: Suggestion, loss: float | None, cost: float) -> None:
+            heard.append(suggestion.candidate)
+
+    family = find_families(include_missing=True)["neural"]
+    optimizer = network_search(family, shape, lambda space, fits: Listening(), n_folds=5)
+    for default in family.defaults(shape):
+        optimizer.tell(Pipeline("neural", "native", dict(default)), 0.2, 1.0)
+    assert len(heard) == len(family.defaults(shape))
+    assert {candidate for candidate, _ in known_networks(family.defaults(shape))} >= {*heard}
+
+
 def test_a_search_begins_with_the_fixed_networks() -> None:
     family = find_families(include_missing=True)["neural"]
     defaults = family.defaults(SHAPE)

@@ -265,6 +265,13 @@ def test_costs_do_not_depend_on_the_unit_of_the_loss(values, factor):
     np.testing.assert_allclose(log_costs(values), log_costs([factor * value for value in values]), atol=1e-4, rtol=1e-4)
 
 
+def test_one_loss_beyond_all_measure_does_not_make_the_others_alike():
+    usual = [0.30, 0.30, 0.31, 0.35, 0.40, 0.45]
+    costs = log_costs([*usual, 1e9])
+    assert costs[2] - costs[0] > 1.0
+    assert costs[5] - costs[2] > 1.0
+
+
 def test_expected_improvement_agrees_with_a_simulation():
     rng = np.random.default_rng(0)
     mean, variance, best = np.array([-1.0, -2.0, 0.5]), np.array([0.3, 0.01, 1.0]), -1.2

@@ -49,8 +49,8 @@ _SMALL = "none cat8 k1 | dense64 relu none d0 | dense64 relu none d0"
 
 # What was best on many tables (benchmarks/network_list.py), then narrow and wide ones, members and other blocks.
 NETWORKS = (
-    _PLAIN,
     _NORMED,
+    _PLAIN,
     _MEMBERS,
     "pwl16 cat8 k16 | dense128 relu none d0.1 | dense128 relu none d0.1",
     _SMALL,
@@ -95,14 +95,16 @@ def space(shape: Shape) -> tuple[list[Any], list[Any]]:
 
 
 def defaults(shape: Shape) -> tuple[Hyperparameters, ...]:
-    """Return a network like RealMLP's, members that share their weights with and without a norm, and a small one."""
-    many = shape.n_columns - shape.n_categorical > _EMBEDDED_COLUMNS
+    """Return members that share their weights, a network like RealMLP's, other members, and a small network."""
+    n_numbers = shape.n_columns - shape.n_categorical
     batch = 64 if shape.n_rows < 3_000 else 128 if shape.n_rows < 20_000 else 256
     epochs = _epochs(shape)
 
     def network(architecture: str, **given: Value) -> dict[str, Value]:
         return {
-            "architecture": architecture.replace("pbld3", "none") if many else architecture,
+            "architecture": architecture
+            if 0 < n_numbers <= _EMBEDDED_COLUMNS
+            else architecture.replace("pbld3", "none"),
             "learning_rate": 0.04,
             "weight_decay": 0.1,
             "dropout": 1.0,
@@ -113,11 +115,13 @@ def defaults(shape: Shape) -> tuple[Hyperparameters, ...]:
             **given,
         }
 
+    wide = n_numbers > _EMBEDDED_COLUMNS
+    plain = network(_WIDE, weight_decay=0.02) if wide else network(_PLAIN)
     members = network(_MEMBERS, learning_rate=0.2, schedule="constant", batch_size=min(4 * batch, 512))
     if seconds(shape, members) < _LONGEST_FOLD / 2:
         members["epochs"] = 2 * epochs
-    normed = network(_NORMED, batch_size=2 * batch)
-    return (network(_WIDE if many else _PLAIN), normed, members, network(_SMALL, weight_decay=0.02, schedule="cosine"))
+    small = network(_SMALL, weight_decay=0.02, schedule="cosine")
+    return (network(_NORMED, batch_size=2 * batch), plain, members, small)
 
 
 @dataclass(frozen=True)

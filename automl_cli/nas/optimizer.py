@@ -70,7 +70,8 @@ class NetworkSearch:
         self._best = loss
         # A trial that was cut by its limit has taken about what the next one may take now.
         if self._costs is not None and (self._limit is None or seconds < self._limit()):
-            self._costs.learn(suggestion.candidate, suggestion.fidelity, seconds)
+            # a default may be trained for longer than what counts as a whole training here
+            self._costs.learn(suggestion.candidate, int(pipeline.hyperparameters["epochs"]) / self._epochs, seconds)
 
     def _pipeline(self, suggestion: Suggestion) -> Pipeline:
         epochs = self._epochs_of(suggestion.fidelity)

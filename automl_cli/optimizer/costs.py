@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 Vector = NDArray[np.float64]
 
-_ROUNDING = 1e-9  # of the distance from the best loss to the worst: what is less is no difference
+_ROUNDING = 1e-12  # of a loss: what is less is no difference
 
 
 def log_costs(losses: Sequence[float | None]) -> Vector:
@@ -41,7 +41,7 @@ def log_costs(losses: Sequence[float | None]) -> Vector:
     costs = np.array([failed if loss is None else loss for loss in losses])
     fifth, middle = np.percentile(costs, [5, 50]) - low
     offset, spread = max(fifth, 1e-3 * middle), costs.max() - low
-    if offset < _ROUNDING * spread:
+    if offset <= _ROUNDING * max(abs(low), abs(low + middle)):
         offset = 1e-3 * spread
     return np.asarray(np.log((costs - low + offset) / (spread + offset)), dtype=np.float64)
 
