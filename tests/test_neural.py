@@ -157,6 +157,37 @@ def test_the_gradient_is_that_of_the_loss():
         assert parameter.grad.view(-1)[at].item() == pytest.approx(expected, rel=2e-3, abs=1e-5), name
 
 
+def test_the_gradient_of_shared_weights_is_that_of_plain_copies(monkeypatch):
+    """A member alone has the weights times its own factors; what all members ask of the shared weights adds up."""
+    network = new_network(
+        parse_architecture("none cat4 k3 | dense8 silu none d0 | dense8 silu none d0"), SHAPE
+    ).double()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(5)))
+    seen, linear = [], network._linear
+    monkeypatch.setattr(network, "_linear", lambda name, x: linear(name, seen.append(x) or x))
+    network(*tensors_of(rows_for(SHAPE, 6), torch.float64)).square().sum().backward()
+
+    names = ["block1/first", "block2/first"]
+    expected = {name: torch.zeros_like(network[f"{name}/weight"]) for name in names}
+    for member in range(3):
+        x, copies = seen[0][:, member].detach(), {}
+        for name in names:
+            inputs, outputs, bias = (
+                network[f"{name}/{part}"].detach()[member] for part in ("inputs", "outputs", "bias")
+            )
+            factors = outputs[:, None] * inputs
+            copies[name] = (network[f"{name}/weight"].detach() * factors).requires_grad_(), factors
+            x = torch.nn.functional.silu(x @ copies[name][0].T + bias)
+        scores = x @ network["head/weight"].detach()[member] + network["head/bias"].detach()[member]
+        scores.square().sum().backward()
+        for name, (copy, factors) in copies.items():
+            expected[name] += copy.grad * factors
+    for name, gradient in expected.items():
+        torch.testing.assert_close(network[f"{name}/weight"].grad, gradient, rtol=1e-9, atol=1e-9)
+
+
 def test_members_differ_and_their_mean_is_predicted():
     architecture, columns = parse_architecture(ENSEMBLE), rows_for(SHAPE, 50)
     weights = new_network(architecture, SHAPE).weights()
