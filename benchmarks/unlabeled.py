@@ -1,6 +1,6 @@
 """What rows without labels are worth: fits with and without `--unlabeled`, and errors on rows that neither has seen.
 
-usage: python -m benchmarks.unlabeled run FOLDER --out RUNS.jsonl [--names A B] [--labels 100] [--seeds 5]
+usage: python -m benchmarks.unlabeled run FOLDER --out RUNS.jsonl [--names A B] [--labels 100] [--seeds 5] [--first 0]
                                           [--limit 60 | --trials 30] [--metric log_loss]
        python -m benchmarks.unlabeled report RUNS.jsonl
 
@@ -134,7 +134,7 @@ def run_all(args: argparse.Namespace) -> None:
     setting = {"labels": args.labels, "limit": limit, "optimised": args.metric or "default"}
     done = {key_of(row) for row in rows_of(args.out)} if args.out.exists() else set()
     for name in args.names or datasets:
-        for seed in range(args.seeds):
+        for seed in range(args.first, args.first + args.seeds):
             about = {"name": name, "seed": seed, **setting}
             left = [system for system in SYSTEMS if key_of({**about, "system": system}) not in done]
             if not left:
@@ -227,6 +227,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--labels", type=int, default=100)
     run.add_argument("--most", type=int, default=20_000, help="rows without a label")
     run.add_argument("--seeds", type=int, default=5)
+    run.add_argument("--first", type=int, default=0, help="the first seed")
     run.add_argument("--limit", type=int, default=60, help="seconds")
     run.add_argument("--trials", type=int, help="in place of seconds")
     run.add_argument("--metric", help="of classes; default automl's own")
