@@ -49,7 +49,7 @@ def _blocks(kind: str, width: int, activation: str, norm: str, dropout: float, d
 
 
 def recipes(n: int) -> list[dict[str, Any]]:
-    """Return two defaults, what RealMLP's and TabM's authors publish, and drawn ones; rows and epochs are factors."""
+    """Return two former defaults, published recipes of RealMLP and TabM, and drawn ones; rows, epochs are factors."""
     base = {"learning_rate": 0.04, "weight_decay": 0.02, "dropout": 1.0, "rows": 1.0, "schedule": "coslog4",
             "label_smoothing": 0.0, "epochs": 1.0}  # fmt: skip
     plain = f"pbld3 cat8 k1 | {_blocks('dense', 256, 'selu', 'none', 0.3, 3)}"
@@ -144,7 +144,7 @@ def fits(job: Job, most_rows: int, numbers: Sequence[int]) -> Iterator[tuple[str
     loss = METRICS["rmse" if data.kind is TaskKind.REGRESSION else "log_loss"].loss
     shape = replace(job.shape, n_rows=len(train) + len(valid))
     neural = job.families["neural"]
-    default = neural.defaults(shape)[0]
+    default = neural.defaults(shape)[1]  # with the rows in a batch that recipes multiply
     wanted = [(f"neural/{i}", neural, _hyperparameters(recipe(i), default)) for i in numbers]
     for other, number in OTHERS:
         if other in job.families and number < len(job.families[other].defaults(shape)):

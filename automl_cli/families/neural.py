@@ -97,14 +97,13 @@ def space(shape: Shape) -> tuple[list[Any], list[Any]]:
 def defaults(shape: Shape) -> tuple[Hyperparameters, ...]:
     """Return members that share their weights, a network like RealMLP's, other members, and a small network."""
     n_numbers = shape.n_columns - shape.n_categorical
+    embedded, wide = 0 < n_numbers <= _EMBEDDED_COLUMNS, n_numbers > _EMBEDDED_COLUMNS
     batch = 64 if shape.n_rows < 3_000 else 128 if shape.n_rows < 20_000 else 256
     epochs = _epochs(shape)
 
     def network(architecture: str, **given: Value) -> dict[str, Value]:
         return {
-            "architecture": architecture
-            if 0 < n_numbers <= _EMBEDDED_COLUMNS
-            else architecture.replace("pbld3", "none"),
+            "architecture": architecture if embedded else architecture.replace("pbld3", "none"),
             "learning_rate": 0.04,
             "weight_decay": 0.1,
             "dropout": 1.0,
@@ -115,7 +114,6 @@ def defaults(shape: Shape) -> tuple[Hyperparameters, ...]:
             **given,
         }
 
-    wide = n_numbers > _EMBEDDED_COLUMNS
     plain = network(_WIDE, weight_decay=0.02) if wide else network(_PLAIN)
     members = network(_MEMBERS, learning_rate=0.2, schedule="constant", batch_size=min(4 * batch, 512))
     if seconds(shape, members) < _LONGEST_FOLD / 2:
