@@ -18,7 +18,7 @@ from automl_cli.errors import AutomlError
 from automl_cli.members import MOST_MODEL_BYTES, Chosen, OofCache, choose_members
 from automl_cli.patience import Patience
 from automl_cli.plan import reserve_seconds
-from automl_cli.repeats import refit_seconds, refits_seconds, repeat_seconds
+from automl_cli.repeats import Again, other_folds, pupils_seconds, refit_seconds, refits_seconds, repeat_seconds
 from automl_cli.small import Ceiling, Cost, Costs, Small, choose_small
 from automl_cli.summary import artifact_members, ensemble_gain, leaderboard
 from automl_cli.trial import Success, Trial
@@ -48,8 +48,10 @@ class ModelSoFar:
         The parts of it.
     calibrate, stacking : bool
         Whether a temperature or thresholds may follow the weights, and a regression take their place.
-    workers, n_repeat : int
-        Fits side by side, and how many other folds the members may be fitted on at the end; 0: none.
+    workers : int
+        Fits side by side.
+    again : Again
+        How the members are fitted once more at the end.
     patience : Patience
         In a timed run it is told when the model gains, and the model is weighed once more before it ends the search.
     costs : Costs or None
@@ -73,17 +75,17 @@ class ModelSoFar:
     calibrate: bool = True
     stacking: bool = True
     workers: int = 1
-    n_repeat: int = 0
+    again: Again = field(default_factory=lambda: other_folds(0))
     patience: Patience = field(default_factory=Patience)
     costs: Costs | None = None
     small: Small | None = None
 
     def limit(self, ceiling: Ceiling) -> None:
-        """Hold the model under limits from now on; other folds, which would make it larger, are left out."""
+        """Hold the model under limits from now on; further models, which would make it larger, are left out."""
         text = json.dumps(dict(self.manifest)).encode("utf-8", "surrogatepass")
         base = Cost(len(zlib.compress(text, 1)) + BOARD_BYTES + self.later_bytes(ceiling))
         costs = Costs(self.cache, ceiling, base)
-        self.costs, self.cache, self.n_repeat = costs, replace(self.cache, fits=costs.fits), 0
+        self.costs, self.cache, self.again = costs, replace(self.cache, fits=costs.fits), other_folds(0)
 
     def later_bytes(self, ceiling: Ceiling) -> int:
         """Return what the last file has that those before it lack: a summary, and what is attached to it."""
@@ -130,10 +132,13 @@ class ModelSoFar:
         return [trial for trial in self.trials[self.weighed :] if isinstance(trial, Success) and trial.complete]
 
     def repeat_seconds(self) -> float:
-        """Return what fitting the members on other folds as well will take at the end."""
-        if self.chosen is None or not (self.n_repeat and self.deadline.limited):
+        """Return what fitting the members once more will take at the end."""
+        if self.chosen is None or not (self.again.n and self.deadline.limited):
             return 0.0
-        return repeat_seconds(self.chosen, self.n_repeat, limit=self.deadline.total, workers=self.workers)
+        if self.again.taught:
+            complete = [trial for trial in self.trials if isinstance(trial, Success) and trial.complete]
+            return pupils_seconds(complete, self.again, limit=self.deadline.total, workers=self.workers)
+        return repeat_seconds(self.chosen, self.again, limit=self.deadline.total, workers=self.workers)
 
     def write_seconds(self, *, unweighed: bool = False) -> float:
         """Return what writing the members will take: they may be larger than those that were written the last time.
@@ -151,7 +156,7 @@ class ModelSoFar:
         if unweighed:
             sizes = [self.cache.model_bytes(trial) for trial in self._since()]
             n_bytes += max((size for size in sizes if size <= MOST_MODEL_BYTES), default=0)
-        more = 1.0 if self.repeat_seconds() == 0.0 else 1.0 + self.n_repeat / len(self.cache.data.folds)
+        more = 1.0 if self.repeat_seconds() == 0.0 else 1.0 + self.again.n / len(self.cache.data.folds)
         return more * max(self.writing_seconds, n_bytes / packed_per_second())
 
     def weigh(self) -> Chosen | None:

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from automl_cli.artifact import Attachment
+from automl_cli.asking import known_rows, out_of_fold
 from automl_cli.features.frame import joined
 from automl_cli.features.matrix import Array
-from automl_cli.members import Chosen, OofCache, known_rows, out_of_fold
+from automl_cli.members import Chosen, OofCache
 from automl_cli.metrics import TaskKind
 from automl_cli.outputs import KeptOutputs
 from automl_cli.reference import ColumnReference, Reference, column_reference, sampled_rows

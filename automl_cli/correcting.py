@@ -9,21 +9,20 @@ from typing import Any
 import numpy as np
 
 from automl_cli.anytime import ModelSoFar
+from automl_cli.asking import known_rows, out_of_fold, said_by_fold
 from automl_cli.delivery import Delivered, deliver
 from automl_cli.ending import Ending
 from automl_cli.evaluate import open_run
 from automl_cli.executors import submitted
-from automl_cli.families import find_families
 from automl_cli.features.frame import open_frame
 from automl_cli.features.matrix import Array
 from automl_cli.job import Job
-from automl_cli.members import Chosen, known_rows, out_of_fold, parts_of
+from automl_cli.members import Chosen, folds_of, parts_of
 from automl_cli.newshares import Known, gain_of, moved_decision, scores_there, shares_there
 from automl_cli.shifted import MOST_ROWS, NEW, NONE, SHARES
-from automl_cli.sourced import find_encoding, load_model
 from automl_cli.transfer.judge import judge_label_shift
 from automl_cli.transfer.labels import LabelShift, fit_mlls
-from automl_cli.trialfiles import fold_folders
+from automl_cli.worth import taught_report
 
 logger = logging.getLogger(__name__)
 PREDICTING_SHARE = 0.5  # of the seconds that nothing else needs
@@ -35,7 +34,7 @@ Transfer = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Corrected:
-    """The last models, and what became of the adaptation."""
+    """The last models, and what became of the adaptation, or of rows without labels."""
 
     delivered: Delivered
     transfer: Transfer | None
@@ -46,6 +45,9 @@ def delivered_for(ending: Ending, model: ModelSoFar, job: Job) -> Corrected:
 
     That comes first, before time goes into further models; under limits the members are only known afterwards.
     """
+    if job.teaches:
+        delivered = deliver(ending, model)
+        return Corrected(delivered, taught_report(job.data, delivered.taught))
     if job.transfer is None or job.transfer["adapted"] != SHARES:
         return Corrected(deliver(ending, model), job.transfer)
     if model.costs is not None:
@@ -66,7 +68,7 @@ def correct(ending: Ending, model: ModelSoFar, transfer: Transfer) -> Transfer:
     chosen, data = ending.chosen, model.cache.data
     rows = known_rows(chosen, model.cache)
     y, weight = data.validated()
-    folds = np.repeat(np.arange(len(data.folds)), [len(valid) for _, valid in data.folds])[rows]
+    folds = folds_of(data)[rows]
     y = y[rows]
     known = Known(out_of_fold(chosen, model.cache), y, None if weight is None else weight[rows], parts_of(y, folds))
     said = _said_of_new_rows(ending)
@@ -98,9 +100,8 @@ def _said_of_new_rows(ending: Ending) -> Array | None:
         n_rows = int(min(n_rows, seconds / max(CAUTION * row, 1e-9)))
     if n_rows < LEAST_ROWS:
         return None
-    future = submitted(
-        ending.executor, said_of_new_rows, str(ending.run_folder), ending.chosen, n_rows, timeout=seconds
-    )
+    asked = replace(ending.chosen, said=None)  # which may be large
+    future = submitted(ending.executor, said_of_new_rows, str(ending.run_folder), asked, n_rows, timeout=seconds)
     try:
         return future.result(timeout=seconds)
     except Exception:  # the shares are known from the beginning, if less well
@@ -118,16 +119,9 @@ def said_of_new_rows(run_folder: str, chosen: Chosen, most_rows: int) -> Array:
     run = open_run(run_folder)
     frame = open_frame(run.folder / "data" / NEW)
     order = np.random.default_rng(0).permutation(frame.n_rows)[:most_rows]
-    folders = {trial.proposal.number: fold_folders(Path(run_folder), trial) for trial, _ in chosen.members}
-    n_folds = min(map(len, folders.values()))
-    total = np.zeros((len(order), run.data.n_outputs))
+    n_folds = min(len(trial.losses) for trial, _ in chosen.members)
+    said = np.zeros((len(order), run.data.n_outputs))
     for fold in range(n_folds):
         at = np.arange(fold, len(order), n_folds)
-        part = frame.take(order[at])
-        for trial, weight in chosen.members:
-            pipeline, folder = trial.proposal.pipeline, folders[trial.proposal.number][fold]
-            encoder = find_encoding(pipeline.encoding).load(folder / "encoder")
-            family = find_families()[pipeline.family]
-            answer = load_model(family, pipeline.encoding, folder / "model").predict(encoder.transform(part), 1)
-            total[at] += weight * chosen.mixing.terms(answer)
-    return np.asarray(chosen.mixing.joined(total))
+        said[at] = said_by_fold(Path(run_folder), chosen, frame.take(order[at]), fold)
+    return said

@@ -24,6 +24,7 @@ from automl_cli.seen import SeenRows
 from automl_cli.small import NO_CEILING, Ceiling, Cost, Costs, Footprint, Small, Unlimited
 from automl_cli.summary import Summary
 from automl_cli.table import Notice
+from automl_cli.teaching import Taught
 from automl_cli.trialfiles import fold_folders
 
 logger = logging.getLogger(__name__)
@@ -45,10 +46,17 @@ FORGOTTEN = Notice(
 
 @dataclass(frozen=True)
 class Delivered:
-    """The folders that stand in for those of members' folds, by trial number; how large and fast the model is."""
+    """The folders that stand in for those of members' folds, by trial number; how large and fast the model is.
+
+    Attributes
+    ----------
+    taught : Taught or None
+        What models are worth that learned from rows without labels.
+    """
 
     fitted: Mapping[int, tuple[Path, ...]]
     footprint: Footprint
+    taught: Taught | None = None
 
 
 def deliver(ending: Ending, model: ModelSoFar) -> Delivered:
@@ -61,8 +69,11 @@ def deliver(ending: Ending, model: ModelSoFar) -> Delivered:
     """
     if model.costs is not None:
         return _make_small(ending, model, model.costs)
-    fitted = further_models(ending, model.cache.data, model.n_repeat, model.workers)
-    return Delivered(fitted, _usual_footprint(ending.chosen, fitted, ending.run_folder))
+    further = further_models(ending, model.cache, model.again, model.workers, calibrate=model.calibrate)
+    if further.chosen is not ending.chosen:  # else it may have been corrected since
+        model.chosen = further.chosen
+    footprint = _usual_footprint(further.chosen, further.folders, ending.run_folder)
+    return Delivered(further.folders, footprint, further.taught)
 
 
 def _usual_footprint(chosen: Chosen, fitted: Mapping[int, tuple[Path, ...]], run_folder: Path) -> Footprint:

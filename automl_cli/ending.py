@@ -1,9 +1,10 @@
 """The end of a fit: more models of the members, or others where time orders the rows, and what mattered."""
 
 import logging
-from collections.abc import Callable, Collection
+import math
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,18 @@ from automl_cli.clock import Deadline
 from automl_cli.evaluate import refit, repeat_fold
 from automl_cli.executors import TrialExecutor, submitted
 from automl_cli.importance import permutation_importance
-from automl_cli.members import Chosen
-from automl_cli.repeats import SHARE, members_to_repeat
+from automl_cli.members import Chosen, OofCache
+from automl_cli.repeats import Again, members_to_repeat, seconds_of_fit
 from automl_cli.rundata import RunData
+from automl_cli.teaching import Taught, begin_teaching, finished_pupil, teach_fold, with_pupils
+from automl_cli.trial import Success
 from automl_cli.trialfiles import fold_folders, repeated_folders
 
 logger = logging.getLogger(__name__)
 LEAVING_SECONDS = 1.0  # workers end and the interpreter shuts down; half of it on a machine that is not busy
 IMPORTANCE_SECONDS = 0.5  # are left for what mattered
 MOST_SECONDS = 3.0  # for what mattered, where there is a limit or somebody waits
+LEAST_TEACHING = 0.5  # seconds, below which no pupil comes to an end
 POLL_SECONDS = 0.2  # how soon an interrupt is noticed
 
 
@@ -41,15 +45,32 @@ class Ending:
         return self.deadline.seconds_left() - 1.25 * self.saving_seconds - LEAVING_SECONDS
 
 
-def further_models(ending: Ending, data: RunData, n_repeat: int, workers: int) -> dict[int, tuple[Path, ...]]:
-    """Fit the members on rows that their folds' models have not seen: all rows, or other folds.
+@dataclass(frozen=True)
+class Further:
+    """What was fitted at the end.
 
-    Returns
-    -------
-    dict of trial number to the folders that stand in for those of its folds
+    Attributes
+    ----------
+    chosen : Chosen
+        The members, pupils among them.
+    folders : mapping of trial number to the folders that stand in for those of its folds
         Members that are missing from it keep their fold models.
+    taught : Taught or None
+        What pupils are worth, where there are some.
     """
-    return refit_members(ending) if data.plan.refit else repeat_members(ending, data, n_repeat, workers)
+
+    chosen: Chosen
+    folders: Mapping[int, tuple[Path, ...]] = field(default_factory=dict)
+    taught: Taught | None = None
+
+
+def further_models(ending: Ending, cache: OofCache, again: Again, workers: int, *, calibrate: bool) -> Further:
+    """Fit the members once more: on all rows, on rows that the ensemble gives a label to, or on other folds."""
+    if cache.data.plan.refit:
+        return Further(ending.chosen, refit_members(ending))
+    if again.taught:
+        return teach_members(ending, cache, again, workers, calibrate=calibrate)
+    return Further(ending.chosen, repeat_members(ending, cache.data, again, workers))
 
 
 def refit_members(ending: Ending, only: Collection[int] | None = None) -> dict[int, tuple[Path, ...]]:
@@ -84,7 +105,7 @@ def refit_members(ending: Ending, only: Collection[int] | None = None) -> dict[i
     return refitted
 
 
-def repeat_members(ending: Ending, data: RunData, n_repeat: int, workers: int) -> dict[int, tuple[Path, ...]]:
+def repeat_members(ending: Ending, data: RunData, again: Again, workers: int) -> dict[int, tuple[Path, ...]]:
     """Fit the members on the plan's other folds as well, as many as there is time for; see `automl_cli.repeats`.
 
     The folds of a member go to whichever workers are free.
@@ -95,23 +116,17 @@ def repeat_members(ending: Ending, data: RunData, n_repeat: int, workers: int) -
         What was not finished in time is left out.
     """
     spare = ending.spare_seconds()
-    if spare is None or not n_repeat or ending.interrupted():
+    if spare is None or not again.n or ending.interrupted():
         return {}
-    seconds = min(spare - IMPORTANCE_SECONDS, SHARE * ending.deadline.total)
-    trials = members_to_repeat(ending.chosen, n_repeat, seconds=seconds, workers=workers)
+    seconds = min(spare - IMPORTANCE_SECONDS, again.share * ending.deadline.total)
+    trials = members_to_repeat(ending.chosen, again, seconds=seconds, workers=workers)
     folder = str(ending.run_folder)
     pending = {
         (trial.proposal.number, fold): submitted(ending.executor, repeat_fold, trial, folder, fold, timeout=seconds)
         for trial in trials
         for fold in range(len(data.folds), len(data.every_fold))
     }
-    _await(ending, pending.values(), seconds)
-    for (number, fold), future in pending.items():
-        try:
-            future.result(timeout=0)
-        except Exception:  # the folds that were finished are there
-            logger.info("trial %d was not repeated on fold %d", number, fold, exc_info=True)
-            future.cancel()
+    _gathered(ending, pending, seconds)
     return {
         trial.proposal.number: (
             *fold_folders(ending.run_folder, trial),
@@ -119,6 +134,60 @@ def repeat_members(ending: Ending, data: RunData, n_repeat: int, workers: int) -
         )
         for trial in trials
     }
+
+
+def teach_members(ending: Ending, cache: OofCache, again: Again, workers: int, *, calibrate: bool) -> Further:
+    """Fit members on their folds again, with labels of the ensemble on rows that have none; see `teaching`.
+
+    What does not come to its end is left out, and all are where the labelled rows say that they cost.
+    """
+    try:
+        pupils = _taught(ending, cache, again, workers)
+        if not pupils:
+            return Further(ending.chosen)
+        together, worth = with_pupils(ending.chosen, pupils, cache, calibrate=calibrate)
+    except (OSError, ValueError):  # the disk of the run's folder is full, say: the model is what it was
+        logger.warning("no member could be taught", exc_info=True)
+        return Further(ending.chosen)
+    return Further(ending.chosen if worth.costs else together, taught=worth)
+
+
+def _taught(ending: Ending, cache: OofCache, again: Again, workers: int) -> list[Success]:
+    """Return pupils that have come to an end in time."""
+    chosen, folder = ending.chosen, ending.run_folder
+    spare = ending.spare_seconds()
+    seconds = None if spare is None else spare - IMPORTANCE_SECONDS  # all that is left: the search is over
+    if ending.interrupted() or (seconds is not None and seconds < LEAST_TEACHING):
+        return []
+    within = math.inf if seconds is None else seconds
+    members = members_to_repeat(chosen, again, seconds=within, workers=workers)
+    pupils = begin_teaching(folder, members)
+    teacher = replace(chosen, said=None)  # which may be large
+    most = [
+        None if seconds is None else seconds_of_fit(member, again, len(members), seconds=seconds, workers=workers)
+        for member in members
+    ]
+    n_folds = len(cache.data.folds)
+    pending = {  # pupil by pupil: one that has come to its end is worth more than several that have not
+        (pupil.number, fold): submitted(
+            ending.executor, teach_fold, pupil, teacher, str(folder), fold, own, timeout=seconds
+        )
+        for pupil, own in zip(pupils, most, strict=True)
+        for fold in range(n_folds)
+    }
+    _gathered(ending, pending, seconds)
+    return [trial for pupil in pupils if (trial := finished_pupil(folder, pupil, n_folds)) is not None]
+
+
+def _gathered(ending: Ending, pending: "Mapping[tuple[int, int], Future[None]]", seconds: float | None) -> None:
+    """Wait for fits of members, by trial and fold; what was finished is there."""
+    _await(ending, pending.values(), seconds)
+    for (number, fold), future in pending.items():
+        try:
+            future.result(timeout=0)
+        except Exception:
+            logger.info("trial %d was not fitted once more on fold %d", number, fold, exc_info=True)
+            future.cancel()
 
 
 def _await(ending: Ending, pending: Collection["Future[Any]"], seconds: float | None) -> None:

@@ -155,22 +155,38 @@ def _fit_folds(run: OpenRun, family: Family, proposal: Proposal, folder: Path, s
             seconds = SAFETY * (proposal.seconds - (time.perf_counter() - started)) / (n_folds - fold)
             if losses and seconds <= 0:
                 return Decision(False, f"out of time after fold {fold}")
-        losses.append(_fit_fold(run, family, proposal, fold, folder, seconds))
+        losses.append(fit_fold(run, family, proposal, fold, folder / f"fold_{fold}", seconds=seconds))
         decision = should_stop(losses, proposal.incumbent)
         if decision.stop and fold + 1 < n_folds and not leads(losses, proposal.leader):
             return Decision(True, f"given up after fold {fold + 1} of {n_folds}: {decision.reason}")
     return Decision(False, "")
 
 
-def _fit_fold(
-    run: OpenRun, family: Family, proposal: Proposal, fold: int, folder: Path, seconds: float | None
+def fit_fold(
+    run: OpenRun,
+    family: Family,
+    proposal: Proposal,
+    fold: int,
+    place: Path,
+    *,
+    seconds: float | None,
+    further: Callable[[FoldData], FoldData] | None = None,
 ) -> float:
+    """Fit one fold, leave its model and what it says of the validation rows in ``place``, and return its loss there.
+
+    Parameters
+    ----------
+    further : callable or None
+        ``further(data)`` returns what is learned from in place of ``data``, with the validation rows of that.
+    """
     run.refuse_another()
     began = time.perf_counter()
     data, encoding = run.data, proposal.pipeline.encoding
     _, valid_rows = data.every_fold[fold]
     encoded = run.encode(encoding, fold)
     fold_data, offset = _fold_data(run, encoded, encoding, fold)
+    if further is not None:
+        fold_data = further(fold_data)
     left = None if seconds is None else max(0.05, seconds - (time.perf_counter() - began))
     with threadpool_limits(proposal.threads):
         limits = Limits(proposal.threads, proposal.seed, left)
@@ -201,7 +217,7 @@ def _fit_fold(
     if fold < len(data.folds) and len(rows := lent_rows(run.folder, data, fold)):
         said[LENT] = _said(model, encoded.others(len(rows)), fold_data, proposal.threads)
     run.refuse_another()
-    _write_fold(folder / f"fold_{fold}", family, model, encoded.encoder, said, facts)
+    _write_fold(place, family, model, encoded.encoder, said, facts)
     return loss
 
 
@@ -316,7 +332,7 @@ def repeat_fold(trial: Success, run_folder: str, fold: int) -> None:
     run.encode(proposal.pipeline.encoding, fold)  # of its own time, not of the fit's
     # chance of its own: a network begins elsewhere, a forest draws other rows
     again = replace(proposal, seed=(proposal.seed + fold) % 2**31)
-    _fit_fold(run, family, again, fold, folder, limit)
+    fit_fold(run, family, again, fold, folder / f"fold_{fold}", seconds=limit)
 
 
 def course_of_refit(trial: Success, raised: Sequence[float]) -> tuple[Proposal, int | None]:

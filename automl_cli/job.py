@@ -24,6 +24,7 @@ from automl_cli.parts import Part
 from automl_cli.plan import Resources, share_cores
 from automl_cli.rundata import RunData, SourceRows, open_rundata, renew, save_rundata
 from automl_cli.runs import Run
+from automl_cli.small import Ceiling
 from automl_cli.sourcemodel import known_rows, lay_out_model
 from automl_cli.sources import (
     Labelled,
@@ -64,6 +65,8 @@ class Job:
     run: Run
     data: RunData
     recorded: Mapping[int, Trial]
+    teaches: bool = False
+    """Whether the ensemble gives labels to rows without any at the end, for its members to learn from."""
     signer: Signer | None = None
     notices: tuple[Notice, ...] = ()
     """What was odd about the tables."""
@@ -198,9 +201,10 @@ def prepare(
         seed=options.seed,
         n_more=0 if rows is None else len(rows.y),
     )
-    shape = _shape(task, table, schema, plan, rows, sources)
+    teaches = unlabelled is not None and _teaches(options, task, plan)
+    shape = _shape(task, table, schema, plan, rows, sources, teaches=teaches)
     offered = _offered(options, table, families, shape)
-    _check_resumable(options, run, _fingerprint(options, table, run, sources))
+    _check_resumable(options, run, _fingerprint(options, table, run, sources), teaches=teaches)
     recorded = {trial.proposal.number: trial for trial in read_journal(run.journal)}
     if sources.model is not None and not (run.data / SOURCE_MODEL).exists():
         model = lay_out_model(sources.model, run.data / SOURCE_MODEL, table, schema, task)
@@ -223,6 +227,7 @@ def prepare(
         run=run,
         data=data,
         recorded=recorded,
+        teaches=teaches,
         notices=(*table.notices, *notices),
     )
 
@@ -282,8 +287,30 @@ def task_of(options: FitOptions, table: Table, *, n_own: int | None = None) -> t
     )
 
 
+def ceiling_of(options: FitOptions) -> Ceiling:
+    """Return the limits on the model."""
+    return Ceiling(options.max_bytes, options.max_row_seconds, options.compact)
+
+
+def _teaches(options: FitOptions, task: Task, plan: ValidationPlan) -> bool:
+    """Whether the ensemble may teach its members at the end; else ways of using rows without labels are searched.
+
+    It gives labels of classes: of a value the mean of models says hardly more than each of them, see docs/unlabeled.md.
+    Under a time order members are fitted on all rows at the end, and under limits single models are.
+    """
+    unwanted = Part.TEACHING in options.without or plan.refit or ceiling_of(options).given
+    return task.n_outputs > 1 and not unwanted
+
+
 def _shape(
-    task: Task, table: Table, schema: FrameSchema, plan: ValidationPlan, rows: SourceRows | None, sources: Sources
+    task: Task,
+    table: Table,
+    schema: FrameSchema,
+    plan: ValidationPlan,
+    rows: SourceRows | None,
+    sources: Sources,
+    *,
+    teaches: bool,
 ) -> Shape:
     can: tuple[str, ...] = ()
     n_source = 0 if rows is None else len(rows.y)
@@ -292,7 +319,7 @@ def _shape(
         first = plan.folds[0][0]
         outputs = rows is None or told_to_a_model(rows, task.groups, task.order, first).mean() >= LEAST_OTHERS
         can = adaptations(task.kind, task.metric.name, rows=n_source > 0, outputs=bool(outputs))
-    elif sources.unlabelled is not None:
+    elif sources.unlabelled is not None and not teaches:
         can = without_labels(task.kind, n_numeric=len(schema.numeric), n_categorical=len(schema.categorical))
     many = [name for name in schema.categorical if table.schema.column(name).kind is Kind.HIGH_CARDINALITY]
     return Shape(
@@ -328,9 +355,12 @@ def _fingerprint(options: FitOptions, table: Table, run: Run, sources: Sources) 
     return began if is_own and began.startswith(now.removesuffix(model.manifest.digest)) else now
 
 
-def _check_resumable(options: FitOptions, run: Run, fingerprint: str) -> None:
-    """Refuse to mix trials of other data or settings; note what this run was started with."""
-    now = {**options.settings(), "fingerprint": fingerprint}
+def _check_resumable(options: FitOptions, run: Run, fingerprint: str, *, teaches: bool) -> None:
+    """Refuse to mix trials of other data or settings; note what this run was started with.
+
+    Whether the ensemble teaches decides what is searched, and depends on limits that may change otherwise.
+    """
+    now = {**options.settings(), "fingerprint": fingerprint, **({"teaching": teaches} if options.unlabeled else {})}
     known = run.facts().get("settings")
     if options.resume and known is not None and known != now:
         changed = ", ".join(sorted(name for name in now if now[name] != known.get(name)))

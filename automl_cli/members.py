@@ -25,6 +25,7 @@ MOST_MODEL_BYTES = 300 * 10**6  # of one trial: a forest of many classes takes g
 MOST_BYTES = 192 * 2**20  # of out-of-fold predictions held at once
 # metrics of ranks: the models of two folds need not be on one scale, which ranks of all rows together would punish
 BY_FOLD = ("roc_auc", "average_precision")
+MOST_SAID = 10**6  # values that are kept of what a mix says of validated rows
 WORTH = 0.003  # of the loss, that members which are slow to predict must gain
 FIRST_PICKS = 10  # of a mix that is good enough to learn thresholds from
 FEW_ROWS = 2_000  # rows up to which the members are a mean of several selections; measured up to 1,500
@@ -53,6 +54,10 @@ class Chosen:
         What the greedy weights gain over the best trial alone, where that can be measured.
     mixing : Mixing
         How the weighted members become one prediction.
+    said : ndarray of shape (n_valid, n_outputs) or None
+        What the mix says of validated rows, by weights that have not seen them as far as that is known, before it is
+        decided; NaN for rows that no member has predicted. None where that is large: then the rows are many, and
+        weights flatter little.
     """
 
     members: tuple[tuple[Success, float], ...]
@@ -62,6 +67,7 @@ class Chosen:
     gain: Gain | None = None
     mixing: Mixing = MEAN
     crossed: tuple[float, ...] = ()
+    said: Array | None = field(default=None, compare=False, repr=False)
 
     @property
     def shown_losses(self) -> tuple[float, ...]:
@@ -201,7 +207,7 @@ def chosen_among(
     Rows of a source help with the weights alone; everything that is said of the model is of the run's own rows.
     """
     y, weight = data.validated()
-    folds = np.repeat(np.arange(len(data.folds)), [len(valid) for _, valid in data.folds])
+    folds = folds_of(data)
     rows = np.flatnonzero(np.isfinite(oof).all(axis=2).any(axis=0))
     if len(rows) < len(y):
         oof, y, folds = oof[:, rows], y[rows], folds[rows]
@@ -211,14 +217,19 @@ def chosen_among(
     rows_known = _Known(y, weight, folds, parts_of(y, folds), data.metric, lent)
     weights, learned, gain = _mix(oof, rows_known, calibrate=calibrate)
     together = combine(oof[weights > 0], weights[weights > 0])
-    loss = _decided_loss(together, rows_known, learned.decision)
+
+    def judged(said: Array) -> tuple[float, ...]:
+        return fold_losses(data, y, learned.judged(said, data.metric, rows_known.parts), weight)
+
+    loss, crossed = _decided_loss(together, rows_known, learned.decision), _crossed(oof, rows_known, gain)
     by_mean = Chosen(
         members=_served(members_to_be, weights),
         loss=loss,
-        fold_losses=_fold_losses(data, y, learned.judged(together, data.metric, rows_known.parts), weight),
+        fold_losses=judged(together),
         decision=learned.decision,
         gain=gain,
-        crossed=_crossed(oof, rows_known, learned, gain, data),
+        crossed=() if crossed is None else judged(crossed),
+        said=_spread(together if crossed is None else crossed, rows, data.n_valid),
     )
     # Under a time order the members are fitted again on all rows: weights learned on what they got wrong before would
     # correct what is no longer wrong. Where a source has more of a say than the run's own rows, these are too few.
@@ -227,36 +238,25 @@ def chosen_among(
     stacked = _stacked(members_to_be, oof, rows_known, weights, learned, gain)
     if stacked is None:
         return by_mean
-    by_stacking = _chosen_by_stacking(members_to_be, rows_known, stacked, data, gain)
+    by_stacking = replace(
+        _chosen_by_stacking(members_to_be, rows_known, stacked, data, gain),
+        said=_spread(stacked.judged, rows, data.n_valid),
+    )
     # On rows that it has not seen it has to be better than the mean is on those that it was chosen on.
     pooled = data.metric.name in BY_FOLD or by_stacking.loss < by_mean.loss  # ranks of several folds are not compared
     better = pooled and by_stacking.mean_loss < by_mean.mean_loss
     return by_stacking if better else by_mean
 
 
-def _crossed(oof: Array, known: "_Known", learned: Learned, gain: Gain | None, data: RunData) -> tuple[float, ...]:
-    """Return the losses of the folds where each part is mixed by the weights that were chosen without it."""
+def _crossed(oof: Array, known: "_Known", gain: Gain | None) -> Array | None:
+    """Return the mix in which each part's weights were chosen without it; None where that is not known, or is so."""
     if gain is None or gain.sampled:  # chosen on many rows, weights do not flatter
-        return ()
+        return None
     together = np.empty(oof.shape[1:])
     for part, weights in enumerate(gain.weights_by_part(len(oof))):
         rows = np.flatnonzero(known.parts == part)
         together[rows] = combine(oof[:, rows], weights)
-    return _fold_losses(data, known.y, learned.judged(together, data.metric, known.parts), known.weight)
-
-
-def known_rows(chosen: Chosen, cache: OofCache) -> Array:
-    """Return which validated rows all members have predicted, ascending: `out_of_fold` is about these."""
-    oof = cache.stack([trial for trial, _ in chosen.members])
-    return np.flatnonzero(np.isfinite(oof).all(axis=(0, 2)))
-
-
-def out_of_fold(chosen: Chosen, cache: OofCache) -> Array:
-    """Return what the model says of rows that its members had not seen, calibrated, shape (n_rows, n_outputs)."""
-    oof = cache.stack([trial for trial, _ in chosen.members])
-    oof = oof[:, np.isfinite(oof).all(axis=(0, 2))]
-    total = sum(weight * chosen.mixing.terms(one) for (_, weight), one in zip(chosen.members, oof, strict=True))
-    return np.asarray(chosen.decision.calibrated(chosen.mixing.joined(np.asarray(total, dtype=np.float64))))
+    return together
 
 
 def _stacked(
@@ -285,7 +285,7 @@ def _chosen_by_stacking(
     return Chosen(
         members=tuple(sorted(members, key=lambda member: member[0].proposal.number)),
         loss=rows.loss(np.arange(len(known.y)), stacked.judged, known.metric),
-        fold_losses=_fold_losses(data, known.y, stacked.judged, known.weight),
+        fold_losses=fold_losses(data, known.y, stacked.judged, known.weight),
         gain=gain,
         mixing=stacked.mixing,
     )
@@ -370,6 +370,19 @@ def _weigh(oof: Array, known: _Known) -> tuple[Array, Gain | None]:
     return weights, gain
 
 
+def _spread(known: Array, rows: Array, n_rows: int) -> Array | None:
+    if known.shape[1] * n_rows > MOST_SAID:
+        return None
+    said = np.full((n_rows, known.shape[1]), np.nan)
+    said[rows] = known
+    return said
+
+
+def folds_of(data: RunData) -> Array:
+    """Return whose models predicted each validated row, shape (n_valid,)."""
+    return np.repeat(np.arange(len(data.folds)), [len(valid) for _, valid in data.folds])
+
+
 def parts_of(y: Array, folds: Array) -> Array:
     """Return parts of the rows that are judged by what is learned on the others: folds, or parts of a single one."""
     if folds[-1] > 0:
@@ -419,7 +432,7 @@ def _partial(successes: Sequence[Success], best: Success, cache: OofCache) -> li
     return sorted(there, key=lambda t: (behind(t), t.proposal.number))
 
 
-def _fold_losses(data: RunData, y: Array, predictions: Array, weight: Array | None) -> tuple[float, ...]:
+def fold_losses(data: RunData, y: Array, predictions: Array, weight: Array | None) -> tuple[float, ...]:
     """Score fold by fold; the rows come fold after fold, and end with the last fold that was finished."""
     losses = []
     end = 0

@@ -22,3 +22,5 @@ class Part(StrEnum):
     """No temperature follows the weights, and the likeliest class is the label."""
     REPEATS = "repeats"
     """The members keep the models of the folds that all trials share; none are fitted on other folds."""
+    TEACHING = "teaching"
+    """Members do not learn once more from rows that the ensemble labels; other ways of using such rows are searched."""

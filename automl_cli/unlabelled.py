@@ -24,6 +24,7 @@ MOST_SHARED_ROWS = 200_000
 MOST_LABELLED_BY_MODEL = 20_000
 SHARES = (0.4, 1.0)
 """Of the rows without labels, round by round."""
+LEAST_TAUGHT = 500
 MOST_LABELS, LEAST_WEIGHT = 5, 0.01
 """Classes that a row may stand under, and what it must weigh there."""
 
@@ -55,6 +56,16 @@ def shared_columns(run_folder: Path, data: RunData) -> Array:
 def drawn_unlabelled(data: RunData, fold: int) -> Frame:
     """Return the rows that a model of this fold may give labels to."""
     return _drawn(data.needed_unlabelled, MOST_LABELLED_BY_MODEL, fold)
+
+
+def n_taught_rows(data: RunData) -> int:
+    """Return how many rows the ensemble gives labels to: as many as have one, and `LEAST_TAUGHT` at least."""
+    return min(data.needed_unlabelled.n_rows, MOST_LABELLED_BY_MODEL, max(LEAST_TAUGHT, data.n_rows))
+
+
+def taught_rows(data: RunData) -> Frame:
+    """Return these rows, drawn by chance."""
+    return _drawn(data.needed_unlabelled, n_taught_rows(data), 0)
 
 
 def _drawn(frame: Frame, most: int, seed: int) -> Frame:
@@ -101,17 +112,30 @@ def fit_selftrained(
 def _with_made_labels(data: FoldData, unlabelled: Matrix, outputs: Array, share: float) -> FoldData | None:
     """Return labelled rows and the surest share of the others; None where none of these has a label to give."""
     rows = surest(margin(np.arange(len(outputs)), outputs), outputs.argmax(axis=1), share)
-    likeliest = np.argsort(-outputs[rows], axis=1, kind="stable")[:, :MOST_LABELS]
-    weights = np.take_along_axis(outputs[rows], likeliest, axis=1)
-    at, place = np.nonzero(weights >= LEAST_WEIGHT)
-    if not len(at):
-        return None
+    return with_labels(data, replace(unlabelled, X=unlabelled.X[rows]), outputs[rows]) if len(rows) else None
+
+
+def with_labels(data: FoldData, unlabelled: Matrix, outputs: Array) -> FoldData:
+    """Return labelled rows and others, each under every class that it may have, with the probability for a weight.
+
+    The others together weigh at most as much as the labelled rows.
+
+    Parameters
+    ----------
+    outputs : ndarray of shape (n_unlabelled, n_classes)
+        Probabilities.
+    """
+    likeliest = np.argsort(-outputs, axis=1, kind="stable")[:, :MOST_LABELS]
+    weights = np.take_along_axis(outputs, likeliest, axis=1)
+    kept = weights >= LEAST_WEIGHT
+    kept[:, 0] = True  # of many classes the likeliest may be no likelier than that
+    at, place = np.nonzero(kept)
     own = np.ones(len(data.y)) if data.weight is None else np.asarray(data.weight)
     theirs = weights[at, place]
     theirs = theirs * min(1.0, float(own.sum()) / float(theirs.sum()))
     return replace(
         data,
-        train=as_matrix(np.vstack([data.train.X, unlabelled.X[rows[at]]]), data.train.categorical),
+        train=as_matrix(np.vstack([data.train.X, unlabelled.X[at]]), data.train.categorical),
         y=np.concatenate([data.y, likeliest[at, place].astype(data.y.dtype)]),
         weight=np.concatenate([own, theirs]),
         keep=keep_nothing,

@@ -25,7 +25,7 @@ from automl_cli.events import Entered, Event, Improved, Prepared, Remembered
 from automl_cli.executors import PRELOAD, ExecutorKind, ProcessExecutor, Setup, TrialExecutor, open_executor, submitted
 from automl_cli.experience.records import Recalled
 from automl_cli.files import check_writable, explain, locked, refuse_to_overwrite
-from automl_cli.job import SOURCE_MODEL, Contest, Job, families_of, manifest_of, prepare, signer_of
+from automl_cli.job import SOURCE_MODEL, Contest, Job, ceiling_of, families_of, manifest_of, prepare, signer_of
 from automl_cli.machine import usable_cores, usable_memory
 from automl_cli.members import Chosen, OofCache
 from automl_cli.named import read_with_sources
@@ -36,9 +36,9 @@ from automl_cli.patience import Patience
 from automl_cli.plan import first_trial_seconds, kill_seconds, reserve_seconds
 from automl_cli.profile import Profile, profile
 from automl_cli.proposing import learner_of, proposer
+from automl_cli.repeats import other_folds, taught_again
 from automl_cli.runs import finish, interrupted_run, open_run, output_lock, sweep
 from automl_cli.search import Execution, Finished, Happening, OutOfPatience, Rules, Started, search
-from automl_cli.small import Ceiling
 from automl_cli.summary import (
     EndedEarly,
     Phases,
@@ -225,7 +225,8 @@ def _search_and_save(
         raise _no_model(model.trials, options, journal)
     ending = Ending(executor, chosen, job.run.folder.resolve(), deadline, model.write_seconds(), interrupted)
     corrected = delivered_for(ending, model, job)
-    chosen = model.chosen or chosen  # under limits it may be another one by now
+    searched, chosen = chosen, model.chosen or chosen  # under limits it may be another one by now
+    known = searched if job.teaches else chosen  # pupils are nobody's first choice
     mattered = what_mattered(replace(ending, chosen=chosen))
     phases.end("weigh")
     yield Entered("saving")
@@ -238,7 +239,7 @@ def _search_and_save(
         peak_memory_bytes=executor.peak_memory(),
         interrupted=stopped_by_user,
         ended_early=early,
-        experience=told(memory, model.trials, chosen),
+        experience=told(memory, model.trials, known),
         footprint=corrected.delivered.footprint,
         transfer=corrected.transfer or _transfer(job, model, chosen, shift, ending),
     )
@@ -249,7 +250,7 @@ def _search_and_save(
     # else --resume can go on with it, and it is remembered once it is done
     if not stopped_by_user and journal.error is None:
         finish(job.run, {"metric": summary.metric_title, "score": summary.score, "seconds": round(last.elapsed(), 1)})
-        leave(memory, job, options, model.trials, chosen, last)
+        leave(memory, job, options, model.trials, known, last)
     phases.end("remember")
     said = {**summary.experience, "problems": list(memory.problems)}
     odd = (*summary.odd, *(left_out if options.keep is not None else ()))
@@ -353,10 +354,12 @@ def _model_so_far(options: FitOptions, job: Job, executor: TrialExecutor, deadli
     model.calibrate = Part.CALIBRATION not in options.without
     model.stacking = Part.STACKING not in options.without
     model.workers = _width(options, job, executor)
-    model.n_repeat = 0 if Part.REPEATS in options.without else len(job.plan.repeat)
+    if job.teaches:
+        model.again = taught_again(len(job.plan.folds))
+    elif Part.REPEATS not in options.without:
+        model.again = other_folds(len(job.plan.repeat))
     model.patience = Patience(options.patience)
-    ceiling = Ceiling(options.max_bytes, options.max_row_seconds, options.compact)
-    if ceiling.given:
+    if (ceiling := ceiling_of(options)).given:
         model.limit(ceiling)
     return model
 

@@ -15,6 +15,7 @@ from automl_cli.evaluate import open_run
 from automl_cli.features.frame import Frame
 from automl_cli.members import Chosen
 from automl_cli.rundata import RunData
+from automl_cli.teaching import Taught
 from automl_cli.transfer.adaptation import split_name
 from automl_cli.transfer.domain import tell_apart
 from automl_cli.transfer.judge import corrected_error
@@ -124,6 +125,22 @@ def transfer_report(
         "shift": None if not shift else dict(shift),
         "tried": tried,
         "gain": _gain(data, best.get(NONE), adapted),
+    }
+
+
+def taught_report(data: RunData, taught: Taught | None) -> dict[str, Any]:
+    """Return what members gained that learned from rows without labels at the end, as JSON values.
+
+    Parameters
+    ----------
+    taught : Taught or None
+        None where there was no time for it.
+    """
+    return {
+        "setting": "unlabelled",
+        "n_unlabelled": data.needed_unlabelled.n_rows,
+        "n_target": data.n_rows,
+        "taught": None if taught is None else taught.to_json(),
     }
 
 

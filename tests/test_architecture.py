@@ -64,6 +64,8 @@ LAYERS = (
     "stacking",
     "members",
     "trimming",
+    "asking",
+    "teaching",
     "repeats",
     "bags",
     "importance",

@@ -13,6 +13,7 @@ from automl_cli.evaluate import evaluate, open_run
 from automl_cli.executors import SerialExecutor
 from automl_cli.features.frame import Frame, FrameSchema
 from automl_cli.members import Chosen
+from automl_cli.repeats import other_folds
 from automl_cli.rundata import save_rundata
 from automl_cli.splits import plan_folds
 from automl_cli.task import make_task
@@ -41,20 +42,20 @@ def ending(tmp_path: Path) -> Ending:
 
 
 def test_members_are_fitted_on_every_other_fold(ending: Ending) -> None:
-    found = repeat_members(ending, open_run(str(ending.run_folder)).data, N_FOLDS, 2)
+    found = repeat_members(ending, open_run(str(ending.run_folder)).data, other_folds(N_FOLDS), 2)
     assert [[folder.name for folder in found[number]] for number in (0, 1)] == [[f"fold_{k}" for k in range(6)]] * 2
 
 
 def test_a_fold_that_cannot_be_fitted_costs_no_other(ending: Ending) -> None:
     (trial_folder(ending.run_folder, 0) / "fold_4.draft").write_text("in the way")
-    found = repeat_members(ending, open_run(str(ending.run_folder)).data, N_FOLDS, 2)
+    found = repeat_members(ending, open_run(str(ending.run_folder)).data, other_folds(N_FOLDS), 2)
     assert [folder.name for folder in found[0]] == ["fold_0", "fold_1", "fold_2", "fold_3", "fold_5"]
     assert len(found[1]) == 2 * N_FOLDS
 
 
 def test_an_interrupt_leaves_the_models_of_the_folds(ending: Ending) -> None:
     stopped = Ending(ending.executor, ending.chosen, ending.run_folder, ending.deadline, 0.1, lambda: True)
-    assert repeat_members(stopped, open_run(str(ending.run_folder)).data, N_FOLDS, 2) == {}
+    assert repeat_members(stopped, open_run(str(ending.run_folder)).data, other_folds(N_FOLDS), 2) == {}
 
 
 def test_after_an_interrupt_nobody_waits_for_what_mattered(ending: Ending, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from automl_cli.repeats import (
     SHARE,
     STARTING_SECONDS,
     members_to_repeat,
+    other_folds,
     refit_seconds,
     refits_seconds,
     repeat_seconds,
@@ -38,16 +39,16 @@ def numbers(trials: list[Success]) -> list[int]:
 
 def test_the_heaviest_come_first_whatever_their_sign() -> None:
     model = chosen((0.1, 1.0), (-0.5, 1.0), (0.4, 1.0))
-    assert numbers(members_to_repeat(model, N_FOLDS, seconds=100.0, workers=1)) == [1, 2, 0]
-    assert numbers(members_to_repeat(model, N_FOLDS, seconds=2.6, workers=1)) == [1, 2]
-    assert numbers(members_to_repeat(model, N_FOLDS, seconds=2.6, workers=2)) == [1, 2, 0]
+    assert numbers(members_to_repeat(model, other_folds(N_FOLDS), seconds=100.0, workers=1)) == [1, 2, 0]
+    assert numbers(members_to_repeat(model, other_folds(N_FOLDS), seconds=2.6, workers=1)) == [1, 2]
+    assert numbers(members_to_repeat(model, other_folds(N_FOLDS), seconds=2.6, workers=2)) == [1, 2, 0]
 
 
 def test_one_that_is_too_slow_is_passed_over() -> None:
     model = chosen((0.6, 50.0), (0.4, 1.0))
-    assert numbers(members_to_repeat(model, N_FOLDS, seconds=5.0, workers=2)) == [1]
-    assert members_to_repeat(model, N_FOLDS, seconds=0.5, workers=2) == []
-    assert members_to_repeat(chosen((1.0, 1.0), complete=False), N_FOLDS, seconds=5.0, workers=2) == []
+    assert numbers(members_to_repeat(model, other_folds(N_FOLDS), seconds=5.0, workers=2)) == [1]
+    assert members_to_repeat(model, other_folds(N_FOLDS), seconds=0.5, workers=2) == []
+    assert members_to_repeat(chosen((1.0, 1.0), complete=False), other_folds(N_FOLDS), seconds=5.0, workers=2) == []
 
 
 @given(
@@ -59,9 +60,9 @@ def test_what_is_kept_back_is_at_most_a_tenth_and_enough_for_all_that_were_chose
     members: list[tuple[float, float]], limit: float, workers: int
 ) -> None:
     model = chosen(*members)
-    kept = repeat_seconds(model, N_FOLDS, limit=limit, workers=workers)
+    kept = repeat_seconds(model, other_folds(N_FOLDS), limit=limit, workers=workers)
     assert 0.0 <= kept <= SHARE * limit
-    trials = members_to_repeat(model, N_FOLDS, seconds=SHARE * limit, workers=workers)
+    trials = members_to_repeat(model, other_folds(N_FOLDS), seconds=SHARE * limit, workers=workers)
     assert sum(trial.seconds for trial in trials) <= SHARE * limit * workers
     if len(trials) == 1:
         longest = math.ceil(N_FOLDS / workers) * trials[0].seconds / N_FOLDS
@@ -70,10 +71,10 @@ def test_what_is_kept_back_is_at_most_a_tenth_and_enough_for_all_that_were_chose
 
 def test_the_folds_of_a_slow_member_are_shared_out_among_the_workers() -> None:
     model = chosen((0.6, 8.0), (0.4, 1.0))  # 2 s a fold, and a quarter of one
-    assert numbers(members_to_repeat(model, N_FOLDS, seconds=5.5, workers=1)) == [1]
-    assert numbers(members_to_repeat(model, N_FOLDS, seconds=5.5, workers=2)) == [0]
-    assert numbers(members_to_repeat(model, N_FOLDS, seconds=5.5, workers=4)) == [0, 1]
-    assert repeat_seconds(model, N_FOLDS, limit=60.0, workers=4) == pytest.approx(2.25 / SAFETY)
+    assert numbers(members_to_repeat(model, other_folds(N_FOLDS), seconds=5.5, workers=1)) == [1]
+    assert numbers(members_to_repeat(model, other_folds(N_FOLDS), seconds=5.5, workers=2)) == [0]
+    assert numbers(members_to_repeat(model, other_folds(N_FOLDS), seconds=5.5, workers=4)) == [0, 1]
+    assert repeat_seconds(model, other_folds(N_FOLDS), limit=60.0, workers=4) == pytest.approx(2.25 / SAFETY)
 
 
 def test_what_is_kept_back_for_all_rows_is_the_longest_that_any_worker_needs() -> None:

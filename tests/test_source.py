@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from automl_cli.adapting import WATCHED_WEIGHT, all_rows, fold_rows, lent_rows, watched_weights
+from automl_cli.asking import out_of_fold
 from automl_cli.candidates import USUAL
 from automl_cli.encoded import open_encoded
 from automl_cli.evaluate import open_run
 from automl_cli.families import find_families
 from automl_cli.features.frame import frame_from_table, frame_schema
-from automl_cli.members import OofCache, choose_members, out_of_fold
+from automl_cli.members import OofCache, choose_members
 from automl_cli.metrics import TaskKind
 from automl_cli.optimizer import Ways
 from automl_cli.proposing import way_of
