@@ -12,13 +12,17 @@ stratified by class with two of each at least, keep their label; at most --most 
   with unlabeled  automl fit labelled.csv --unlabeled rest.csv
 
 both as whole processes, without experience and with the same limit and seed. Rows of a class that no label tells of are
-not scored. A run that is in the file already is not repeated, whether it failed or not.
+not scored. Where members have learned once more from the rest, the same model without these pupils is scored too: what
+they are worth is told apart from what the seconds were that they took. A run that is in the file already is not
+repeated, whether it failed or not.
 """
 
 import argparse
 import csv
 import gzip
+import hashlib
 import json
+import math
 import os
 import random
 import statistics
@@ -26,11 +30,14 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from automl_cli.artifact.container import MANIFEST, MANIFEST_DIGEST
+from automl_cli.calibration import PLAIN
 from automl_cli.metrics import METRICS
 from benchmarks.tables import Dataset, find_datasets
 
@@ -104,18 +111,59 @@ def fit(system: str, dataset: Dataset, folder: Path, args: argparse.Namespace, s
         return {"failure": judged.stderr[-300:], "wall_s": wall}
     scores, fitted = json.loads(judged.stdout), json.loads(told.stdout)
     board = json.loads(_automl(["inspect", "model.automl", "--json"], folder, environment).stdout)
-    ways: dict[str, float] = defaultdict(float)
-    for member in board["members"]:
-        ways[member["encoding"].partition(":")[2] or "plain"] += abs(member["weight"])
-    total = sum(ways.values()) or 1.0
-    return {
+    n_pupils = n_pupils_of(board)
+    found = {
         "metric": scores["metric"],
         "error": error_of(scores["metric"], scores["scores"][scores["metric"]]),
         "scores": scores["scores"],
         "n_trials": fitted["n_trials"],
-        "shares": {way: round(share / total, 4) for way, share in ways.items()},
+        "shares": shares_of(board["members"], n_pupils),
         "wall_s": wall,
     }
+    if n_pupils and is_undecided(folder / "model.automl"):
+        without_pupils(folder / "model.automl", folder / "members.automl", n_pupils)
+        alone = json.loads(_automl(["evaluate", "members.automl", "test.csv", "--json"], folder, environment).stdout)
+        found["members_error"] = error_of(scores["metric"], alone["scores"][scores["metric"]])
+    return found
+
+
+def n_pupils_of(board: Mapping[str, Any]) -> int:
+    """Return how many of a model's members, the last ones, have learned from rows without labels."""
+    taught = (board.get("transfer") or {}).get("taught") or {"kept": False}
+    return int(taught["n_pupils"]) if taught["kept"] else 0
+
+
+def shares_of(members: Sequence[Mapping[str, Any]], n_pupils: int) -> dict[str, float]:
+    """Return which part of a model learned from rows without labels, and how."""
+    ways: dict[str, float] = defaultdict(float)
+    for k, member in enumerate(members):
+        is_pupil = k >= len(members) - n_pupils
+        ways["pupils" if is_pupil else member["encoding"].partition(":")[2] or "plain"] += abs(member["weight"])
+    total = sum(ways.values()) or 1.0
+    return {way: round(share / total, 4) for way, share in ways.items()}
+
+
+def is_undecided(model: Path) -> bool:
+    """Whether no temperature or multipliers were learned: those of the members alone would be others."""
+    with zipfile.ZipFile(model) as file:
+        decision = json.loads(file.read(MANIFEST))["decision"]
+    return bool(decision == PLAIN.to_json())
+
+
+def without_pupils(model: Path, target: Path, n_pupils: int) -> None:
+    """Copy a model, leaving out its last members: the weights of the others are those that they had without them."""
+    with zipfile.ZipFile(model) as old:
+        content = {name: old.read(name) for name in old.namelist()}
+    manifest = json.loads(content[MANIFEST])
+    own, pupils = manifest["members"][:-n_pupils], manifest["members"][-n_pupils:]
+    scale = 1.0 / (1.0 - sum(pupil["weight"] for pupil in pupils))
+    manifest["members"] = [{**member, "weight": scale * member["weight"]} for member in own]
+    manifest["mixing"]["offsets"] = [scale * offset for offset in manifest["mixing"]["offsets"]]
+    text = json.dumps(manifest).encode()
+    content |= {MANIFEST: text, MANIFEST_DIGEST: hashlib.sha256(text).hexdigest().encode()}
+    with zipfile.ZipFile(target, "w") as new:
+        for name, data in content.items():
+            new.writestr(name, data)
 
 
 def _automl(words: Sequence[str], folder: Path, environment: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
@@ -203,7 +251,26 @@ def table_of(own: Mapping[str, Mapping[str, Mapping[int, Mapping[str, Any]]]]) -
         ]  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
     counted = f"lower on {lower} of {n_sets}, by more than {SURELY:g} standard errors on {better}"
-    return [*lines, "", f"{counted}; worse by more than {SURELY:g} on {worse}"]
+    return [*lines, "", f"{counted}; worse by more than {SURELY:g} on {worse}", *_ratios(own)]
+
+
+def _ratios(own: Mapping[str, Mapping[str, Mapping[int, Mapping[str, Any]]]]) -> list[str]:
+    """Return geometric means of errors: of all, and of models with pupils to the same models without."""
+    pairs = [
+        (row["error"], systems.get(ALONE, {}).get(seed, {}).get("error"), row.get("members_error"))
+        for systems in own.values()
+        for seed, row in systems.get(WITH, {}).items()
+        if "error" in row
+    ]
+    beside = [math.log(error / alone) for error, alone, _ in pairs if error and alone]
+    pupils = [math.log(error / members) for error, _, members in pairs if error and members]
+    said = ((f"{WITH} to {ALONE}", beside), ("with pupils to the same members alone", pupils))
+    return [
+        f"{what}: {math.exp(statistics.mean(logs)):.4f} (standard error {standard_error(logs) or math.nan:.4f}, "
+        f"{sum(value < 0 for value in logs)} of {len(logs)} lower)"
+        for what, logs in said
+        if logs
+    ]
 
 
 def standard_error(differences: Sequence[float]) -> float | None:
