@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from automl_cli.anytime import ModelSoFar
-from automl_cli.artifact import open_artifact
+from automl_cli.artifact import open_artifact, packed_per_second
 from automl_cli.clock import Deadline
 from automl_cli.evaluate import evaluate, open_run
 from automl_cli.families import find_families
@@ -217,8 +217,9 @@ def test_what_writing_takes_grows_with_the_members_that_were_just_chosen(
     so_far.add(good)
     so_far.cache.sizes[good.proposal.number] = 200 * 10**6
     so_far.weigh()
-    assert so_far.write_seconds() == pytest.approx(4.0)
-    assert so_far.ending_seconds() >= 4.0
+    packing = 200 * 10**6 / packed_per_second()  # 4 s, or more on a slow machine
+    assert so_far.write_seconds() == pytest.approx(packing)
+    assert so_far.ending_seconds() >= packing >= 4.0
 
 
 def under_a_time_order(so_far: ModelSoFar) -> ModelSoFar:
