@@ -78,7 +78,8 @@ def teach_fold(pupil: Proposal, chosen: Chosen, run_folder: str, fold: int, seco
        arXiv 1503.02531.
     """
     run, encoding = open_run(run_folder), rows_of(pupil.pipeline.encoding)
-    for module in find_families()[pupil.pipeline.family].modules:
+    family = find_families()[pupil.pipeline.family]
+    for module in family.modules:
         import_lean(module)
     # of its own time, not of the fit's
     encoder, frame = find_encoding(encoding).load(run.encode(encoding, fold).encoder), taught_rows(run.data)
@@ -89,7 +90,7 @@ def teach_fold(pupil: Proposal, chosen: Chosen, run_folder: str, fold: int, seco
     def further(data: FoldData) -> FoldData:
         return with_labels(data, rows, labels)
 
-    place, family = trial_folder(run.folder, pupil.number) / f"fold_{fold}", find_families()[pupil.pipeline.family]
+    place = trial_folder(run.folder, pupil.number) / f"fold_{fold}"
     fit_fold(run, family, pupil, fold, place, seconds=seconds, further=further)
 
 
