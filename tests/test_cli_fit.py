@@ -327,14 +327,15 @@ def test_the_members_of_small_data_are_fitted_on_other_folds_too(
     automl: Command, command: Command, folder: Path, tmp_path: Path
 ) -> None:
     data = folder / "binary.csv"
-    for name, limit, more in (("with", "8s", ()), ("without", "5s", ("--without", "repeats"))):
+    for name, limit, more in (("with", "10s", ()), ("without", "5s", ("--without", "repeats"))):
         fit(automl, tmp_path, data, "-t", "y", "--time", limit, "--folds", "3", "--include", "linear",
             "--without", "smac", *more, "-o", f"{name}.automl")  # fmt: skip
     n_models = [
         [len(member["folds"]) for member in inspect(command, tmp_path, f"{name}.automl")["members"]]
         for name in ("with", "without")
     ]
-    assert set(n_models[0]) == {6}
+    assert 6 in n_models[0]
+    assert set(n_models[0]) <= {3, 6}  # as many members as there is time for
     assert set(n_models[1]) == {3}
     assert scores(command, tmp_path, "with.automl", str(data))["accuracy"] > 0.8
 

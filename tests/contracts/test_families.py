@@ -307,7 +307,7 @@ def test_a_fit_leaves_its_rows_as_they_are(family, kind):
 def test_other_encodings_work(family):
     for encoding in family.encodings[1:]:
         data = make(family, TaskKind.BINARY, encoding=encoding)
-        assert loss(data.y_valid, fit(family, data, BRIEF).predict(data.valid, 1), None) < 0.6
+        assert loss(data.y_valid, fit(family, data).predict(data.valid, 1), None) < 0.6
 
 
 DAMAGES = {
