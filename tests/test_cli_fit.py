@@ -323,11 +323,12 @@ def test_parts_of_the_search_can_be_left_out(command: Command, folder: Path, tmp
     assert all(trial.proposal.incumbent == () for trial in trials)
 
 
+@pytest.mark.alone
 def test_the_members_of_small_data_are_fitted_on_other_folds_too(
     automl: Command, command: Command, folder: Path, tmp_path: Path
 ) -> None:
     data = folder / "binary.csv"
-    for name, limit, more in (("with", "10s", ()), ("without", "5s", ("--without", "repeats"))):
+    for name, limit, more in (("with", "8s", ()), ("without", "5s", ("--without", "repeats"))):
         fit(automl, tmp_path, data, "-t", "y", "--time", limit, "--folds", "3", "--include", "linear",
             "--without", "smac", *more, "-o", f"{name}.automl")  # fmt: skip
     n_models = [

@@ -22,7 +22,7 @@ JOB = ("--target", "churned", "--trials", "9", "--seed", "1", "--ignore", "cance
 def table(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("table") / "churn.csv"
     with (repository / "sample_data" / "churn.csv").open(newline="", encoding="utf-8") as lines:
-        rows = list(csv.reader(lines))[:401]
+        rows = list(csv.reader(lines))[:251]
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(rows)
     return path

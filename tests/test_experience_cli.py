@@ -19,7 +19,9 @@ def nightly(tmp_path_factory: pytest.TempPathFactory, automl):
         y = np.where(a * b + c > 0, "yes", "no")
         rows = [f"{i},{j},{k},{label}" for i, j, k, label in zip(a, b, c, y, strict=True)]
         (folder / f"{name}.csv").write_text("\n".join(["a,b,c,y", *rows]) + "\n")
-    done = automl("fit", "monday.csv", "-t", "y", "--trials", "6", "--experience", "e.sqlite", cwd=folder)
+    done = automl(
+        "fit", "monday.csv", "-t", "y", "--trials", "6", "--folds", "3", "--experience", "e.sqlite", cwd=folder
+    )
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -28,8 +30,8 @@ def test_the_next_night_begins_with_the_winner(nightly: Path, automl) -> None:
     before = json.loads(automl("inspect", "monday.automl", "--json", cwd=nightly).stdout)
     winner = max(before["members"], key=lambda member: abs(member["weight"]))
     done = automl(
-        "fit", "tuesday.csv", "-t", "y", "--trials", "4", "--experience", "e.sqlite", "--explain-warm-start",
-        "--run-dir", "run", cwd=nightly,
+        "fit", "tuesday.csv", "-t", "y", "--trials", "4", "--folds", "3", "--experience", "e.sqlite",
+        "--explain-warm-start", "--run-dir", "run", cwd=nightly,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "remembered: 1 earlier run on this table" in done.stderr
@@ -144,7 +146,7 @@ def test_an_archive_is_built_once_and_gone_on_with(tmp_path: Path, automl) -> No
         (folder / f"{name}.csv").write_text("\n".join(["x,z,y", *rows]) + "\n")
     (folder / "third.csv").write_text("a,b\n1,2\n")
     (folder / "index.json").write_text(json.dumps({n: {"target": "y"} for n in ("first", "second", "third")}))
-    command = ("experience", "build", "archive", "--experience", "e.sqlite", "--trial-time", "0.3s")
+    command = ("experience", "build", "archive", "--experience", "e.sqlite", "--trial-time", "0.1s")
     done = automl(*command, "--name", "first", cwd=tmp_path, seconds=170)
     assert done.returncode == 0, done.stderr
     stats = json.loads(automl("experience", "stats", "--experience", "e.sqlite", "--json", cwd=tmp_path).stdout)

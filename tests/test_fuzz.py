@@ -8,7 +8,7 @@ MODELS = Path(__file__).parent / "data" / "models"
 
 
 def test_hostile_files_end_in_an_exit_code(repository: Path, tmp_path: Path) -> None:
-    counts = ["--models", "30", "--tables", "30", "--commands", "0", "--fits", "4"]
+    counts = ["--models", "20", "--tables", "20", "--commands", "0", "--fits", "2"]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.fuzz", "--corpus", MODELS, "--keep", tmp_path / "found", *counts],
         cwd=repository, capture_output=True, text=True, check=False,

@@ -38,7 +38,7 @@ def torchless(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def test_help_and_fit_work(torchless: Run) -> None:
     assert torchless("--help").returncode == 0
-    done = torchless("fit", "data.csv", "--target", "y", "--trials", 2, "--out", "plain.automl")
+    done = torchless("fit", "data.csv", "--target", "y", "--trials", 2, "--folds", 2, "--out", "plain.automl")
     assert done.returncode == 0, done.stderr
     again = torchless("predict", "plain.automl", "data.csv")
     assert again.returncode == 0, again.stderr
@@ -59,7 +59,8 @@ def test_a_model_with_a_network_says_what_it_needs(torchless: Run, tmp_path: Pat
     folder.mkdir()
     data = folder / "data.csv"
     data.write_text("x,y\n" + "\n".join(f"{i % 7}.5,{i % 7 + i % 3}.5" for i in range(120)) + "\n")
-    line = ["fit", data, "-t", "y", "--trials", "1", "--include", "neural", "--out", folder / "net.automl"]
+    quick = ["--trials", "1", "--folds", "2", "--include", "neural"]
+    line = ["fit", data, "-t", "y", *quick, "--out", folder / "net.automl"]
     fitted = subprocess.run(
         [sys.executable, "-m", "automl_cli", *map(str, line)], check=False, capture_output=True, text=True, timeout=90
     )
