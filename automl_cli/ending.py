@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from automl_cli.clock import Deadline
-from automl_cli.evaluate import refit, repeat_fold
 from automl_cli.executors import TrialExecutor, submitted
 from automl_cli.importance import permutation_importance
 from automl_cli.members import Chosen, OofCache
+from automl_cli.refitting import refit, repeat_fold
 from automl_cli.repeats import Again, members_to_repeat, seconds_of_fit
 from automl_cli.rundata import RunData
 from automl_cli.teaching import Taught, begin_teaching, finished_pupil, teach_fold, with_pupils

@@ -54,6 +54,7 @@ LAYERS = (
     "encoded",
     "trialfiles",
     "evaluate",
+    "refitting",
     "executors",
     "experience",
     "optimizer",

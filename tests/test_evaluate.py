@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 import automl_cli.evaluate
-from automl_cli.evaluate import course_of_refit, evaluate, finished_trial, open_run, refit, repeat_fold
+from automl_cli.evaluate import evaluate, finished_trial, open_run
 from automl_cli.features.frame import Frame, FrameSchema
+from automl_cli.refitting import course_of_refit, refit, repeat_fold
 from automl_cli.rowtime import seconds_of
 from automl_cli.rundata import renew, save_rundata
 from automl_cli.splits import plan_folds
@@ -99,13 +100,13 @@ def test_a_worker_that_has_seen_another_run_in_the_folder_fits_the_new_table(tmp
 
 def test_a_trial_whose_run_is_over_writes_no_more(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cluster's call goes on when it is cancelled; the run that was resumed has a trial of the same number."""
-    fit = automl_cli.evaluate._fit_model
+    fit = automl_cli.evaluate.fit_model
 
     def fit_while_another_run_begins(*arguments: object) -> object:
         renew(run / "data")
         return fit(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("automl_cli.evaluate._fit_model", fit_while_another_run_begins)
+    monkeypatch.setattr("automl_cli.evaluate.fit_model", fit_while_another_run_begins)
     trial = evaluate(proposal(30), str(run))
     assert isinstance(trial, Failure)
     assert "does not work in" in trial.reason
