@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,9 +18,8 @@ _MOST_PICKS = 50
 _MAX_CANDIDATES = 50
 # picks without a better prefix after which no more are tried
 _PATIENCE = 5
-# in a mean of several selections, which has many members that a single one of them has picked once
-_LEAST_WEIGHT = 0.03
-_NO_LOSS = 1e-3  # more of the loss that leaving them out may cost
+# the best complete models that have a part of the weight in equal shares
+_EQUALS = 10
 # losses closer than this share of the best single loss are one: then a member already in is preferred
 _TIE = 1e-6
 
@@ -106,15 +106,15 @@ def greedy_weights(
     >>> greedy_weights(oof, np.array([2.0, 3.0]), METRICS["rmse"])
     array([0.5, 0.5])
     """
-    truth, oof = _with_lent(_Truth(y, weight, folds, metric), oof, lent)
-    candidates, best, best_loss = _candidates(oof, truth, complete_models(oof))
+    truth, oof = with_lent(Truth(y, weight, folds, metric), oof, lent)
+    among = _candidates(oof, truth, complete_models(oof))
     rows = _sample_of_both(truth, np.arange(len(truth.y)), oof.shape[2])
-    picks, length = _pick(oof[np.ix_(candidates, rows)], truth.take(rows), start=best, n_picks=n_picks)
-    weights = np.bincount(candidates[picks[:length]], minlength=len(oof)) / length
-    if truth.loss(combine(oof, weights)) <= best_loss:
+    picks, length = _pick(oof[np.ix_(among.models, rows)], truth.take(rows), start=among.start, n_picks=n_picks)
+    weights = np.bincount(among.models[picks[:length]], minlength=len(oof)) / length
+    if truth.loss(combine(oof, weights)) <= among.least_loss:
         return weights
     weights = np.zeros(len(oof))
-    weights[candidates[best]] = 1.0
+    weights[among.ranked[0]] = 1.0
     return weights
 
 
@@ -134,6 +134,10 @@ class Gain:
         The models that were chosen without each part, as often as they were picked.
     sampled : bool
         Whether these choices saw a sample of the other parts only.
+    best_by_part : tuple of tuples of int
+        The best complete models without each part, ten at most.
+    equal_share : float
+        Of the weight that these have in equal parts, see `steadied`.
     """
 
     in_sample: float
@@ -141,47 +145,25 @@ class Gain:
     n_picks: int
     picks_by_part: tuple[tuple[int, ...], ...] = ()
     sampled: bool = False
+    best_by_part: tuple[tuple[int, ...], ...] = ()
+    equal_share: float = 0.0
 
     def weights_by_part(self, n_models: int) -> list[Array]:
         """Return the weights that were chosen without each part, each of shape (n_models,)."""
-        return [np.bincount(picks, minlength=n_models) / len(picks) for picks in self.picks_by_part]
+        chosen, equal = (
+            [shares_of_picks(models, n_models) for models in parts] for parts in (self.picks_by_part, self.best_by_part)
+        )
+        return [mixed_shares(own, same, self.equal_share) for own, same in zip(chosen, equal, strict=True)]
 
 
-def steadied(
-    weights: Array,
-    gain: Gain,
-    oof: Array,
-    y: Array,
-    metric: Metric,
-    weight: Array | None,
-    *,
-    folds: Array | None,
-    lent: Lent | None = None,
-) -> Array:
-    """Return the mean of the weights chosen without each part in place of those chosen on all rows.
+def shares_of_picks(models: Sequence[int], n_models: int) -> Array:
+    """Return the weight of each model, in proportion to how often it is named."""
+    return np.asarray(np.bincount(models, minlength=n_models) / len(models))
 
-    On few rows a selection takes what fits these by chance, and a mean of several selections less so, as a bagged model
-    varies less than one [2]_. Members of less than 3 % are left out of it where that costs
-    next to nothing. The weights stay where that mean is worse on all rows than the best complete model, and where a
-    model that lacks rows has weight: which choices could take it depends on the part that each left out.
 
-    References
-    ----------
-    .. [2] Breiman, Bagging predictors, Machine Learning 1996; Caruana et al., Getting the most out of ensemble
-       selection, ICDM 2006, section 3.
-    """
-    truth, oof = _with_lent(_Truth(y, weight, folds, metric), oof, lent)
-    complete = complete_models(oof)
-    mean = np.asarray(np.mean(gain.weights_by_part(len(oof)), axis=0))
-    if not complete[(mean > 0) | (weights > 0)].all():
-        return weights
-    best = min(truth.loss(oof[model].astype(np.float64)) for model in np.flatnonzero(complete))
-    loss = truth.loss(combine(oof, mean))
-    if loss > best:
-        return weights
-    fewer = np.where(mean >= min(_LEAST_WEIGHT, mean.max()), mean, 0.0)
-    fewer /= fewer.sum()
-    return fewer if truth.loss(combine(oof, fewer)) <= min(best, (1 + _NO_LOSS) * loss) else mean
+def mixed_shares(chosen: Array, equal: Array, equal_share: float) -> Array:
+    """Return ``chosen`` to the last bit where the other weights have no share, else the mean of both by it."""
+    return np.asarray((1 - equal_share) * chosen + equal_share * equal) if equal_share else chosen
 
 
 def measure_gain(
@@ -208,10 +190,10 @@ def measure_gain(
     if n_parts < 2 or len(oof) < 2:
         return None
     n_own = len(y)
-    truth, oof = _with_lent(_Truth(y, weight, folds, metric), oof, lent)
+    truth, oof = with_lent(Truth(y, weight, folds, metric), oof, lent)
     parts = parts if lent is None else np.concatenate([parts, lent.folds % n_parts])
     complete = complete_models(oof)  # also on the rows of the part: one that lacks only these could not begin
-    seen_gains, curves, picked, sampled = [], [], [], False
+    seen_gains, curves, picked, ranked, sampled = [], [], [], [], False
     for part in range(n_parts):
         others, held_out = np.flatnonzero(parts != part), np.flatnonzero(parts[:n_own] == part)
         seen = _sample_of_both(truth, others, oof.shape[2], share=1.0 / n_parts)
@@ -219,18 +201,26 @@ def measure_gain(
         held_out = held_out[_sample(y[held_out], oof.shape[2], metric, share=1.0 / n_parts)]
         inside, outside = truth.take(seen), truth.take(held_out)
         chosen_on, judged_on = oof[:, seen], oof[:, held_out]
-        candidates, best, _ = _candidates(chosen_on, inside, complete)
-        picks, length = _pick(chosen_on[candidates], inside, start=best, n_picks=_MOST_PICKS)
-        chosen = candidates[picks[:length]]
+        among = _candidates(chosen_on, inside, complete)
+        picks, length = _pick(chosen_on[among.models], inside, start=among.start, n_picks=_MOST_PICKS)
+        chosen = among.models[picks[:length]]
         picked.append(tuple(int(model) for model in chosen))
+        ranked.append(tuple(int(model) for model in among.ranked[:_EQUALS]))
         seen_gains.append(_prefix_gains(chosen_on, inside, chosen)[-1])
         curve = _prefix_gains(judged_on, outside, chosen)
         curves.append(np.pad(curve, (0, _MOST_PICKS - len(curve)), mode="edge"))
     curve = np.mean(curves, axis=0)
-    return Gain(float(np.mean(seen_gains)), float(curve[-1]), int(np.argmax(curve)) + 1, tuple(picked), sampled)
+    return Gain(
+        in_sample=float(np.mean(seen_gains)),
+        cross_fitted=float(curve[-1]),
+        n_picks=int(np.argmax(curve)) + 1,
+        picks_by_part=tuple(picked),
+        sampled=sampled,
+        best_by_part=tuple(ranked),
+    )
 
 
-def _prefix_gains(oof: Array, truth: "_Truth", picks: Array) -> Array:
+def _prefix_gains(oof: Array, truth: "Truth", picks: Array) -> Array:
     """Return by how much each prefix of the picks is better than the first pick alone, shape (n_picks,)."""
     times: Times = 0.0
     total = np.zeros(oof.shape[1:])
@@ -244,7 +234,7 @@ def _prefix_gains(oof: Array, truth: "_Truth", picks: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class _Truth:
+class Truth:
     """The targets of some rows, and what predictions of them are worth.
 
     Attributes
@@ -262,8 +252,9 @@ class _Truth:
     lent: Array | None = None
     share: float = 0.0
 
-    def take(self, rows: Array) -> "_Truth":
-        return _Truth(
+    def take(self, rows: Array) -> "Truth":
+        """Return some of the rows, in this order."""
+        return Truth(
             self.y[rows],
             None if self.weight is None else self.weight[rows],
             None if self.folds is None else self.folds[rows],
@@ -305,7 +296,7 @@ class _Truth:
         return [slice(start, end) for start, end in pairwise([*np.flatnonzero(changes), len(self.y)])]
 
 
-def _with_lent(truth: _Truth, oof: Array, lent: Lent | None) -> tuple[_Truth, Array]:
+def with_lent(truth: Truth, oof: Array, lent: Lent | None) -> tuple[Truth, Array]:
     """Return what is judged, and predictions of it, with another table's rows behind one's own."""
     if lent is None:
         return truth, oof
@@ -314,7 +305,7 @@ def _with_lent(truth: _Truth, oof: Array, lent: Lent | None) -> tuple[_Truth, Ar
     if truth.weight is not None or lent.weight is not None:
         weight = np.concatenate([np.ones(k) if w is None else w for k, w in ((n, truth.weight), (m, lent.weight))])
     folds = None if truth.folds is None else np.concatenate([truth.folds, lent.folds])
-    both = _Truth(
+    both = Truth(
         np.concatenate([truth.y, lent.y]), weight, folds, truth.metric, np.repeat([False, True], [n, m]), lent.share
     )
     return both, np.concatenate([oof, lent.oof], axis=1)
@@ -339,12 +330,30 @@ def _counted(member: Array) -> tuple[Array, Times]:
     return (np.where(absent, 0, member), 1.0 - absent) if absent.any() else (member, 1.0)
 
 
-def _candidates(oof: Array, truth: "_Truth", complete: Array) -> tuple[Array, int, float]:
-    """Return the models to choose from, which of them is the best complete one, and its loss.
+class _Candidates(NamedTuple):
+    """Models to choose from.
 
-    They are in ascending order, so that sums run in member order: the best complete ones, and as far as there is room
-    those with predictions for a part of the rows.
+    Attributes
+    ----------
+    models : ndarray of int
+        In ascending order, so that sums run in member order: the best complete ones, and as far as there is room those
+        with predictions for a part of the rows.
+    start : int
+        Which of them is the best complete one.
+    ranked : ndarray of int
+        The complete models whose loss is finite, the best one first.
+    least_loss : float
+        What that one loses.
     """
+
+    models: Array
+    start: int
+    ranked: Array
+    least_loss: float
+
+
+def _candidates(oof: Array, truth: "Truth", complete: Array) -> _Candidates:
+    """Return the models to choose from."""
     singles = np.full(len(oof), np.inf)
     for model in np.flatnonzero(complete):
         singles[model] = truth.loss(oof[model].astype(np.float64))
@@ -353,8 +362,8 @@ def _candidates(oof: Array, truth: "_Truth", complete: Array) -> tuple[Array, in
         raise NoModel("no trial gave finite predictions", hint="see the reasons with `automl inspect`")
     ranked = np.argsort(np.where(finite, singles, np.inf), kind="stable")[: int(finite.sum())]
     partial = [model for model in np.flatnonzero(~complete) if not _absent(oof[model]).all()]
-    candidates = np.sort([*ranked, *partial][:_MAX_CANDIDATES])
-    return candidates, int(np.flatnonzero(candidates == ranked[0])[0]), float(singles[ranked[0]])
+    models = np.sort([*ranked, *partial][:_MAX_CANDIDATES])
+    return _Candidates(models, int(np.flatnonzero(models == ranked[0])[0]), ranked, float(singles[ranked[0]]))
 
 
 def _sample(y: Array, n_outputs: int, metric: Metric, share: float = 1.0) -> Array:
@@ -368,13 +377,13 @@ def _sample(y: Array, n_outputs: int, metric: Metric, share: float = 1.0) -> Arr
     return np.sort(order[np.arange(n_kept) * len(y) // n_kept])
 
 
-def _sample_of_both(truth: _Truth, rows: Array, n_outputs: int, share: float = 1.0) -> Array:
+def _sample_of_both(truth: Truth, rows: Array, n_outputs: int, share: float = 1.0) -> Array:
     """Return those of some rows that a search looks at, ascending: lent rows leave no less of one's own."""
     of_each = [rows] if truth.lent is None else [rows[~truth.lent[rows]], rows[truth.lent[rows]]]
     return np.concatenate([own[_sample(truth.y[own], n_outputs, truth.metric, share)] for own in of_each])
 
 
-def _pick(oof: Array, truth: _Truth, *, start: int, n_picks: int) -> tuple[list[int], int]:
+def _pick(oof: Array, truth: Truth, *, start: int, n_picks: int) -> tuple[list[int], int]:
     """Pick one by one from ``start`` on; return the picks and the length of their best prefix, the shortest one."""
     members, counted = zip(*map(_counted, oof), strict=True)
     picks = [start]
@@ -396,7 +405,7 @@ def _pick(oof: Array, truth: _Truth, *, start: int, n_picks: int) -> tuple[list[
 
 
 def _losses_with_one_more(
-    truth: _Truth, total: Array, times: Times, members: Sequence[Array], counted: Sequence[Times]
+    truth: Truth, total: Array, times: Times, members: Sequence[Array], counted: Sequence[Times]
 ) -> Array:
     """Return the loss of the mean with each of the members added, shape (n_members,)."""
     if truth.metric.of_many is not None and truth.weight is None and total.shape[1] == 2:

@@ -7,28 +7,24 @@ from pathlib import Path
 
 import numpy as np
 
-from automl_cli.calibration import PLAIN, Decision, Learned, learn_decision
-from automl_cli.ensemble import Gain, Lent, combine, complete_models, greedy_weights, measure_gain, steadied
+from automl_cli.calibration import PLAIN, Decision, Learned
+from automl_cli.ensemble import Gain, Lent, combine, complete_models
 from automl_cli.families import find_families
 from automl_cli.features.matrix import Array
 from automl_cli.lending import read_lent
-from automl_cli.metrics import METRICS, Metric
 from automl_cli.rundata import RunData
 from automl_cli.stacking import MEAN, Greedy, Mixing, Rows, Stacked, stack
 from automl_cli.trial import Success, Trial
 from automl_cli.trialfiles import read_oof, trial_folder
+from automl_cli.weighing import BY_FOLD, Known, crossed_mix, decided_loss, mix
 
 MOST_CANDIDATES = 40  # published ensembles look at 25 to 50; more overfits the validation rows
 PARTIAL_SHARE = 0.25  # of the candidates may be trials that have not finished all folds
 LEAST_FINISHED = 0.5  # of the folds: fewer are chosen by chance, see docs/ensemble.md
 MOST_MODEL_BYTES = 300 * 10**6  # of one trial: a forest of many classes takes gigabytes, and seconds to save
 MOST_BYTES = 192 * 2**20  # of out-of-fold predictions held at once
-# metrics of ranks: the models of two folds need not be on one scale, which ranks of all rows together would punish
-BY_FOLD = ("roc_auc", "average_precision")
 MOST_SAID = 10**6  # values that are kept of what a mix says of validated rows
 WORTH = 0.003  # of the loss, that members which are slow to predict must gain
-FIRST_PICKS = 10  # of a mix that is good enough to learn thresholds from
-FEW_ROWS = 2_000  # rows up to which the members are a mean of several selections; measured up to 1,500
 FEWEST_PARTS = 5  # of the rows, where one fold has to be divided to judge what is learned on its predictions
 
 
@@ -214,14 +210,16 @@ def chosen_among(
         weight = None if weight is None else weight[rows]
     if lent is not None and (finished := np.isfinite(lent.oof).all(axis=2).any(axis=0)).sum() < len(lent.y):
         lent = lent.take(np.flatnonzero(finished))
-    rows_known = _Known(y, weight, folds, parts_of(y, folds), data.metric, lent)
-    weights, learned, gain = _mix(oof, rows_known, calibrate=calibrate)
+    rows_known = Known(y, weight, folds, parts_of(y, folds), data.metric, lent)
+    weights, learned, gain = mix(oof, rows_known, calibrate=calibrate)
     together = combine(oof[weights > 0], weights[weights > 0])
 
     def judged(said: Array) -> tuple[float, ...]:
         return fold_losses(data, y, learned.judged(said, data.metric, rows_known.parts), weight)
 
-    loss, crossed = _decided_loss(together, rows_known, learned.decision), _crossed(oof, rows_known, gain)
+    loss = decided_loss(together, rows_known, learned.decision)
+    # chosen on many rows, weights do not flatter
+    crossed = None if gain is None or gain.sampled else crossed_mix(oof, rows_known, gain)
     by_mean = Chosen(
         members=_served(members_to_be, weights),
         loss=loss,
@@ -248,19 +246,8 @@ def chosen_among(
     return by_stacking if better else by_mean
 
 
-def _crossed(oof: Array, known: "_Known", gain: Gain | None) -> Array | None:
-    """Return the mix in which each part's weights were chosen without it; None where that is not known, or is so."""
-    if gain is None or gain.sampled:  # chosen on many rows, weights do not flatter
-        return None
-    together = np.empty(oof.shape[1:])
-    for part, weights in enumerate(gain.weights_by_part(len(oof))):
-        rows = np.flatnonzero(known.parts == part)
-        together[rows] = combine(oof[:, rows], weights)
-    return together
-
-
 def _stacked(
-    trials: Sequence[Success], oof: Array, known: "_Known", weights: Array, learned: Learned, gain: Gain
+    trials: Sequence[Success], oof: Array, known: Known, weights: Array, learned: Learned, gain: Gain
 ) -> Stacked | None:
     """Stack the members, and the best trial of each family, where that gains over the weighted mean."""
     by_part = gain.weights_by_part(len(oof))
@@ -277,9 +264,7 @@ def _stacked(
     return stack(oof, rows, known.metric, greedy, spare=tuple(best_of_family.values()))
 
 
-def _chosen_by_stacking(
-    trials: Sequence[Success], known: "_Known", stacked: Stacked, data: RunData, gain: Gain
-) -> Chosen:
+def _chosen_by_stacking(trials: Sequence[Success], known: Known, stacked: Stacked, data: RunData, gain: Gain) -> Chosen:
     members = [(trial, float(w)) for trial, w in zip(trials, stacked.weights, strict=True) if w]
     rows = Rows(known.y, known.weight, known.parts)
     return Chosen(
@@ -299,75 +284,6 @@ def _served(trials: Sequence[Success], weights: Array) -> tuple[tuple[Success, f
     scaled = [w if len(trial.losses) == most else w * len(trial.losses) / most for trial, w in members]
     total = sum(scaled) if any(len(trial.losses) < most for trial, _ in members) else 1.0
     return tuple((trial, w / total) for (trial, _), w in zip(members, scaled, strict=True))
-
-
-@dataclass(frozen=True)
-class _Known:
-    """The targets of the rows with out-of-fold predictions, and how they are judged.
-
-    Attributes
-    ----------
-    folds, parts : ndarray of shape (n_rows,)
-        Whose models predicted a row; which rows are judged by what is learned on the others.
-    lent : Lent or None
-        Rows of a source that help to weigh.
-    """
-
-    y: Array
-    weight: Array | None
-    folds: Array
-    parts: Array
-    metric: Metric
-    lent: Lent | None = None
-
-    def at_thresholds(self, multipliers: Array) -> "_Known":
-        """Return the same with what is said of lent rows multiplied, as what is said of the run's own is."""
-        return self if self.lent is None else replace(self, lent=replace(self.lent, oof=self.lent.oof * multipliers))
-
-
-def _mix(oof: Array, known: _Known, *, calibrate: bool) -> tuple[Array, Learned, Gain | None]:
-    """Weigh models and learn how their mix is decided, at the thresholds that a metric of labels will be served with.
-
-    At other thresholds its selection would be blind: F1 of a rare class is 0 for every model that never reaches 0.5.
-    """
-    plain = Learned(PLAIN, ())
-    if not calibrate:
-        weights, gain = _weigh(oof, known)
-        return weights, plain, gain
-    if known.metric.needs == "labels":
-        first = greedy_weights(oof, known.y, METRICS["log_loss"], known.weight, n_picks=FIRST_PICKS, lent=known.lent)
-        thresholds = _learn(combine(oof, first), known).decision
-        if thresholds != PLAIN:
-            multipliers = np.asarray(thresholds.multipliers, dtype=oof.dtype)
-            weights, gain = _weigh(oof * multipliers, known.at_thresholds(multipliers))
-            together = combine(oof, weights)
-            learned = _learn(together, known)
-            complete = np.flatnonzero(complete_models(oof))
-            best_alone = min(known.metric.loss(known.y, oof[model], known.weight) for model in complete)
-            if _decided_loss(together, known, learned.decision) <= best_alone:
-                return weights, learned, gain
-    weights, gain = _weigh(oof, known)
-    return weights, _learn(combine(oof, weights), known), gain
-
-
-def _learn(together: Array, known: _Known) -> Learned:
-    return learn_decision(together, known.y, known.metric, known.weight, parts=known.parts)
-
-
-def _decided_loss(together: Array, known: _Known, decision: Decision) -> float:
-    decided = decision.judged(decision.calibrated(together), known.metric)
-    return float(known.metric.loss(known.y, decided, known.weight))
-
-
-def _weigh(oof: Array, known: _Known) -> tuple[Array, Gain | None]:
-    """Weigh models, and measure what the weights gain on rows they were not chosen on."""
-    y, metric, weight = known.y, known.metric, known.weight
-    scales = known.folds if metric.name in BY_FOLD else None
-    gain = measure_gain(oof, y, metric, weight, parts=known.parts, folds=scales, lent=known.lent)
-    weights = greedy_weights(oof, y, metric, weight, folds=scales, lent=known.lent)
-    if gain is not None and not gain.sampled and len(y) <= FEW_ROWS:
-        weights = steadied(weights, gain, oof, y, metric, weight, folds=scales, lent=known.lent)
-    return weights, gain
 
 
 def _spread(known: Array, rows: Array, n_rows: int) -> Array | None:

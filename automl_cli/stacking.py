@@ -21,6 +21,7 @@ STRENGTHS = (1.0, 0.1, 0.01)  # of the pull; the strongest first, so that each f
 FLOOR = 1e-6  # what a probability counts as at least: its logarithm must not decide alone
 LEAST_WEIGHT = 0.02  # a member with less is not worth its place in the file
 LEAST_OF_CLASS = 20  # rows of the rarer class of two, or of each class in the mean: with fewer it fits chance
+LEAST_ROWS = 200  # of classes, for the same reason
 PARTS_TO_JUDGE = 3  # two say too little of how sure a gain is
 _MOST_VALUES = 20_000  # rows of a ridge regression
 _FURTHEST = 1e3  # spreads of the target: a spare that predicts beyond has blown up somewhere
@@ -160,7 +161,7 @@ def stack(oof: Array, rows: Rows, metric: Metric, greedy: Greedy, *, spare: Sequ
     -------
     Stacked or None
         None where the mean gain over the parts is not larger than its standard error, there are fewer than three parts
-        or 20 rows of a class, the metric looks at labels, or the predictions take too much memory.
+        or 20 rows of a class or 200 of classes, the metric looks at labels, or the predictions take too much memory.
 
     References
     ----------
@@ -173,7 +174,7 @@ def stack(oof: Array, rows: Rows, metric: Metric, greedy: Greedy, *, spare: Sequ
     of_class = np.inf if n_outputs == 1 else len(rows.y) / n_outputs
     if n_outputs == 2:
         of_class = np.bincount(rows.y, minlength=2).min()
-    if of_class < LEAST_OF_CLASS:
+    if of_class < LEAST_OF_CLASS or (n_outputs > 1 and len(rows.y) < LEAST_ROWS):
         return None
     spare = _sane(oof, rows.y, spare) if n_outputs == 1 else spare
     support = _support([greedy.weights, *greedy.by_part], spare)

@@ -12,10 +12,11 @@ import numpy as np
 
 from automl_cli.calibration import learn_decision
 from automl_cli.ensemble import combine, greedy_weights
-from automl_cli.members import BY_FOLD, OofCache, candidates
+from automl_cli.members import OofCache, candidates
 from automl_cli.metrics import METRICS, Array, Metric
 from automl_cli.rundata import open_rundata
 from automl_cli.trial import read_journal
+from automl_cli.weighing import BY_FOLD
 
 CAPS = (1, 2, 3)
 

@@ -22,13 +22,14 @@ from automl_cli.families import find_families
 from automl_cli.features.encodings import ENCODINGS
 from automl_cli.features.frame import frame_from_table
 from automl_cli.labels import read_truth
-from automl_cli.members import BY_FOLD, OofCache, candidates
+from automl_cli.members import OofCache, candidates
 from automl_cli.metrics import Array, Metric
 from automl_cli.racing import should_stop
 from automl_cli.rundata import open_rundata
 from automl_cli.table import read_with_schema
 from automl_cli.trial import Success, read_journal
 from automl_cli.trialfiles import trial_folder
+from automl_cli.weighing import BY_FOLD
 
 WAYS = ("any fold, as chosen", "any fold, by share", "half the folds, as chosen", "half the folds, by share")
 

@@ -22,17 +22,18 @@ import numpy as np
 import pandas as pd
 
 from automl_cli.artifact import open_artifact
-from automl_cli.ensemble import combine, greedy_weights, measure_gain, steadied
+from automl_cli.ensemble import combine, greedy_weights, measure_gain
 from automl_cli.families import find_families
 from automl_cli.features.encodings import ENCODINGS
 from automl_cli.features.frame import frame_from_table
 from automl_cli.labels import read_truth
-from automl_cli.members import BY_FOLD, OofCache, candidates, parts_of
+from automl_cli.members import OofCache, candidates, parts_of
 from automl_cli.metrics import METRICS, Array
 from automl_cli.rundata import open_rundata
 from automl_cli.table import read_with_schema
 from automl_cli.trial import read_journal
 from automl_cli.trialfiles import trial_folder
+from automl_cli.weighing import BY_FOLD, steadied
 from benchmarks.tables import Dataset, find_datasets
 
 SCORED = 1_500

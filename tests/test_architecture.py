@@ -63,6 +63,7 @@ LAYERS = (
     "lending",
     "newshares",
     "stacking",
+    "weighing",
     "members",
     "trimming",
     "asking",

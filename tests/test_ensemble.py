@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from automl_cli import ensemble
-from automl_cli.ensemble import combine, greedy_weights, measure_gain, steadied
+from automl_cli.ensemble import combine, greedy_weights, measure_gain
 from automl_cli.errors import NoModel
 from automl_cli.metrics import METRICS
+from automl_cli.weighing import steadied
 
 
 def _pool(seed: int, n_models: int, n: int, k: int):

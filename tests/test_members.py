@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automl_cli.ensemble import greedy_weights, measure_gain, steadied
+from automl_cli.ensemble import greedy_weights, measure_gain
 from automl_cli.features.frame import Frame, FrameSchema
 from automl_cli.features.matrix import Array
 from automl_cli.members import MOST_CANDIDATES, Chosen, OofCache, candidates, choose_members
@@ -21,6 +21,7 @@ from automl_cli.task import TaskKind
 from automl_cli.trial import Failure, Pipeline, Proposal, Success, Trial
 from automl_cli.trialfiles import trial_folder
 from automl_cli.trimming import trimmed
+from automl_cli.weighing import steadied
 
 N_ROWS = 40
 EMPTY = Frame(FrameSchema(), np.zeros((N_ROWS, 0)), np.zeros((N_ROWS, 0), dtype=np.int32), np.zeros((N_ROWS, 0)))
