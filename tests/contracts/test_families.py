@@ -239,7 +239,7 @@ def test_one_feature(family, kind):
 @each_family
 def test_many_classes(family):
     data = make(family, TaskKind.MULTICLASS, n=600, n_outputs=30)
-    model = fit(family, data, Limits(threads=1, seed=0, seconds=0.6))
+    model = fit(family, data, Limits(threads=1, seed=0, seconds=3.0))
     predictions = model.predict(data.valid, 1)
     assert predictions.shape == (600, 30)
     assert np.mean(predictions.argmax(axis=1) == data.y_valid) > 3 / 30
