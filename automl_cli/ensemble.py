@@ -137,7 +137,7 @@ class Gain:
     best_by_part : tuple of tuples of int
         The best complete models without each part, ten at most.
     equal_share : float
-        Of the weight that these have in equal parts, see `steadied`.
+        Of the weight that these have in equal parts, see `automl_cli.weighing.steadied`.
     """
 
     in_sample: float

@@ -42,6 +42,9 @@ class Known:
 
     Attributes
     ----------
+    y : ndarray of shape (n_rows,)
+        Class indices, or values.
+    weight : ndarray of shape (n_rows,) or None
     folds, parts : ndarray of shape (n_rows,)
         Whose models predicted a row; which rows are judged by what is learned on the others.
     lent : Lent or None
@@ -64,6 +67,26 @@ def mix(oof: Array, known: Known, *, calibrate: bool) -> tuple[Array, Learned, G
     """Weigh models and learn how their mix is decided, at the thresholds that a metric of labels will be served with.
 
     At other thresholds its selection would be blind: F1 of a rare class is 0 for every model that never reaches 0.5.
+
+    Parameters
+    ----------
+    oof : ndarray of shape (n_models, n_rows, n_outputs)
+        Out-of-fold predictions, as for `greedy_weights`.
+    calibrate : bool
+        Whether a temperature or multipliers of the classes may follow.
+
+    Returns
+    -------
+    ndarray of shape (n_models,), summing to 1
+    Learned
+        How the mix is decided.
+    Gain or None
+        See `measure_gain`; its `equal_share` is what the best models have.
+
+    Raises
+    ------
+    NoModel
+        No model has finite predictions for all rows.
     """
     plain = Learned(PLAIN, ())
     if not calibrate:
@@ -119,7 +142,8 @@ def _with_equals(oof: Array, known: Known, gain: Gain, *, calibrate: bool) -> Ga
         losses.append(Rows(known.y, known.weight, known.parts).part_losses(judged, known.metric))
     costs = np.subtract(losses[0], losses[1])
     cost, error = float(np.mean(costs)), float(np.std(costs, ddof=1)) / len(costs) ** 0.5
-    return gain if cost > min(SURELY * error, MUCH * abs(float(np.mean(losses[1])))) else shared
+    bound = min(SURELY * error, MUCH * abs(float(np.mean(losses[1]))))
+    return shared if cost <= bound else gain  # what is not a number says nothing for it
 
 
 def crossed_mix(oof: Array, known: Known, gain: Gain) -> Array:
@@ -145,20 +169,20 @@ def steadied(
     """Return weights that fit the rows less by chance than those chosen on all of them.
 
     On few rows a selection takes what fits these by chance, and a mean of several selections less so, as a bagged model
-    varies less than one [2]_. So the weights chosen without each part are averaged. They stay as they are where that
+    varies less than one [1]_. So the weights chosen without each part are averaged. They stay as they are where that
     mean is worse on all rows than the best complete model, and where a model that lacks rows has weight: which choices
     could take it depends on the part that each left out.
 
     Then the ten best complete models get a share in equal parts, as a selection may start from the best ones together
-    [3]_. Of few rows the best mix is the luckiest one, and what it gains on them no ground to pass the others over.
+    [2]_. Of few rows the best mix is the luckiest one, and what it gains on them no ground to pass the others over.
 
     Members of less than 3 % are left out where that costs next to nothing.
 
     References
     ----------
-    .. [2] Breiman, Bagging predictors, Machine Learning 1996; Caruana et al., Getting the most out of ensemble
+    .. [1] Breiman, Bagging predictors, Machine Learning 1996; Caruana et al., Getting the most out of ensemble
        selection, ICDM 2006, section 3.
-    .. [3] Sorted ensemble initialization: Caruana et al., ICML 2004, section 2.2, where the selection goes on from it.
+    .. [2] Sorted ensemble initialization: Caruana et al., ICML 2004, section 2.2, where the selection goes on from it.
     """
     truth, oof = with_lent(Truth(y, weight, folds, metric), oof, lent)
     n_models, complete = len(oof), complete_models(oof)
